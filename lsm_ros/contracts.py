@@ -1,0 +1,95 @@
+"""What crosses from room to room. Arrays are numpy, C-contiguous; cameras are OpenCV (x right, y down, z forward).
+
+Letters: S views, H W image pixels, h w pixels of the dense outputs, D embedding, C classes, N points.
+`T_a_b` takes coordinates in frame b to frame a: p_a = T_a_b @ p_b. `S_a_b` is the same with a scale (Sim(3)).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of the camera, as it came."""
+    stamp_ns: int                          # the camera's own clock; passed through untouched
+    image: np.ndarray                      # (H, W, 3) uint8 RGB
+    K: np.ndarray | None = None            # (3, 3) float64 pixel intrinsics of `image`, or None where unknown
+    T_odom_cam: np.ndarray | None = None   # (4, 4) float64 odometry of the camera at `stamp_ns`, metres, or None
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A frame that the map keeps. `id` counts from 0 and is never used twice, so encoder tokens are cached by it."""
+    id: int
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Window:
+    """1 to 8 keyframes that are seen together; the first is the reference, whose camera is the window's frame."""
+    keyframes: tuple[Keyframe, ...]
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What the network says about a window. One entry a view, in the window's order.
+
+    Pixel (u, v) of the dense outputs has its centre at (u + 0.5, v + 0.5) in the units of K, which belongs to the
+    dense grid: point_cam = depth * inv(K) @ (u + 0.5, v + 0.5, 1).
+    """
+    depth: np.ndarray           # (S, h, w) float32, z depth in metres (metric scale applied)
+    confidence: np.ndarray      # (S, h, w) float32 in 0..1, higher is better
+    K: np.ndarray               # (S, 3, 3) float64, intrinsics of the dense grid
+    T_window_cam: np.ndarray    # (S, 4, 4) float64, metres; the first is the identity
+    scale: float                # metres per network unit, as predicted (already applied above)
+    semantics: np.ndarray       # (S, hs, ws, D) float32 unit vectors in the label space; hs <= h
+    gaussians: np.ndarray | None = None   # the place of a Gaussian head: (S, h, w, G), none is trained yet
+
+
+class Predictor(Protocol):
+    """The network as the mapper sees it."""
+
+    def __call__(self, window: Window) -> WindowPrediction: ...
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Labelled points. Written to PointCloud2 and PLY as they are."""
+    points: np.ndarray          # (N, 3) float32, metres
+    colors: np.ndarray          # (N, 3) uint8 RGB
+    labels: np.ndarray          # (N,) uint16, index into the label set
+    confidence: np.ndarray      # (N,) uint8, 0..255
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class MapObject:
+    """A connected set of voxels of one class. The box is upright in the map (z up): yaw about z only."""
+    id: int                     # stable while the object is tracked
+    label: int                  # index into the label set
+    name: str
+    center: np.ndarray          # (3,) float64, metres, map frame
+    size: np.ndarray            # (3,) float64, full extents along the box's own axes, metres
+    yaw: float                  # radians about map z
+    confidence: float           # 0..1
+    points: int                 # voxels
+
+
+@dataclass(frozen=True)
+class MapUpdate:
+    """What one push changed. Map frame: z up, metres, origin at the first camera."""
+    stamp_ns: int                               # stamp of the newest keyframe of the window
+    keyframe_id: int
+    T_map_cam: np.ndarray                       # (4, 4) float64, the newest keyframe's pose
+    T_map_keyframes: dict[int, np.ndarray]      # keyframe id -> (4, 4): every pose that moved, the newest included
+    window_cloud: Cloud                         # the newest keyframe's points, in ITS CAMERA frame (OpenCV axes), metres
+    K: np.ndarray                               # (3, 3) float64, the newest keyframe's intrinsics, of the dense grid
+    depth: np.ndarray                           # (h, w) float32, the newest keyframe's depth, metres
+    labels: np.ndarray                          # (h, w) uint16, its labels
+    scale: float                                # map metres per predicted metre of this window (1 where nothing corrects)
+    seconds: dict[str, float]                   # stage -> seconds: "network", "alignment", "fusion", ...

@@ -1,0 +1,25 @@
+"""The errors that lsm_ros raises on purpose; every message names the value that is wrong."""
+
+
+class LsmError(Exception):
+    """Base of all of them. The node catches this one: it drops the window, counts it and shows it in the diagnostics."""
+
+
+class ConfigError(LsmError):
+    """An unknown key, or a value outside its range, in a configuration."""
+
+
+class InputError(LsmError):
+    """A frame, a recording, a folder or a camera that cannot be used."""
+
+
+class WeightsError(LsmError):
+    """A weights file that is missing, damaged or of another network."""
+
+
+class AlignmentError(LsmError):
+    """Points or poses that do not determine the transform that was asked for."""
+
+
+class OutputError(LsmError):
+    """A result that could not be written."""

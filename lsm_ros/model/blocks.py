@@ -1,0 +1,66 @@
+"""Transformer blocks with two-dimensional rotary positions. Letters: B batch, N tokens, D width, C channels."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with normalised queries and keys (Henry et al., 2020) and rotary positions."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.query_norm = nn.LayerNorm(width // heads)
+        self.key_norm = nn.LayerNorm(width // heads)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
+        """x (B, N, D), rotary (2, N, D / heads / 2) -> (B, N, D)."""
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q = rotate(self.query_norm(q), rotary).to(v.dtype)
+        k = rotate(self.key_norm(k), rotary).to(v.dtype)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, D))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with layer scale (Touvron et al., 2021)."""
+
+    def __init__(self, width: int, heads: int, expansion: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.attention_scale = nn.Parameter(torch.full((width,), 0.1))
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+        self.mlp_scale = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
+        """x (B, N, D), rotary (2, N, D / heads / 2) -> (B, N, D)."""
+        x = x + self.attention_scale * self.attention(self.attention_norm(x), rotary)
+        return x + self.mlp_scale * self.mlp(self.mlp_norm(x))
+
+
+def rotary_angles(rows: int, columns: int, channels: int, special: int, device=None) -> Tensor:
+    """Cosines and sines of the rotary positions of a grid of patches (Su et al., 2021; in 2-D, Heo et al., 2024).
+
+    Half of the frequencies turn with the column, half with the row. The `special` tokens (camera, registers) come
+    first and are not turned, so they have no place in the image.
+
+    Returns: (2, special + rows * columns, channels / 2).
+    """
+    frequencies = 100.0 ** -(torch.arange(channels // 4, device=device) / (channels // 4))
+    row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
+    angles = torch.cat([column.reshape(-1, 1) * frequencies, row.reshape(-1, 1) * frequencies], dim=1)
+    angles = torch.cat([angles.new_zeros(special, channels // 2), angles])
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: Tensor, rotary: Tensor) -> Tensor:
+    """Turns the channels (i, i + C/2) of x (..., N, C) by the angles of `rotary` (2, N, C/2)."""
+    cos, sin = rotary.to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

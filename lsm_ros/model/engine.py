@@ -1,0 +1,165 @@
+"""Runs the network on windows of keyframes and keeps what the encoder said of the frames it has seen."""
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsm_ros.config import PredictorConfig
+from lsm_ros.contracts import Frame, Keyframe, Window, WindowPrediction
+from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
+from lsm_ros.labels import LabelSet
+from lsm_ros.model.network import MAX_VIEWS, PATCH, FrameTokens, Network, NetworkOutput
+from lsm_ros.model.weights import load_network
+
+PATCHES = 192   # the most that the network was trained on: 16 x 12
+
+
+class NetworkPredictor:
+    """The network behind `contracts.Predictor`. Not safe for several threads at once."""
+
+    def __init__(self, config: PredictorConfig = PredictorConfig(), network: Network | None = None):
+        """Loads the weights, unless a `network` is given. Raises WeightsError, or ConfigError for the device."""
+        self.device = open_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.labels = LabelSet.load(config.labels or None)
+        network, self.card = (network, {}) if network is not None else load_network(config.weights or None)
+        self.network = network.to(self.device).eval()
+        self._capacity = config.token_cache
+        self._tokens: OrderedDict[int, FrameTokens] = OrderedDict()   # keyframe id -> its tokens, oldest use first
+
+    def reset(self) -> None:
+        """Forgets the frames seen so far."""
+        self._tokens.clear()
+
+    def __call__(self, window: Window) -> WindowPrediction:
+        """Encodes the frames that are new, decodes the window. Raises InputError for a window that cannot be run."""
+        keyframes = window.keyframes
+        width, height = check_window(window)
+        with torch.inference_mode(), self.precision():
+            self.encode([keyframe for keyframe in keyframes if keyframe.id not in self._tokens], (width, height))
+            for keyframe in keyframes:
+                self._tokens.move_to_end(keyframe.id)
+            frames = join([self._tokens[keyframe.id] for keyframe in keyframes])
+            output = self.network.decode(frames, len(keyframes))
+        while len(self._tokens) > self._capacity:
+            self._tokens.popitem(last=False)
+        return to_prediction(window, output, 0, (width, height))
+
+    def predict_batch(self, windows: Sequence[Window]) -> list[WindowPrediction]:
+        """Many windows of one shape at once, without the cache: the evaluation's way, fast on a GPU."""
+        width, height = check_window(windows[0])
+        frames = [keyframe.frame for window in windows for keyframe in window.keyframes]
+        with torch.inference_mode(), self.precision():
+            tokens = self.network.encode(*network_input(frames, (width, height), self.device))
+            output = self.network.decode(tokens, len(windows[0].keyframes))
+        return [to_prediction(window, output, index, (width, height)) for index, window in enumerate(windows)]
+
+    def encode(self, keyframes: Sequence[Keyframe], size: tuple[int, int]) -> None:
+        """Puts the tokens of `keyframes` into the cache; `size` is the network's (width, height)."""
+        if keyframes:
+            tokens = self.network.encode(*network_input([k.frame for k in keyframes], size, self.device))
+            for index, keyframe in enumerate(keyframes):
+                self._tokens[keyframe.id] = FrameTokens(*(part[index:index + 1] for part in vars(tokens).values()))
+
+    def precision(self):
+        """bfloat16 on a GPU; plain float32 on a CPU, where bfloat16 is slow unless the chip has AMX."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+def open_device(name: str) -> torch.device:
+    """"auto" is the first GPU where there is one. Raises ConfigError for a device that torch does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device = {name!r} cannot be used: {error}") from error
+    return device
+
+
+def check_window(window: Window) -> tuple[int, int]:
+    """(width, height) that the window's images get. Raises InputError if it cannot be run."""
+    views = len(window.keyframes)
+    if not 1 <= views <= MAX_VIEWS:
+        raise InputError(f"a window of {views} views; the network takes 1 to {MAX_VIEWS}")
+    shapes = {keyframe.frame.image.shape for keyframe in window.keyframes}
+    if len(shapes) > 1:
+        raise InputError(f"the images of a window have different shapes: {sorted(shapes)}")
+    height, width, _ = shapes.pop()
+    return network_size(width, height)
+
+
+def network_size(width: int, height: int) -> tuple[int, int]:
+    """The (width, height) at which the network sees an image: at most 192 patches, the image's shape kept within a few
+    per cent (4:3 gives 256x192, 3:2 272x176, 16:9 288x160, portrait likewise). Intrinsics follow exactly."""
+    if not 1 / 3 < width / height < 3:
+        raise InputError(f"an image of {width}x{height} pixels; its sides may differ by a factor of 3 at most")
+
+    def cost(size: tuple[int, int]) -> float:
+        distortion = abs(math.log(size[0] * height / (size[1] * width)))
+        return 4 * distortion - math.log(size[0] * size[1])
+
+    sizes = [(PATCH * columns, PATCH * rows) for rows in range(4, 33) for columns in range(4, 33)
+             if rows * columns <= PATCHES]
+    return min(sizes, key=cost)
+
+
+def network_input(frames: Sequence[Frame], size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """images (N, 3, H, W) float in 0..1, K (N, 3, 3), K_known (N,) of `frames` at `size` (width, height)."""
+    images = np.stack([cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    images = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+    known = torch.tensor([frame.K is not None for frame in frames], device=device)
+    K = np.stack([np.eye(3) if frame.K is None else
+                  scale_intrinsics(check_intrinsics(frame.K), frame.image.shape[1::-1], size) for frame in frames])
+    return images, torch.from_numpy(K).float().to(device), known
+
+
+def join(frames: Sequence[FrameTokens]) -> FrameTokens:
+    return FrameTokens(*(torch.cat(parts) for parts in zip(*(vars(frame).values() for frame in frames))))
+
+
+def to_prediction(window: Window, output: NetworkOutput, index: int, size: tuple[int, int]) -> WindowPrediction:
+    """Window `index` of a batch of outputs in metres and numpy; `size` is the network's (width, height)."""
+    cameras = output.cameras
+    scale = float(cameras.log_scale[index].exp())
+    depth = output.log_depth[index].clamp(-7, 7).exp() * scale
+    h, w = depth.shape[-2:]
+    T_window_cam = np.tile(np.eye(4), (len(depth), 1, 1))
+    T_window_cam[:, :3, :3] = nearest_rotations(to_numpy(cameras.rotation[index]))
+    T_window_cam[:, :3, 3] = to_numpy(cameras.translation[index]) * scale
+    T_window_cam = np.linalg.inv(T_window_cam[0]) @ T_window_cam    # the first is the identity but for rounding
+    K = np.stack([dense_intrinsics(keyframe.frame, float(cameras.log_focal[index].exp()), (w, h))
+                  for keyframe in window.keyframes])
+    return WindowPrediction(depth=to_numpy(depth, np.float32),
+                            confidence=to_numpy(output.log_confidence[index].sigmoid(), np.float32),
+                            K=K, T_window_cam=T_window_cam, scale=scale,
+                            semantics=to_numpy(output.semantics[index].permute(0, 2, 3, 1), np.float32))
+
+
+def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:
+    """(3, 3) intrinsics of the dense grid of `size` (width, height): the frame's own, or the predicted `focal` (in image
+    widths) of a camera with square pixels and a central axis."""
+    height, width = frame.image.shape[:2]
+    K = frame.K
+    if K is None:
+        K = np.array([[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]])
+    return scale_intrinsics(K, (width, height), size)
+
+
+def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) -> the rotations next to them, exact in float64."""
+    U, _, Vt = np.linalg.svd(matrices)
+    return U @ Vt
+
+
+def to_numpy(tensor: Tensor, dtype=np.float64) -> np.ndarray:
+    return np.ascontiguousarray(tensor.float().cpu().numpy(), dtype=dtype)

@@ -1,0 +1,73 @@
+"""From tokens to what is asked for: one head a file would be too much air, so both stand here."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lsm_ros.model.backbone import STRIDE_8_CHANNELS
+
+
+@dataclass
+class Cameras:
+    """Cameras of B windows of S views, in units of the window (mean distance of its points from the first camera)."""
+    rotation: Tensor      # (B, S, 3, 3) camera -> first view's camera, OpenCV axes
+    translation: Tensor   # (B, S, 3)
+    log_focal: Tensor     # (B,) log of focal length / image width, one camera a window
+    log_scale: Tensor     # (B,) log of metres per unit
+    log_error: Tensor     # (B, S) the network's own guess of the log of its pose error, see training/losses.py
+
+
+class CameraHead(nn.Module):
+    """Camera token to pose, focal length, metric scale and expected pose error."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3 + 6 + 1 + 1 + 1))
+
+    def forward(self, token: Tensor) -> Cameras:
+        """token (B, S, D)."""
+        translation, rotation, log_focal, log_scale, log_error = self.mlp(token).float().split([3, 6, 1, 1, 1], dim=-1)
+        return Cameras(rotation_from_6d(rotation), translation, log_focal.mean((1, 2)), log_scale.mean((1, 2)),
+                       log_error[..., 0])
+
+
+def rotation_from_6d(values: Tensor) -> Tensor:
+    """(..., 6) -> (..., 3, 3): Gram-Schmidt of two columns (Zhou et al., 2019). Zeros give the identity."""
+    x = F.normalize(values[..., :3] + values.new_tensor([1.0, 0.0, 0.0]), dim=-1)
+    y = values[..., 3:] + values.new_tensor([0.0, 1.0, 0.0])
+    y = F.normalize(y - (x * y).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
+
+
+class DenseHead(nn.Module):
+    """Tokens to depth and confidence at half, and semantics at a quarter of the image's resolution.
+
+    Sharp edges come from two skips: the backbone's features at stride 8 and the stem's at stride 4.
+    """
+
+    def __init__(self, width: int, stem_channels: int, embedding: int):
+        super().__init__()
+        self.fuse = nn.Linear(2 * width, 256)
+        self.up_8 = nn.Sequential(nn.Conv2d(256, 4 * 128, 1), nn.PixelShuffle(2))
+        self.skip_8 = nn.Conv2d(STRIDE_8_CHANNELS, 128, 1)
+        self.mix_8 = nn.Conv2d(128, 128, 3, padding=1)
+        self.up_4 = nn.Sequential(nn.Conv2d(128, 4 * 64, 1), nn.PixelShuffle(2))
+        self.skip_4 = nn.Conv2d(stem_channels, 64, 1)
+        self.mix_4 = nn.Conv2d(64, 64, 3, padding=1)
+        self.geometry = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, 2 * 4, 1),
+                                      nn.PixelShuffle(2))
+        self.semantics = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, embedding, 1))
+
+    def forward(self, encoded: Tensor, decoded: Tensor, stride_8: Tensor, stride_4: Tensor) -> tuple[Tensor, ...]:
+        """encoded, decoded (N, D, H/16, W/16) and the two skips -> log depth, log confidence (N, H/2, W/2),
+        semantics (N, E, H/4, W/4) of unit length."""
+        x = self.fuse(torch.cat([encoded, decoded], dim=1).movedim(1, -1)).movedim(-1, 1)
+        x = self.up_8(x) + self.skip_8(stride_8)
+        x = x + self.mix_8(F.gelu(x))
+        x = self.up_4(x) + self.skip_4(stride_4)
+        x = F.gelu(x + self.mix_4(F.gelu(x)))
+        geometry = self.geometry(x).float()
+        return geometry[:, 0], geometry[:, 1], F.normalize(self.semantics(x).float(), dim=1)

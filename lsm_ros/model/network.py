@@ -1,0 +1,132 @@
+"""The network on one page: 1 to 8 unposed views in; cameras, depth, confidence and semantics out.
+
+Each frame is encoded alone, so its tokens are computed once and serve every window that the frame is in. A decoder that
+looks at one frame and at all frames in turn (Wang et al., VGGT, 2025) lets the views find each other; two light heads
+read the result. After LSM (Fan et al., 2024) geometry, cameras and semantics come from one forward pass.
+
+Letters: B windows, S views, N = B * S frames, H W image pixels (multiples of 16), P patches, D width, E embedding.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lsm_ros.model.backbone import STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, Backbone
+from lsm_ros.model.blocks import Block, rotary_angles
+from lsm_ros.model.heads import CameraHead, Cameras, DenseHead
+
+PATCH = 16
+MAX_VIEWS = 8
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of the network; it is stored with the weights."""
+    width: int = 384
+    heads: int = 6
+    encoder: int = 7             # blocks that see one frame, expansion 4
+    decoder: str = "aafaa"       # a: all frames of the window, f: one frame; expansion 2
+    registers: int = 3           # tokens without a place in the image (Darcet et al., 2023)
+    stem: int = 64               # channels at stride 4
+    embedding: int = 64          # channels of the label space
+
+
+@dataclass
+class FrameTokens:
+    """What the encoder knows of N frames; all of it can be kept and reused."""
+    tokens: Tensor      # (N, 1 + registers + P, D)
+    stride_8: Tensor    # (N, 40, H/8, W/8) backbone features
+    stride_4: Tensor    # (N, stem, H/4, W/4) stem features
+
+
+@dataclass
+class NetworkOutput:
+    """Depth and translation are in units of the window: the mean distance of its points from the first camera."""
+    cameras: Cameras
+    log_depth: Tensor        # (B, S, H/2, W/2)
+    log_confidence: Tensor   # (B, S, H/2, W/2), weight of a pixel in the loss: higher is better
+    semantics: Tensor        # (B, S, E, H/4, W/4), unit length
+
+
+class Network(nn.Module):
+    def __init__(self, config: NetworkConfig = NetworkConfig()):
+        super().__init__()
+        self.config = c = config
+        self.stem = nn.Sequential(nn.Conv2d(3, c.stem // 2, 3, 2, 1), nn.GELU(),
+                                  nn.Conv2d(c.stem // 2, c.stem, 3, 2, 1), nn.GELU())
+        self.patches = nn.Conv2d(c.stem, c.width, 4, 4)
+        self.backbone = Backbone()
+        self.photo_16 = nn.Conv2d(STRIDE_16_CHANNELS, c.width, 1)
+        self.photo_32 = nn.Conv2d(STRIDE_32_CHANNELS, c.width, 1)
+        self.rays = nn.Linear(4, c.width)
+        self.special = nn.Parameter(0.02 * torch.randn(1 + c.registers, c.width))
+        self.encoder = nn.ModuleList(Block(c.width, c.heads, 4) for _ in range(c.encoder))
+        self.role = nn.Parameter(0.02 * torch.randn(2, 1 + c.registers, c.width))   # first view, other views
+        self.decoder = nn.ModuleList(Block(c.width, c.heads, 2) for _ in c.decoder)
+        self.norm = nn.LayerNorm(c.width)
+        self.camera_head = CameraHead(c.width)
+        self.dense_head = DenseHead(c.width, c.stem, c.embedding)
+
+    def forward(self, images: Tensor, K: Tensor, K_known: Tensor) -> NetworkOutput:
+        """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is to be ignored."""
+        frames = self.encode(images.flatten(0, 1), K.flatten(0, 1), K_known.flatten(0, 1))
+        return self.decode(frames, views=images.shape[1])
+
+    def encode(self, images: Tensor, K: Tensor, K_known: Tensor) -> FrameTokens:
+        """images (N, 3, H, W) in 0..1, K (N, 3, 3), K_known (N,) -> tokens of each frame alone."""
+        rows, columns = images.shape[-2] // PATCH, images.shape[-1] // PATCH
+        with torch.no_grad():
+            stride_8, stride_16, stride_32 = self.backbone(images)
+        stride_4 = self.stem((images - 0.45) / 0.25)
+        x = self.patches(stride_4) + self.photo_16(stride_16) + upsample(self.photo_32(stride_32), rows, columns)
+        x = x.flatten(2).transpose(1, 2) + self.rays(token_rays(K, K_known, rows, columns))
+        x = torch.cat([self.special.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        rotary = self.rotary(rows, columns, x.device)
+        for block in self.encoder:
+            x = block(x, rotary)
+        return FrameTokens(x, stride_8, stride_4)
+
+    def decode(self, frames: FrameTokens, views: int) -> NetworkOutput:
+        """Tokens of B windows of `views` frames each, window by window, the reference view first."""
+        N, count, D = frames.tokens.shape
+        rows, columns = frames.stride_8.shape[-2] // 2, frames.stride_8.shape[-1] // 2
+        rotary = self.rotary(rows, columns, frames.tokens.device)
+        role = torch.cat([self.role[:1], self.role[1:].expand(views - 1, -1, -1)]).repeat(N // views, 1, 1)
+        x = frames.tokens + F.pad(role, (0, 0, 0, rows * columns)).to(frames.tokens.dtype)
+        for kind, block in zip(self.config.decoder, self.decoder):
+            if kind == "a":
+                x = block(x.reshape(N // views, views * count, D), rotary.repeat(1, views, 1)).reshape(N, count, D)
+            else:
+                x = block(x, rotary)
+        x = self.norm(x)
+        cameras = self.camera_head(x[:, 0].unflatten(0, (-1, views)))
+        grids = [self.grid(tokens, rows, columns) for tokens in (frames.tokens, x)]
+        dense = self.dense_head(*grids, frames.stride_8, frames.stride_4)
+        return NetworkOutput(cameras, *(field.unflatten(0, (-1, views)) for field in dense))
+
+    def grid(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
+        """(N, special + P, D) -> (N, D, rows, columns) without the special tokens."""
+        return tokens[:, 1 + self.config.registers:].transpose(1, 2).unflatten(2, (rows, columns))
+
+    def rotary(self, rows: int, columns: int, device) -> Tensor:
+        c = self.config
+        return rotary_angles(rows, columns, c.width // c.heads, 1 + c.registers, device)
+
+
+def token_rays(K: Tensor, K_known: Tensor, rows: int, columns: int) -> Tensor:
+    """(N, 3, 3), (N,) -> (N, P, 4): direction x/z, y/z of each patch's centre, log focal / width, and 1; zeros where K is
+    not known."""
+    v, u = torch.meshgrid(torch.arange(rows, device=K.device), torch.arange(columns, device=K.device), indexing="ij")
+    u, v = (PATCH * (grid.reshape(1, -1) + 0.5) for grid in (u, v))
+    fx, fy, cx, cy = (K[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    log_focal = torch.log(fx / (PATCH * columns)).expand(-1, rows * columns)
+    rays = torch.stack([(u - cx) / fx, (v - cy) / fy, log_focal, torch.ones_like(log_focal)], dim=-1)
+    return torch.where(K_known[:, None, None], rays, torch.zeros_like(rays))
+
+
+def upsample(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Doubles a map of stride 32; an odd number of patches leaves a row or column over, which is cut off."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")[..., :rows, :columns]

@@ -1,0 +1,106 @@
+"""Weights on disk: one safetensors file, tensors only, 8 bits a weight, with a card and a checksum in its header.
+
+A matrix is stored as int8 with one float16 scale for each group of 64 inputs of an output (as in Dettmers et al., 2022);
+vectors are stored as float16. The header says which network it is, what it was trained on and how it scored.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lsm_ros.errors import WeightsError
+from lsm_ros.model.network import Network, NetworkConfig
+
+FORMAT = "lsm_ros weights 1"
+SHIPPED = Path(__file__).parents[1] / "weights" / "lsm_small.safetensors"
+GROUP = 64
+
+
+def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], card: dict) -> None:
+    """Writes `state` (a state dict of `network`) with its `card` (anything JSON takes); the old file is replaced at once."""
+    tensors = {}
+    for name, value in state.items():
+        value = value.detach().float().cpu()
+        if value.dim() >= 2:
+            tensors[name], tensors[f"{name}.scale"] = quantize(value)
+        else:
+            tensors[name] = value.half()
+    header = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "card": json.dumps(card),
+              "sha256": checksum(tensors)}
+    temporary = Path(f"{path}.part")
+    save_file(tensors, temporary, metadata=header)
+    os.replace(temporary, path)
+
+
+def load_network(path: str | Path | None = None) -> tuple[Network, dict]:
+    """The network with its weights, on the CPU and in float32, and its card.
+
+    Raises WeightsError, naming the file and what is wrong with it, if it is missing, damaged or of another network.
+    """
+    path = Path(path) if path else SHIPPED
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+    if header.get("format") != FORMAT:
+        raise WeightsError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
+    if checksum(tensors) != header.get("sha256"):
+        raise WeightsError(f"{path} is damaged: its tensors do not have the checksum {header.get('sha256')}")
+    network = Network(read_config(path, header))
+    state = {name: dequantize(value, tensors[f"{name}.scale"]) if f"{name}.scale" in tensors else value.float()
+             for name, value in tensors.items() if not name.endswith(".scale")}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} belongs to another network: {error}") from error
+    return network.eval(), json.loads(header.get("card", "{}"))
+
+
+def read_config(path: Path, header: dict[str, str]) -> NetworkConfig:
+    """The network's shape from the header; WeightsError where this version does not know it."""
+    try:
+        values = json.loads(header["config"])
+        unknown = set(values) - {field.name for field in fields(NetworkConfig)}
+        if unknown:
+            raise ValueError(f"unknown keys {sorted(unknown)}")
+        return NetworkConfig(**values)
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} describes a network that this version cannot build: {error}") from error
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(O, ...) float -> int8 of the same shape and float16 scales (O, groups)."""
+    rows = weight.flatten(1)
+    padded = F.pad(rows, (0, -rows.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    scale = (padded.abs().amax(2) / 127).clamp_min(1e-7).half()
+    codes = (padded / scale.float().clamp_min(1e-7)[..., None]).round().clamp(-127, 127).to(torch.int8)
+    return codes.flatten(1)[:, :rows.shape[1]].reshape(weight.shape).contiguous(), scale
+
+
+def dequantize(codes: Tensor, scale: Tensor) -> Tensor:
+    """Inverse of `quantize`."""
+    rows = codes.flatten(1).float()
+    return (rows * scale.float().repeat_interleave(GROUP, dim=1)[:, :rows.shape[1]]).reshape(codes.shape)
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()

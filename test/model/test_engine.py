@@ -1,0 +1,90 @@
+"""The predictor: sizes, intrinsics, metres, and tokens that are computed once."""
+import numpy as np
+import pytest
+import torch
+
+from lsm_ros.config import PredictorConfig
+from lsm_ros.contracts import Frame, Keyframe, Window
+from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.model.engine import NetworkPredictor, network_size
+from lsm_ros.model.network import Network, NetworkConfig
+
+K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+
+
+@pytest.fixture
+def predictor():
+    torch.manual_seed(0)
+    network = Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af", stem=16))
+    return NetworkPredictor(PredictorConfig(device="cpu", token_cache=8), network)
+
+
+def keyframes(count, first=0, size=(480, 640), K=K):
+    random = np.random.default_rng(first)
+    return tuple(Keyframe(first + i, Frame(i, random.integers(0, 255, (*size, 3), np.uint8), K)) for i in range(count))
+
+
+@pytest.mark.parametrize(("image", "network"), [((640, 480), (256, 192)), ((1920, 1080), (288, 160)),
+                                                ((480, 640), (192, 256)), ((512, 512), (208, 208))])
+def test_network_size(image, network):
+    assert network_size(*image) == network
+
+
+def test_a_strip_is_refused():
+    with pytest.raises(InputError, match="3000x500"):
+        network_size(3000, 500)
+
+
+def test_prediction(predictor):
+    prediction = predictor(Window(keyframes(3)))
+    assert prediction.depth.shape == prediction.confidence.shape == (3, 96, 128)
+    assert prediction.semantics.shape == (3, 48, 64, 64)
+    assert np.allclose(prediction.T_window_cam[0], np.eye(4))
+    assert np.allclose(prediction.T_window_cam[:, :3, :3] @ prediction.T_window_cam[:, :3, :3].swapaxes(1, 2), np.eye(3))
+    assert np.allclose(prediction.K[0], [[100, 0, 64], [0, 100, 48], [0, 0, 1]])
+    assert (prediction.depth > 0).all()
+    assert ((prediction.confidence >= 0) & (prediction.confidence <= 1)).all()
+
+
+def test_predicted_intrinsics_have_square_pixels_and_a_central_axis(predictor):
+    K = predictor(Window(keyframes(2, K=None, size=(320, 480)))).K[0]    # 3:2 becomes 272x176: not quite square
+    assert np.allclose(K[:2, 2], (68, 44))
+    assert K[0, 0] / K[1, 1] == pytest.approx((136 / 480) / (88 / 320))
+
+
+def test_tokens_are_computed_once(predictor, monkeypatch):
+    encoded = []
+    encode = predictor.network.encode
+    monkeypatch.setattr(predictor.network, "encode", lambda images, *rest: encoded.append(len(images)) or
+                        encode(images, *rest))
+    frames = keyframes(4)
+    predictor(Window(frames[:3]))
+    prediction = predictor(Window(frames[1:]))
+    assert encoded == [3, 1]
+    predictor.reset()
+    assert np.allclose(predictor(Window(frames[1:])).depth, prediction.depth, rtol=1e-3)
+
+
+def test_the_cache_is_bounded(predictor):
+    for first in range(0, 40, 4):
+        predictor(Window(keyframes(4, first)))
+    assert len(predictor._tokens) == 8
+
+
+def test_batch_equals_one_by_one(predictor):
+    windows = [Window(keyframes(2, first)) for first in (0, 10)]
+    for window, prediction in zip(windows, predictor.predict_batch(windows)):
+        assert np.allclose(predictor(window).depth, prediction.depth, rtol=1e-3)
+        assert np.allclose(predictor(window).T_window_cam, prediction.T_window_cam, atol=1e-4)
+
+
+def test_bad_windows(predictor):
+    with pytest.raises(InputError, match="9 views"):
+        predictor(Window(keyframes(9)))
+    with pytest.raises(InputError, match="different shapes"):
+        predictor(Window(keyframes(1) + keyframes(1, first=5, size=(240, 320))))
+
+
+def test_bad_device():
+    with pytest.raises(ConfigError, match="'tpu9'"):
+        NetworkPredictor(PredictorConfig(device="tpu9"), Network())

@@ -1,0 +1,85 @@
+"""Weights survive the disk, and a bad file says what is wrong with it."""
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lsm_ros.errors import WeightsError
+from lsm_ros.model.network import Network, NetworkConfig
+from lsm_ros.model.weights import SHIPPED, dequantize, load_network, quantize, save_weights
+
+SMALL = NetworkConfig(width=48, heads=2, encoder=1, decoder="a", stem=16, embedding=8)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = Network(SMALL)
+    save_weights(tmp_path / "small.safetensors", network, network.state_dict(), card={"steps": 3})
+    return network, tmp_path / "small.safetensors"
+
+
+@pytest.mark.parametrize("shape", [(7, 130), (5, 1, 3, 3), (4, 64)])
+def test_eight_bits_are_close(shape):
+    weight = torch.randn(shape)
+    codes, scale = quantize(weight)
+    assert codes.dtype == torch.int8
+    error = (dequantize(codes, scale) - weight).abs().flatten(1)
+    assert (error.amax(1) <= weight.abs().flatten(1).amax(1) / 127 * 0.51).all()
+
+
+def test_round_trip(saved):
+    network, path = saved
+    loaded, card = load_network(path)
+    assert card == {"steps": 3}
+    assert loaded.config == SMALL
+    for name, value in network.state_dict().items():
+        assert (loaded.state_dict()[name] - value).abs().max() <= value.abs().max() / 127 * 0.51 + 1e-6, name
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(WeightsError, match="nowhere.safetensors"):
+        load_network(tmp_path / "nowhere.safetensors")
+
+
+def test_truncated_file(saved):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match="small.safetensors"):
+        load_network(path)
+
+
+def test_one_flipped_byte(saved):
+    _, path = saved
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="damaged"):
+        load_network(path)
+
+
+def test_foreign_file(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match="format None"):
+        load_network(path)
+    path.write_bytes(b"\x80\x04pickle, perhaps")
+    with pytest.raises(WeightsError, match="foreign"):
+        load_network(path)
+
+
+def test_weights_of_another_network(tmp_path):
+    network = Network(SMALL)
+    state = network.state_dict()
+    del state["norm.weight"]
+    save_weights(tmp_path / "other.safetensors", network, state, card={})
+    with pytest.raises(WeightsError, match=r"norm\.weight"):
+        load_network(tmp_path / "other.safetensors")
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="no shipped weights in this tree")
+def test_shipped_weights():
+    network, card = load_network()
+    assert SHIPPED.stat().st_size < 32e6
+    assert sum(parameter.numel() for parameter in network.parameters()) < 30e6
+    assert card["steps"] > 0
+    assert card["scoreboard"]
+    assert all(value.dtype in (torch.int8, torch.float16) for value in load_file(SHIPPED).values())
