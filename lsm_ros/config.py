@@ -86,7 +86,7 @@ class MapperConfig(Options):
     confidence_drop: float = option(0.25, "Share of a view's pixels, the least confident ones, that the map ignores.",
                                     minimum=0.0, maximum=0.9)
     max_depth_m: float = option(8.0, "Points farther from their camera are not fused, metres.", minimum=0.5, maximum=200.0)
-    alignment_tolerance: float = option(0.1, "A point fits where it is off by less than this share of its depth.",
+    alignment_tolerance: float = option(0.15, "A point fits where it is off by less than this share of its depth.",
                                         minimum=0.01, maximum=1.0)
     min_inliers: float = option(0.4, "Share of an earlier keyframe's points that must fit the map for it to hold a window.",
                                 minimum=0.0, maximum=1.0)
@@ -101,6 +101,6 @@ class MapperConfig(Options):
                                  read_only=True)
     min_observations: int = option(2, "Keyframes that must have seen a voxel before it is part of the map.", minimum=1,
                                    maximum=100)
-    fused_again: int = option(4, "Keyframes that one push may fuse anew because their poses moved; bounds its time.",
-                                minimum=0, maximum=1000)
+    fused_again: int = option(2, "Keyframes that one push may fuse anew because their poses moved; bounds its time.",
+                              minimum=0, maximum=1000)
     object_min_voxels: int = option(30, "Connected voxels of a class that make an object.", minimum=1, maximum=100000)

@@ -99,12 +99,8 @@ class LabelSet:
         return cls.from_entries([read_entry(entry, path) for entry in entries])
 
     @classmethod
-    def from_words(cls, names: Sequence[str]) -> LabelSet:
-        """A set made of names alone; colours are chosen. Raises InputError for an unknown word."""
-        return cls.from_entries([{"name": name} for name in names])
-
-    @classmethod
     def from_entries(cls, entries: list[dict[str, Any]]) -> LabelSet:
+        """The set of checked entries (read_entry), in their order."""
         names = tuple(entry["name"] for entry in entries)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

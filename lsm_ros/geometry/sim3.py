@@ -29,7 +29,7 @@ def scaling(s: np.ndarray | float) -> np.ndarray:
 
 def scale_of(S: np.ndarray) -> np.ndarray:
     """(...,) the scale s."""
-    return np.cbrt(np.linalg.det(S[..., :3, :3]))
+    return np.sqrt(np.square(S[..., :3, :3]).sum(axis=(-2, -1)) / 3)
 
 
 def rotation_of(S: np.ndarray) -> np.ndarray:

@@ -1,0 +1,42 @@
+"""Command line flags from the option dataclasses of config.py, so that no default and no text is written twice."""
+from __future__ import annotations
+
+import argparse
+from dataclasses import Field, fields
+from typing import TypeVar
+
+from lsm_ros.config import Options
+
+T = TypeVar("T", bound=Options)
+
+
+def add_options(parser: argparse.ArgumentParser, options: type[Options], title: str,
+                aliases: dict[str, str] | None = None) -> None:
+    """A flag for every field of `options`, in a group of its own; `aliases` gives fields a second, shorter flag."""
+    group = parser.add_argument_group(title, options.__doc__)
+    for item in fields(options):
+        flags = [f"--{item.name.replace('_', '-')}", *([aliases[item.name]] if item.name in (aliases or {}) else [])]
+        kind = {"action": argparse.BooleanOptionalAction} if isinstance(item.default, bool) else \
+            {"type": type(item.default), "metavar": {int: "N", float: "X"}.get(type(item.default), "TEXT")}
+        group.add_argument(*flags, dest=item.name, default=item.default, help=_help(item), **kind)
+
+
+def read_options(arguments: argparse.Namespace, options: type[T]) -> T:
+    """The dataclass of the flags that add_options made. Raises ConfigError for a value outside its range."""
+    return options(**{item.name: getattr(arguments, item.name) for item in fields(options)})
+
+
+def _help(item: Field) -> str:
+    meta, notes = item.metadata, []
+    if meta["minimum"] is not None and meta["maximum"] is not None:
+        notes.append(f"{meta['minimum']:g} to {meta['maximum']:g}")
+    elif meta["minimum"] is not None:
+        notes.append(f"at least {meta['minimum']:g}")
+    elif meta["maximum"] is not None:
+        notes.append(f"at most {meta['maximum']:g}")
+    if meta["choices"]:
+        notes.append(" or ".join(map(str, meta["choices"])))
+    if item.default != "":
+        notes.append(f"default {item.default}")
+    text = f"{meta['text']} [{'; '.join(notes)}]" if notes else meta["text"]
+    return text.replace("%", "%%")

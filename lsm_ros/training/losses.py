@@ -1,0 +1,135 @@
+"""What the network is asked for. Letters as in model/network.py; h w is the dense grid, half of the image."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsm_ros.model.network import NetworkOutput
+from lsm_ros.world.renderer import NO_LABEL
+
+CONFIDENCE_PRICE = 0.2   # of claiming confidence, in units of the error that it weighs (Wang et al., DUSt3R, 2024)
+MAX_DEPTH_M = 40.0       # beyond it (the sky outside a window) depth is not asked for
+
+
+@dataclass
+class Targets:
+    """The truth of B windows of S views, in units of the window like the network's output."""
+    rotation: Tensor      # (B, S, 3, 3) camera -> first camera
+    translation: Tensor   # (B, S, 3)
+    depth: Tensor         # (B, S, h, w)
+    rays: Tensor          # (B, S, h, w, 2) x/z and y/z of the pixels
+    points: Tensor        # (B, S, h, w, 3) in the first camera
+    mask: Tensor          # (B, S, h, w) bool: depth is known
+    label: Tensor         # (B, S, h/2, w/2) int64, NO_LABEL where there is nothing
+    K: Tensor             # (B, S, 3, 3) pixels of the full image
+    focal: Tensor         # (B,) focal length / image width
+    scale: Tensor         # (B,) metres per unit
+    valid: Tensor         # (B,) float, 0 for a window that is not to be learned from
+
+
+def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, valid: Tensor,
+                 offset: tuple[int, int]) -> Targets:
+    """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4).
+
+    `offset` (row, column) of 0 or 1 says which of the 2x2 (and 4x4) pixels under a dense pixel is taken; drawn anew each
+    step, it makes the prediction stand for all of them, and no depth is ever averaged over an edge.
+    """
+    width = depth.shape[-1]
+    row, column = offset
+    depth = depth[..., row::2, column::2]
+    v = torch.arange(depth.shape[-2], device=depth.device)[:, None] * 2 + row + 0.5
+    u = torch.arange(depth.shape[-1], device=depth.device) * 2 + column + 0.5
+    fx, fy, cx, cy = (K[..., i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    rays = torch.stack([((u - cx) / fx).expand_as(depth), ((v - cy) / fy).expand_as(depth)], dim=-1)
+    R_world_cam, t_world_cam = T_world_cam[..., :3, :3], T_world_cam[..., :3, 3]
+    R_first_world = R_world_cam[:, :1].transpose(-1, -2)
+    rotation = R_first_world @ R_world_cam
+    translation = (R_first_world @ (t_world_cam - t_world_cam[:, :1]).unsqueeze(-1)).squeeze(-1)
+    points = to_points(depth, rays, rotation, translation)
+    mask = (depth > 0.05) & (depth < MAX_DEPTH_M)
+    distance = torch.where(mask, points.norm(dim=-1), 0.0)
+    scale = distance.sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)
+    valid = valid & (mask.float().mean((1, 2, 3)) > 0.3) & (scale > 0.1)
+    scale = torch.where(valid, scale, torch.ones_like(scale))
+    unit = scale[:, None, None, None]
+    return Targets(rotation, translation / scale[:, None, None], depth / unit, rays, points / unit[..., None], mask,
+                   label[..., 2 * row::4, 2 * column::4].long(), K, K[:, 0, 0, 0] / width, scale, valid.float())
+
+
+def to_points(depth: Tensor, rays: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:
+    """Pixels in the first camera's frame, (B, S, h, w, 3)."""
+    points = torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1) * depth[..., None]
+    return torch.einsum("bsij,bshwj->bshwi", rotation, points) + translation[:, :, None, None]
+
+
+def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The training loss and its parts; `text` (C, E) are the labels' embeddings.
+
+    Confidence-weighted error of log depth and of the points in the first camera's frame (Wang et al., DUSt3R, 2024),
+    depth gradients at two distances, pose, focal length, metric scale, and cross-entropy of the labels.
+    """
+    cameras, t, valid = output.cameras, targets, targets.valid
+    windows = valid.sum().clamp_min(1)
+    pixels = t.mask.float() * valid[:, None, None, None]
+
+    def mean(error: Tensor) -> Tensor:
+        """Over the pixels whose depth is known."""
+        return (error * pixels).sum() / pixels.sum().clamp_min(1)
+
+    def mean_window(error: Tensor) -> Tensor:
+        """Over the windows; error (B,)."""
+        return (error * valid).sum() / windows
+
+    log_error = output.log_depth - t.depth.clamp_min(1e-4).log()
+    depth = log_error.abs()
+    focal_ratio = (t.focal.log() - cameras.log_focal).exp().clamp(0.2, 5.0)   # true over predicted: rays of our own focal
+    rays = t.rays * focal_ratio[:, None, None, None, None]
+    points = to_points(output.log_depth.clamp(-6, 6).exp(), rays, cameras.rotation, cameras.translation)
+    point = (points - t.points).norm(dim=-1) / (t.points.norm(dim=-1) + 0.3)
+    confidence = 1 + output.log_confidence.clamp(-8, 6).exp()
+    geometry = mean(confidence * (depth + point) - CONFIDENCE_PRICE * confidence.log())
+    gradient = sum(mean_gradient(log_error, pixels, step) for step in (1, 4))
+
+    translation = (cameras.translation - t.translation).norm(dim=-1)          # (B, S)
+    rotation = (cameras.rotation - t.rotation).flatten(-2).norm(dim=-1)
+    pose = translation.detach() + rotation.detach()
+    pose_error = (cameras.log_error - (pose + 1e-3).log()).abs()
+    focal = (cameras.log_focal - t.focal.log()).abs()
+    scale = (cameras.log_scale - t.scale.log()).abs()
+
+    logits = logit_scale * torch.einsum("bsehw,ce->bschw", output.semantics, text)
+    weight = class_weights(t.label, len(text))
+    semantic = F.cross_entropy(logits.flatten(0, 1), t.label.flatten(0, 1), weight, ignore_index=NO_LABEL,
+                               reduction="none")
+    semantic = semantic.unflatten(0, t.label.shape[:2]).mean((1, 2, 3))
+    views = max(t.label.shape[1] - 1, 1)                                      # the first view's pose is given
+    parts = {"geometry": geometry, "gradient": gradient,
+             "translation": mean_window(translation[:, 1:].sum(1) / views),
+             "rotation": mean_window(rotation[:, 1:].sum(1) / views),
+             "pose_error": mean_window(pose_error[:, 1:].sum(1) / views),
+             "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic)}
+    weights = {"geometry": 1.0, "gradient": 0.5, "translation": 2.0, "rotation": 1.0, "pose_error": 0.05, "focal": 0.5,
+               "scale": 0.2, "semantic": 0.3}
+    total = sum(weights[name] * part for name, part in parts.items())
+    return total, parts | {"depth": mean(depth), "point": mean(point)}
+
+
+def mean_gradient(error: Tensor, pixels: Tensor, step: int) -> Tensor:
+    """Mean absolute difference between the errors of pixels `step` apart, where both are known."""
+    total = 0.0
+    for dim in (-1, -2):
+        size = error.shape[dim] - step
+        both = pixels.narrow(dim, step, size) * pixels.narrow(dim, 0, size)
+        difference = (error.narrow(dim, step, size) - error.narrow(dim, 0, size)).abs()
+        total = total + (difference * both).sum() / both.sum().clamp_min(1)
+    return total
+
+
+def class_weights(label: Tensor, classes: int) -> Tensor:
+    """(C,) rare classes weigh more, with the third root of their rarity; the mean pixel weighs 1."""
+    share = torch.bincount(label.flatten(), minlength=NO_LABEL + 1)[:classes].float() / label.numel()
+    weight = (share + 1e-4) ** (-1 / 3)
+    return weight / (weight * share).sum()

@@ -1,0 +1,287 @@
+"""One training leg: rendered worlds in, weights with a scoreboard out.
+
+    lsm train --minutes 2                                         # a try on a CPU, see docs/training.md for the loss to expect
+    torchrun --nproc_per_node=4 -m lsm_ros.training.train ...     # the same on the GPUs of one machine
+
+Everything that happens in a step stands in `train`; it is one loop.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from lsm_ros.arguments import add_options, read_options
+from lsm_ros.config import Options, option
+from lsm_ros.errors import ConfigError
+from lsm_ros.labels import LabelSet
+from lsm_ros.model.network import MAX_VIEWS, Network
+from lsm_ros.model.weights import load_network, save_weights
+from lsm_ros.training.losses import loss, make_targets
+from lsm_ros.world.stream import ViewBatch, WorldStream
+
+SIZES = ((192, 256), (192, 256), (192, 256), (160, 288))   # (H, W), each as likely as it is listed
+VIEWS = (4, 4, 4, 4, 4, 2, 2, 8, 8, 1)                      # views of the windows in a step, likewise
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Options):
+    """The knobs of a leg. The defaults are those of the last leg on GPUs."""
+    out: str = option("training", "Folder for checkpoint, log and weights.")
+    minutes: float = option(0.0, "Length of the leg; 0 lets `steps` decide.", minimum=0)
+    steps: int = option(0, "Length of the leg in steps; 0 lets `minutes` decide.", minimum=0)
+    paths: int = option(48, "Camera paths of 8 views in a step, for each process; 48 fill an H200.", minimum=1)
+    learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
+    warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
+    weight_decay: float = option(0.05, "AdamW's, on matrices.", minimum=0)
+    ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
+    start: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
+    backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
+    textures: str = option("", "Packed photo textures (world/materials.py); empty for procedural surfaces only.")
+    data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
+    seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
+    workers: int = option(2, "Processes that furnish rooms, for each training process.", minimum=1)
+    height: int = option(0, "Image height, with `width`; 0 takes the sizes of SIZES in turn.", minimum=0)
+    width: int = option(0, "Image width.", minimum=0)
+    worlds: int = option(64, "Held-out worlds of the scoreboard at the end; 0 leaves it to `lsm eval`.", minimum=0)
+    save_every: float = option(120.0, "Seconds between checkpoints.", minimum=0)
+    log_every: int = option(100, "Steps between lines of the log.", minimum=1)
+
+
+def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = WorldStream) -> dict:
+    """Runs a leg, or goes on with the one whose checkpoint lies in `config.out`; returns the last line of its log."""
+    if not (config.minutes or config.steps):
+        raise ConfigError("minutes = 0 and steps = 0; one of them must say how long to train")
+    rank, world, device = join_processes()
+    folder = Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.manual_seed(config.seed)
+
+    labels = LabelSet.load()
+    text = torch.from_numpy(labels.embeddings).to(device)
+    network = start_network(config).to(device)
+    network.backbone.requires_grad_(False)
+    if device.type == "cuda":
+        compile_parts(network)
+    ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    optimizer = make_optimizer(network, config)
+    step, elapsed_before = resume(folder, network, ema, optimizer, device)
+    stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
+                         seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None)
+    parallel = DistributedDataParallel(network) if world > 1 else network
+    autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+    start = saved = logged = time.monotonic()
+    first_step = logged_step = step
+    trace: list[dict] = []
+    while True:
+        elapsed = elapsed_before + time.monotonic() - start
+        progress = share_from_first(max(step / config.steps if config.steps else 0.0,
+                                        elapsed / 60 / config.minutes if config.minutes else 0.0), world)
+        if progress >= 1:
+            break
+        choose = random.Random(config.seed * 1_000_003 + step)    # the same on every process, and after a resume
+        size = (config.height, config.width) if config.height else choose.choice(SIZES)
+        views, offset = choose.choice(VIEWS), (choose.randrange(2), choose.randrange(2))
+        rate = learning_rate(config, step, progress)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+        batch = split_windows(stream.next(size), views, choose)
+        targets = make_targets(batch.depth, batch.label, batch.K, batch.T_world_cam, batch.valid, offset)
+        K_known = torch.rand(len(batch.image), 1).lt(0.5).to(device).expand(-1, views)
+        with autocast:
+            output = parallel(batch.image, batch.K, K_known)
+        total, parts = loss(output, targets, text, labels.logit_scale)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.found_inf = (~norm.isfinite()).float()      # a gradient that is not finite changes nothing
+        optimizer.step()
+        update_ema(ema, network, min(config.ema, (1 + step) / (10 + step)))
+        step += 1
+
+        if step % config.log_every == 0 and rank == 0:
+            now = time.monotonic()
+            samples = (step - logged_step) * config.paths * MAX_VIEWS / 4 * world / (now - logged)
+            logged, logged_step = now, step
+            trace.append({"step": step, "minutes": round(elapsed / 60, 2), "views": views, "rate": rate,
+                          "samples_per_s": round(samples, 1), "loss": total.item(), "gradient_norm": norm.item(),
+                          **{name: part.item() for name, part in parts.items()}})
+            write_log(folder, trace[-1])
+        if rank == 0 and time.monotonic() - saved > config.save_every:
+            save_checkpoint(folder, network, ema, optimizer, step, elapsed)
+            saved = time.monotonic()
+
+    stream.close()
+    if rank == 0:
+        save_checkpoint(folder, network, ema, optimizer, step, elapsed)
+        seconds = time.monotonic() - start
+        summary = {"step": step, "steps": step - first_step, "minutes": seconds / 60, "processes": world,
+                   "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+                   "samples_per_s": (step - first_step) * config.paths * MAX_VIEWS / 4 * world / seconds,
+                   "config": asdict(config), "revision": revision(), "loss": trace[-1]["loss"] if trace else None}
+        save_weights(folder / "weights.safetensors", network, ema, card=summary)
+        if config.worlds:
+            summary["scoreboard"] = score(folder / "weights.safetensors", config)
+            save_weights(folder / "weights.safetensors", network, ema, card=summary)
+        write_log(folder, summary)
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+    return summary if rank == 0 else {}
+
+
+def split_windows(batch: ViewBatch, views: int, choose: random.Random) -> ViewBatch:
+    """Paths of 8 views -> more windows of `views` views: every k-th view of a path or neighbouring ones, order shuffled.
+
+    So a step always holds the same number of images, and a window's baseline varies by more than the paths do.
+    """
+    order = list(range(MAX_VIEWS))
+    if choose.random() < 0.5:                                     # neighbours, or spread over the whole path
+        windows = MAX_VIEWS // views
+        order = [first + windows * view for first in range(windows) for view in range(views)]
+    groups = [order[i:i + views] for i in range(0, MAX_VIEWS, views)]
+    if choose.random() < 0.5:
+        for group in groups:
+            choose.shuffle(group)
+    index = torch.tensor(groups, device=batch.image.device).flatten()
+
+    def split(values: Tensor) -> Tensor:
+        return values[:, index].unflatten(1, (-1, views)).flatten(0, 1)
+
+    return ViewBatch(image=split(batch.image), depth=split(batch.depth), label=split(batch.label),
+                     instance=split(batch.instance), K=split(batch.K), T_world_cam=split(batch.T_world_cam),
+                     valid=batch.valid.repeat_interleave(MAX_VIEWS // views))
+
+
+def join_processes() -> tuple[int, int, torch.device]:
+    """(rank, number of processes, device) under torchrun or alone."""
+    rank, world = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return rank, world, device
+
+
+def share_from_first(value: float, world: int) -> float:
+    """The first process's value on all of them, over the CPU, so that no GPU has to wait for it."""
+    if world == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(shared, 0)
+    return shared.item()
+
+
+def start_network(config: TrainingConfig) -> Network:
+    """From weights, or from nothing with the photo features in place."""
+    if config.start:
+        return load_network(config.start)[0].train()
+    network = Network()
+    if config.backbone:
+        network.backbone.load_state_dict(load_file(config.backbone))
+    return network
+
+
+def make_optimizer(network: Network, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; biases, norms and tokens are not decayed."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [{"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
+              {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+
+
+def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
+    return config.learning_rate * min(1.0, (step + 1) / config.warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+
+
+def compile_parts(network: Network) -> None:
+    """Compiles the parts instead of the whole, and lays convolutions out as the GPU likes them: 2.2 times the samples.
+
+    A compiled block serves all blocks of its kind. The convolutional parts get a graph for each image size (half a minute
+    each): one graph for all sizes took torch 2.11 minutes to make.
+    """
+    torch._dynamo.config.cache_size_limit = 64
+    network.to(memory_format=torch.channels_last)
+    for block in (*network.encoder, *network.decoder):
+        block.compile()
+    for part in (network.backbone, network.dense_head):
+        part.compile(dynamic=False)
+
+
+@torch.no_grad()
+def update_ema(ema: dict[str, Tensor], network: Network, decay: float) -> None:
+    trained = [(ema[name], value) for name, value in network.named_parameters() if value.requires_grad]
+    torch._foreach_lerp_([average for average, _ in trained], [value for _, value in trained], 1 - decay)
+
+
+def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, step: int, elapsed: float) -> None:
+    state = {"network": network.state_dict(), "ema": ema, "optimizer": optimizer.state_dict(), "step": step,
+             "elapsed": elapsed, "random": torch.get_rng_state()}
+    torch.save(state, folder / "checkpoint.part")
+    os.replace(folder / "checkpoint.part", folder / "checkpoint.pt")
+
+
+def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, device) -> tuple[int, float]:
+    """(step, seconds trained) of the checkpoint in `folder`, which is loaded; (0, 0.0) where there is none."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, map_location=device, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    for name, value in state["ema"].items():
+        ema[name].copy_(value)
+    torch.set_rng_state(state["random"].cpu())
+    return state["step"], state["elapsed"]
+
+
+def score(weights: Path, config: TrainingConfig) -> list[dict]:
+    """The scoreboard of the averaged weights as they lie on disk."""
+    from lsm_ros.evaluation.benchmark import scoreboard
+    return scoreboard(weights, data=config.data or None, worlds=config.worlds)
+
+
+def revision() -> str:
+    """The git revision, from LSM_REVISION where the tree travels without its history."""
+    try:
+        return os.environ.get("LSM_REVISION") or subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True,
+            cwd=Path(__file__).parent).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_log(folder: Path, line: dict) -> None:
+    """One JSON line to log.jsonl and the same, shorter, to the screen."""
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()
+                    if not isinstance(value, dict)), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="lsm train", description=__doc__.splitlines()[0])
+    add_options(parser, TrainingConfig, "training")
+    train(read_options(parser.parse_args(arguments), TrainingConfig))
+
+
+if __name__ == "__main__":
+    main()

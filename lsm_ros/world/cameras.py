@@ -1,0 +1,329 @@
+"""Cameras that move through a scene like robots and like hands.
+
+Poses are T_world_cam with OpenCV axes (x right, y down, z forward). Angles: yaw about world z from +x, pitch upwards,
+roll clockwise as the camera sees it; radians.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lsm_ros.errors import InputError
+from lsm_ros.world.parts import label_indices
+from lsm_ros.world.scene import CameraPath, Scene
+
+KINDS = ("drive", "turn", "hand", "orbit", "jump", "cut")
+KIND_WEIGHTS = (.28, .08, .34, .18, .06, .06)
+STEP_M = (.02, 1.2)            # between consecutive views, log-uniform
+STEP_RAD = (.018, .70)
+CLEARANCE_M = .25
+CANDIDATES = 6                 # drawn at once
+OPTIONS = 8                    # directions that each step tries
+ROUNDS = 10
+
+Motion = tuple[np.ndarray, np.ndarray]
+"""Positions (K, V, 3) and angles (K, V, 3): yaw, pitch, roll."""
+
+
+def camera_path(scene: Scene, rng: np.random.Generator, views: int = 8, kind: str | None = None) -> CameraPath:
+    """A camera that moves in the free space of a scene and looks at something.
+
+    Consecutive views share at least a tenth of what they see; "cut" takes the second half of its views elsewhere. Where
+    no path of the wanted kind is found a turn on the spot is, at the freest place that turned up.
+    Raises InputError for a kind that does not exist.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"no kind of camera path {kind!r}; there are {', '.join(KINDS)}")
+    kind = kind or str(rng.choice(KINDS, p=KIND_WEIGHTS))
+    space = Space(scene)
+    focal = random_focal(rng)
+    if kind == "cut":
+        half = (views + 1) // 2
+        T_world_cam = np.concatenate([find(space, rng, str(rng.choice(KINDS[:5])), part, focal)
+                                      for part in (half, views - half) if part])
+    else:
+        T_world_cam = find(space, rng, kind, views, focal)
+    return CameraPath(T_world_cam, focal, kind)
+
+
+def random_focal(rng: np.random.Generator) -> float:
+    """Focal length / image width: mostly phones and depth cameras, sometimes anything from 40 to 110 degrees."""
+    degrees = rng.normal(64, 8) if rng.random() < .55 else rng.uniform(40, 110)
+    return float(.5 / np.tan(np.radians(np.clip(degrees, 40, 110)) / 2))
+
+
+def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: float) -> np.ndarray:
+    """(V, 4, 4): the first candidate that keeps clear of everything and whose views overlap.
+
+    The pace is drawn once, so that fast paths, which fit into fewer places, are not rarer for that; only after several
+    failures does it slow down.
+    """
+    pace = rng.beta(2.0, 1.15)
+    turning = np.clip(pace + rng.normal(0, .2), 0, 1) if rng.random() < .65 else rng.beta(2.0, 1.15)
+    closest_m = np.exp(rng.uniform(np.log(.35), np.log(1.6)))       # how near the things in the picture may be
+    richest = rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45))        # objects that should be in a picture
+    fallback, best = None, -np.inf
+    for attempt in range(ROUNDS):
+        ease = 1 - .08 * attempt
+        length = spread(rng, STEP_M, pace * ease, views)
+        turn = spread(rng, STEP_RAD, turning * ease, views)
+        position, angles = MOVES[kind](space, rng, length, turn)
+        points = np.concatenate([position, (position[:, 1:] + position[:, :-1]) / 2], axis=1)
+        clear = space.clearance(points.reshape(-1, 3)).reshape(CANDIDATES, -1).min(axis=1)
+        demands = (focal, closest_m * ease ** 2, richest * ease)
+        clear_ones = np.flatnonzero(clear > CLEARANCE_M)
+        T_world_cam = poses(position[clear_ones], angles[clear_ones])
+        for k in np.flatnonzero(sees_well(space, T_world_cam[:, :1], *demands)):  # the first views first
+            if sees_well(space, T_world_cam[k, None], *demands, shared=kind != "jump")[0]:
+                return T_world_cam[k]
+        if clear.max() > best:
+            k = int(clear.argmax())
+            best, fallback = clear[k], position[k, 0]
+    yaw = rng.uniform(-np.pi, np.pi) + np.cumsum(np.full(views, rng.uniform(.05, .4)))
+    angles = np.stack([yaw, np.full(views, -.1), np.zeros(views)], axis=-1)
+    return poses(np.repeat(fallback[None], views, axis=0), angles)
+
+
+def spread(rng: np.random.Generator, bounds: tuple[float, float], pace: float, views: int) -> np.ndarray:
+    """(K, V - 1) amounts around the place `pace` (0..1) of a logarithmic range."""
+    amount = bounds[0] * (bounds[1] / bounds[0]) ** pace * np.exp(rng.normal(0, .35, (CANDIDATES, views - 1)))
+    return np.minimum(amount, bounds[1])
+
+
+def sees_well(space: Space, T_world_cam: np.ndarray, focal: float, closest_m: float, objects: float,
+              shared: bool = False) -> np.ndarray:
+    """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by and there is something to see; where `shared`,
+    each view also sees some of what the one before saw."""
+    points, depth, seen = glimpse(space, T_world_cam, focal)
+    good = (depth.min(axis=(1, 2)) > .2) & (np.median(depth,
+                                                      axis=2).min(axis=1) > closest_m) & (seen.mean(axis=1) > objects)
+    if not shared or T_world_cam.shape[1] < 2:
+        return good
+    R, t = T_world_cam[..., :3, :3], T_world_cam[..., None, :3, 3]
+    later = (points[:, :-1] - t[:, 1:]) @ R[:, 1:]                                                    # in the next view
+    z = np.maximum(later[..., 2], 1e-6)
+    inside = (later[..., 2] > .1) & (abs(later[..., 0] / z) < .5 / focal) & (abs(later[..., 1] / z) < .375 / focal)
+    share = inside.mean(axis=2)
+    return good & (share.min(axis=1) > .1) & (share.mean(axis=1) > .25)
+
+
+def glimpse(space: Space, T_world_cam: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a dozen rays of each 4:3 view (K, V, 4, 4) meet: points (K, V, R, 3) in the world, their depth (K, V, R),
+    and how many different objects they are (K, V)."""
+    u, v = np.meshgrid((np.arange(4) + .5) / 4 - .5, ((np.arange(3) + .5) / 3 - .5) * .75)
+    rays = np.stack([u.ravel() / focal, v.ravel() / focal, np.ones(u.size)], axis=-1)                  # (R, 3), z = 1
+    directions = rays @ np.swapaxes(T_world_cam[..., :3, :3], -1, -2)                                  # (K, V, R, 3)
+    origins = np.broadcast_to(T_world_cam[..., None, :3, 3], directions.shape)
+    depth, hit = space.cast(origins.reshape(-1, 3), directions.reshape(-1, 3))
+    depth, kinds = depth.reshape(directions.shape[:3]), np.sort(space.kind[hit].reshape(directions.shape[:3]), axis=-1)
+    return origins + directions * np.minimum(depth, 30.0)[...,
+                                                          None], depth, 1 + (np.diff(kinds, axis=-1) != 0).sum(axis=-1)
+
+
+class Space:
+    """The free space of a scene: every primitive is taken for the box around it; knobs and handles do not count."""
+
+    def __init__(self, scene: Scene):
+        half = np.linalg.norm(scene.T_world_prim[:, :, :3], axis=1)                                   # (P, 3)
+        large = half.max(axis=1) > .07
+        half, T_world_prim = half[large], scene.T_world_prim[large]
+        label, instance = scene.label[large], scene.instance[large]
+        axes = T_world_prim[:, :, :3] / half[:, None]
+        # Blocks of x, y, z rather than triples: numpy is slow along an axis of three.
+        self.half = half.T.ravel()                                                                    # (3P,)
+        self.axes = axes.transpose(1, 2, 0).reshape(3, -1)  # (3, 3P): world -> boxes
+        self.centre = np.einsum("pji,pj->ip", axes, T_world_prim[:, :, 3]).ravel()
+        self.middle = T_world_prim[:, :, 3].astype(np.float64)
+        self.kind = np.where(instance > 0, instance, -1 - label)  # (P,) one number an object
+        self.things = np.flatnonzero((instance > 0) & (half.max(axis=1) > .12) & (self.middle[:, 2] < 1.8))
+        floor, ceiling = (label == label_indices()[name] for name in ("floor", "ceiling"))
+        size = abs(T_world_prim[floor, :, :3]).sum(axis=2)
+        self.floors = np.concatenate([self.middle[floor] - size, self.middle[floor] + size], axis=1)[:, [0, 3, 1, 4]]
+        self.height = float(self.middle[ceiling, 2].min()) - .1
+        self.area = (self.floors[:, 1] - self.floors[:, 0]) * (self.floors[:, 3] - self.floors[:, 2])
+
+    def clearance(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) -> (N,): distance to the nearest surface, 0 within one and outside the building."""
+        local = abs(points.astype(np.float32) @ self.axes - self.centre) - self.half
+        np.maximum(local, 0, out=local)
+        np.square(local, out=local)
+        P = len(self.middle)
+        distance = np.sqrt((local[:, :P] + local[:, P:2 * P] + local[:, 2 * P:]).min(axis=1))
+        x, y, (x0, x1, y0, y1) = points[:, 0, None], points[:, 1, None], self.floors.T
+        indoors = ((x > x0) & (x < x1) & (y > y0) & (y < y1)).any(axis=1)
+        return np.where(indoors & (points[:, 2] > 0) & (points[:, 2] < self.height), distance, 0)
+
+    def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3) rays -> (N,) the multiple of the direction at which each meets something, infinite where nothing, and
+        (N,) what it meets."""
+        o = origins.astype(np.float32) @ self.axes - self.centre
+        d = directions.astype(np.float32) @ self.axes
+        inverse = 1 / np.where(d == 0, np.float32(1e-9), d)
+        middle, reach = o * inverse, self.half * abs(inverse)  # slabs: -middle +- reach
+        before, after, P = middle + reach, reach - middle, len(self.middle)
+        enter = -np.minimum(np.minimum(before[:, :P], before[:, P:2 * P]), before[:, 2 * P:])
+        leave = np.minimum(np.minimum(after[:, :P], after[:, P:2 * P]), after[:, 2 * P:])
+        distance = np.where((enter < leave) & (leave > 0), np.maximum(enter, 0), np.inf)
+        first = distance.argmin(axis=1)
+        return distance[np.arange(len(o)), first], first
+
+    def places(self, rng: np.random.Generator, count: int, low: float, high: float) -> np.ndarray:
+        """(count, 3): the freest of a handful of random places each, between two heights."""
+        tries = 6
+        room = rng.choice(len(self.floors), count * tries, p=self.area / self.area.sum())
+        share = rng.random((count * tries, 2))
+        rect = self.floors[room]
+        xy = rect[:, [0, 2]] + share * (rect[:, [1, 3]] - rect[:, [0, 2]])
+        z = rng.uniform(low, min(high, self.height - .3), (count, 1)).repeat(tries, axis=1).reshape(-1, 1)
+        points = np.concatenate([xy, z], axis=1)
+        clear = self.clearance(points).reshape(count, tries)
+        enough = np.where(clear > CLEARANCE_M + .1, rng.random(clear.shape) + 1, clear)  # any that is free will do
+        return points.reshape(count, tries, 3)[np.arange(count), enough.argmax(axis=1)]
+
+
+def poses(position: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """(..., 3), (..., 3) -> T_world_cam (..., 4, 4)."""
+    yaw, pitch, roll = np.moveaxis(angles, -1, 0)
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    forward = np.stack([cp * cy, cp * sy, sp], axis=-1)
+    right = np.stack([sy, -cy, np.zeros_like(yaw)], axis=-1)
+    down = np.stack([sp * cy, sp * sy, -cp], axis=-1)                                                 # forward x right
+    T_world_cam = np.zeros((*position.shape[:-1], 4, 4))
+    T_world_cam[..., :3, 0] = cr[..., None] * right + sr[..., None] * down
+    T_world_cam[..., :3, 1] = cr[..., None] * down - sr[..., None] * right
+    T_world_cam[..., :3, 2], T_world_cam[..., :3, 3], T_world_cam[..., 3, 3] = forward, position, 1
+    return T_world_cam
+
+
+# ---- how cameras move: (space, rng, lengths (K, V - 1) metres, turns (K, V - 1) radians) -> Motion
+
+def walk(space: Space, rng: np.random.Generator, start: np.ndarray, length: np.ndarray, course: np.ndarray,
+         bend: np.ndarray,
+         climb: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of given lengths from `start` (K, 3) that turn out of the way of things.
+
+    Args:
+        course: (K,) first direction about z; bend: (K, V - 1) the turn that each step would take by itself.
+        climb: standard deviation of a step's slope.
+    Returns positions (K, V, 3) and the course of each step (K, V - 1).
+    """
+    K, steps = length.shape
+    positions, courses = [start], np.empty((K, steps))
+    for v in range(steps):
+        way = course[:, None] + bend[:, v, None] + rng.normal(0, 1, (K, OPTIONS)) * np.linspace(0, 1.6, OPTIONS)
+        slope = climb * rng.normal(0, 1, (K, OPTIONS))
+        move = np.stack([np.cos(way) * np.cos(slope), np.sin(way) * np.cos(slope), np.sin(slope)], axis=-1)
+        ends = positions[-1][:, None] + length[:, v, None, None] * move
+        ends[..., 2] = np.clip(ends[..., 2], .2, space.height - .3)
+        points = np.concatenate([ends, (ends + positions[-1][:, None]) / 2]) if length.max() > .3 else ends
+        clear = space.clearance(points.reshape(-1, 3)).reshape(-1, K, OPTIONS).min(axis=0) > CLEARANCE_M
+        chosen = np.arange(K), clear.argmax(axis=1)
+        positions.append(ends[chosen])
+        course = courses[:, v] = way[chosen]
+    return np.stack(positions, axis=1), courses
+
+
+def wander(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Unit-variance noise (K, V) that changes slowly along V."""
+    noise = rng.normal(0, 1, shape)
+    for k in range(1, shape[1]):
+        noise[:, k] = .75 * noise[:, k - 1] + .66 * noise[:, k]
+    return noise
+
+
+def accumulate(start: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """(K,) and (K, V - 1) -> (K, V): running sums that begin with `start`."""
+    return np.concatenate([start[:, None], start[:, None] + np.cumsum(change, axis=1)], axis=1)
+
+
+def either(rng: np.random.Generator, K: int, probability: float) -> np.ndarray:
+    """(K, 1) bool."""
+    return rng.random((K, 1)) < probability
+
+
+def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """A wheeled robot: level, forward, along arcs, its camera fixed with a small pitch."""
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, .2, 1.2)
+    sign = np.where(either(rng, K, .75), rng.choice((-1, 1), (K, 1)), rng.choice((-1, 1), (K, n)))
+    heading = rng.uniform(-np.pi, np.pi, K)
+    backwards = np.where(either(rng, K, .08), np.pi, 0)
+    position, course = walk(space, rng, start, length, heading, sign * turn)
+    yaw = np.concatenate([heading[:, None], course], axis=1) + backwards
+    yaw += np.where(either(rng, K, .15), rng.uniform(-1.6, 1.6, (K, 1)), 0)  # a camera that looks sideways
+    pitch = rng.normal(-.03, .1, (K, 1)) + rng.normal(0, .004, yaw.shape)
+    return position, np.stack([yaw, pitch, rng.normal(0, .006, yaw.shape)], axis=-1)
+
+
+def turn_on_spot(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """A robot or a person turning, the camera a little off the axis."""
+    K, centre = len(length), space.places(rng, CANDIDATES, .2, 1.7)
+    yaw = accumulate(rng.uniform(-np.pi, np.pi, K), rng.choice((-1, 1), (K, 1)) * turn)
+    arm = np.abs(rng.normal(0, .15, (K, 1)))
+    position = centre[:, None] + np.stack([arm * np.cos(yaw), arm * np.sin(yaw), rng.normal(0, .004, yaw.shape)],
+                                          axis=-1)
+    pitch = rng.normal(-.08, .14, (K, 1)) + rng.normal(0, .01, yaw.shape)
+    return position, np.stack([yaw, pitch, rng.normal(0, .02, yaw.shape)], axis=-1)
+
+
+def hand(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """Carried: any direction, mostly level; it keeps looking at a place, or turns as it goes."""
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, .9, 1.8)
+    course = rng.uniform(-np.pi, np.pi, K)
+    position, _ = walk(space, rng, start, length, course, .35 * wander(rng, (K, n)), climb=.25)
+    yaw = np.where(rng.random(K) < .45, course + rng.normal(0, .5, K), rng.uniform(-np.pi, np.pi, K))
+    pitch = np.clip(rng.normal(-.18, .25, K), -.9, .5)
+    distance = rng.uniform(1.0, 3.5, K)
+    target = start + distance[:, None] * np.stack([np.cos(yaw), np.sin(yaw), np.tan(pitch)], axis=-1)
+    at_yaw, at_pitch = towards(position, target[:, None])
+    sway = np.minimum(turn.sum(axis=1, keepdims=True) / max(n, 1), .3)
+    keeps = either(rng, K, .45)
+    drift = turn * np.clip(rng.choice((-1, 1), (K, 1)) * either(rng, K, .7) + .8 * wander(rng, (K, n)), -1.5, 1.5)
+    yaw = np.where(keeps, at_yaw + sway * rng.normal(0, .5, (K, n + 1)), accumulate(yaw, drift))
+    pitch = np.where(keeps, at_pitch + sway * rng.normal(0, .3, (K, n + 1)),
+                     accumulate(pitch, .35 * turn * wander(rng, (K, n))))
+    return position, np.stack([yaw, np.clip(pitch, -1.1, .7), hand_roll(rng, K, n + 1)], axis=-1)
+
+
+def orbit(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """Around an object, looking at it."""
+    if not len(space.things):
+        return hand(space, rng, length, turn)
+    K, n = length.shape
+    target = space.middle[rng.choice(space.things, K)] + rng.normal(0, .1, (K, 3))
+    radius = np.exp(rng.uniform(np.log(.7), np.log(3.0), (K, 1)))
+    angle = accumulate(rng.uniform(-np.pi, np.pi, K),
+                       rng.choice((-1, 1), (K, 1)) * np.minimum(length / radius, STEP_RAD[1]))
+    radius = radius * np.exp(.08 * wander(rng, angle.shape))
+    z = rng.uniform(.4, 1.8, (K, 1)) + accumulate(np.zeros(K), .15 * length * wander(rng, (K, n)))
+    position = target[:, None] + np.stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros_like(angle)],
+                                          axis=-1)
+    position[..., 2] = np.clip(z, .25, space.height - .3)
+    yaw, pitch = towards(position, target[:, None] + rng.normal(0, .12, position.shape))
+    return position, np.stack([yaw + rng.normal(0, .12, (K, 1)), pitch, hand_roll(rng, K, n + 1)], axis=-1)
+
+
+def jump(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """Single pictures from all over a part of a room, more or less of the same thing."""
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, .5, 1.7)
+    reach = rng.normal(0, 1, (K, n + 1, 3)) * np.exp(rng.uniform(np.log(.15), np.log(.8), (K, 1, 1))) * (1, 1, .4)
+    position = start[:, None] + reach
+    position[..., 2] = np.clip(position[..., 2], .3, min(1.9, space.height - .3))
+    yaw = rng.uniform(-np.pi, np.pi, K)
+    target = start + rng.uniform(1.5, 4, (K, 1)) * np.stack([np.cos(yaw), np.sin(yaw), np.full(K, -.2)], axis=-1)
+    yaw, pitch = towards(position, target[:, None] + rng.normal(0, .4, position.shape))
+    return position, np.stack([yaw, np.clip(pitch, -1, .6), hand_roll(rng, K, n + 1)], axis=-1)
+
+
+def hand_roll(rng: np.random.Generator, K: int, V: int) -> np.ndarray:
+    return np.clip(rng.normal(0, .045, (K, 1)) + rng.normal(0, .025, (K, V)), -.14, .14)
+
+
+MOVES: dict[str, Callable[[Space, np.random.Generator, np.ndarray, np.ndarray], Motion]] = {
+    "drive": drive, "turn": turn_on_spot, "hand": hand, "orbit": orbit, "jump": jump}
+
+
+def towards(position: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Yaw and pitch of the way from one to the other."""
+    way = target - position
+    return np.arctan2(way[..., 1], way[..., 0]), np.arctan2(way[..., 2], np.hypot(way[..., 0], way[..., 1]))

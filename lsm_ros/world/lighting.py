@@ -1,0 +1,58 @@
+"""Lamps, daylight and sun."""
+from __future__ import annotations
+
+from math import cos, pi, sin
+
+import numpy as np
+
+from lsm_ros.world.layout import Layout
+from lsm_ros.world.parts import Maker
+from lsm_ros.world.plan import Room
+from lsm_ros.world.scene import POINT, SUN
+from lsm_ros.world.things import ceiling_lamp
+
+
+def light_room(layout: Layout) -> tuple[float, float, float]:
+    """Hangs the ceiling lamps; returns where their light comes from."""
+    m, room = layout.m, layout.room
+    x = room.x0 + room.width * m.between(.35, .65)
+    y = room.y0 + room.depth * m.between(.35, .65)
+    lit, low = m.chance(.7), room.height - .1
+    n = 0 if m.chance(.12) else 2 if room.area > 20 and m.chance(.4) else 1
+    lamp = ceiling_lamp(m, lit)
+    for k in range(n):
+        at = x if n == 1 else room.x0 + room.width * (.3 + .4 * k)
+        layout.assembly.add(lamp, at, y, room.height, m.pick((0, pi / 2)) if n == 1 else 0)
+        x, low = at, room.height - lamp.height
+    return x, y, low - .12
+
+
+def illumination(m: Maker, rooms: list[Room], lamps: list[tuple[float, float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lights (L, 8) and ambient (6,): a lamp or a window in each room, the larger rooms first, and at times the sun."""
+    rows = []
+    for room, lamp in sorted(zip(rooms, lamps), key=lambda pair: -pair[0].area):
+        panes = [(side, o) for side in range(4) for o in room.openings[side] if o.kind == "window"]
+        kinds = ["lamp"] if not panes else m.pick((["lamp"], ["window"], ["window", "lamp"], ["window", "sun"]))
+        warmth = m.between(-.28, .35)
+        color = np.array([1 + warmth * .5, 1.0, 1 - warmth])
+        size = (room.area / 12) ** .5
+        for kind in kinds:
+            side, o = m.pick(panes) if panes else (0, None)
+            if kind == "lamp":
+                at = lamp if m.chance(.85) else (m.between(room.x0 + .4, room.x1 - .4),
+                                                 m.between(room.y0 + .4, room.y1 - .4),
+                                                 room.height * m.between(.6, .95))
+                rows.append((*at, *color * m.between(1.2, 5.0) * size, POINT, float(m.chance(.92))))
+            elif kind == "window":
+                x, y, _ = room.wall_pose(side, o.at, m.pick((-.7, -.5, .45)))    # daylight comes through the panes
+                rows.append((x, y, (o.low + o.high) / 2 + .3, *np.array([.9, .97, 1.08]) * m.between(2.5, 9.0) * size,
+                             POINT, 1.0))
+            elif not any(row[6] == SUN for row in rows):
+                yaw, rise = side * pi / 2 - pi / 2 + m.between(-.9, .9), m.between(.25, .9)
+                rows.append((cos(yaw) * cos(rise), sin(yaw) * cos(rise), sin(rise),
+                             *np.array([1.1, 1.0, .86]) * m.between(1.5, 5.0),
+                             SUN, 1.0))
+    tint = np.array([m.between(.85, 1.1), 1.0, m.between(.85, 1.15)])
+    above = m.between(.12, .6)
+    ambient = np.concatenate([tint * above, tint * above * m.between(.4, 1.0)])
+    return np.array(rows[:3]), ambient

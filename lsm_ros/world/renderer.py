@@ -1,0 +1,179 @@
+"""Draws batches of views of rendered worlds: colour, depth, class and instance, on a GPU or on the CPU.
+
+Scenes are packed into a bank of fixed-size arrays on the device; a call of `Renderer.render` draws any views of any
+scenes of the bank with one kernel (raycast.cu).
+"""
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from lsm_ros.errors import InputError
+from lsm_ros.world.materials import srgb_to_linear
+from lsm_ros.world.native import CompilerError, architecture_of, raycaster
+from lsm_ros.world.packing import PackedScenes, pack
+from lsm_ros.world.scene import BOX, CONE, ELLIPSOID, Scene
+
+NO_LABEL, NO_INSTANCE = 255, -1
+"""Label and instance of a pixel whose ray meets nothing; its depth is 0."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What B x V cameras see."""
+    radiance: torch.Tensor    # (B, V, 3, H, W) float32, linear light, before any exposure
+    depth: torch.Tensor       # (B, V, H, W) float32, z in metres at the pixel's centre, 0 where there is nothing
+    label: torch.Tensor       # (B, V, H, W) uint8, NO_LABEL where there is nothing
+    instance: torch.Tensor    # (B, V, H, W) int16, NO_INSTANCE where there is nothing
+
+
+class SceneBank(PackedScenes):
+    """Packed scenes on a device, replaced slot by slot while views of the others are drawn."""
+
+    @classmethod
+    def empty(cls, slots: int, device: torch.device | str) -> SceneBank:
+        nothing = pack([])
+        return cls(*(torch.zeros(slots, *array.shape[1:], dtype=torch.from_numpy(array).dtype, device=device)
+                     for array in (getattr(nothing, field.name) for field in fields(PackedScenes))))
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], device: torch.device | str) -> SceneBank:
+        bank = cls.empty(len(scenes), device)
+        bank.put(0, pack(scenes))
+        return bank
+
+    def put(self, first: int, scenes: PackedScenes) -> None:
+        """Overwrites the slots from `first` on; ordered with the drawing that is already on the stream."""
+        for field in fields(PackedScenes):
+            slots = getattr(self, field.name)[first:first + len(scenes)]
+            slots.copy_(staged(getattr(scenes, field.name), slots.device), non_blocking=True)
+
+    def occupied(self, scene: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """(B, V) bool: which of the points (B, V, 3), world frame, lie inside a primitive of the scenes (B,)."""
+        rows = self.primitives[scene]
+        to_unit = rows[..., :12].unflatten(-1, (3, 4))
+        q = torch.einsum("bpij,bvj->bvpi", to_unit[..., :3], points) + to_unit[:, None, ..., 3]
+        shape, counts = rows.view(torch.int32)[:, None, :, 28], self.counts[scene, 0]
+        r, height = q[..., :2].norm(dim=-1), q[..., 2].abs()
+        inside = torch.where(shape == BOX, q.abs().amax(dim=-1) < 1,
+                             torch.where(shape == ELLIPSOID, q.norm(dim=-1) < 1,
+                                         (height < 1) & (r < torch.where(shape == CONE, (1 - q[..., 2]) / 2, 1.0))))
+        used = torch.arange(rows.shape[1], device=rows.device) < counts[:, None, None]
+        return (inside & used).any(dim=-1)
+
+
+def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array where a copy to the device can read it without anybody waiting: in pinned memory for a GPU."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+class TextureAtlas:
+    """Square photographs of surfaces with their mip levels on a device, as 8-bit square roots of linear light."""
+
+    def __init__(self, images: np.ndarray, device: torch.device | str):
+        """`images`: (N, S, S, 3) uint8 sRGB with S a power of two. Raises InputError for anything else."""
+        if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1] != images.shape[2] or images.shape[3] != 3 \
+                or images.shape[1] & (images.shape[1] - 1):
+            raise InputError(f"a texture atlas is (N, S, S, 3) uint8 with S a power of two, not {images.shape} "
+                             f"{images.dtype}")
+        self.count, self.size = images.shape[:2]
+        self.levels = self.size.bit_length()
+        curve = torch.from_numpy(srgb_to_linear(np.arange(256) / 255)).float().to(device)
+        linear = curve[torch.from_numpy(images).to(device).int()]
+        levels = []
+        for _ in range(self.levels):
+            channels = linear.sqrt().mul(255).round().to(torch.int32)
+            levels.append((channels[..., 0] | channels[..., 1] << 8 | channels[..., 2] << 16).flatten())
+            if linear.shape[1] > 1:
+                linear = linear.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).mean(dim=(2, 4))
+        self.texels = torch.cat(levels)      # int32, level by level, each (N, S >> level, S >> level)
+
+
+class _Arguments(ctypes.Structure):
+    """struct Arguments of raycast.cu."""
+    _fields_ = [(name, ctypes.c_void_p) for name in
+                ("primitives", "materials", "lights", "ambient", "counts", "texels", "scene", "T_world_cam", "K",
+                 "distortion", "radiance", "depth", "label", "instance", "stream")] + \
+               [(name, ctypes.c_int32) for name in
+                ("images", "views", "height", "width", "max_primitives", "max_materials", "max_lights", "textures",
+                 "texture_size", "texture_levels", "samples", "threads")] + [("light_radius", ctypes.c_float)]
+
+
+class Renderer:
+    """Draws views of a bank's scenes on one device.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N"; the kernel is compiled for it at the first use.
+        textures: the atlas that the materials' texture indices point into; without one they show their pattern alone.
+        samples: rays a pixel for the colour. Depth and labels always belong to the pixel's centre.
+        light_radius_m: how soft shadows are; 0 makes them hard and the picture free of grain.
+    """
+
+    def __init__(self, device: torch.device | str, textures: TextureAtlas | None = None, samples: int = 2,
+                 light_radius_m: float = 0.03):
+        if not 1 <= samples <= 256:
+            raise InputError(f"samples = {samples}; it must lie in 1..256")
+        if not light_radius_m >= 0:
+            raise InputError(f"light_radius_m = {light_radius_m}; it cannot be negative")
+        self.device = torch.device(device)
+        self.textures, self.samples, self.light_radius_m = textures, samples, light_radius_m
+        self._library = raycaster(architecture_of(self.device))
+        if self._library.raycast_arguments_bytes() != ctypes.sizeof(_Arguments):
+            raise CompilerError(f"raycast.cu takes {self._library.raycast_arguments_bytes()} bytes of arguments, "
+                                f"renderer.py gives {ctypes.sizeof(_Arguments)}")
+
+    def render(self, bank: SceneBank, scene: torch.Tensor, T_world_cam: torch.Tensor, K: torch.Tensor,
+               size: tuple[int, int], distortion: torch.Tensor | None = None) -> Rendering:
+        """Draws B x V views.
+
+        Args:
+            scene: (B,) which slot of the bank; not checked on a GPU, where that would wait for it.
+            T_world_cam: (B, V, 4, 4) metres, OpenCV camera axes.
+            K: (B, V, 3, 3) pixels of `size`; pixel (u, v) has its centre at (u + 0.5, v + 0.5).
+            size: (H, W) pixels.
+            distortion: (B, V, 2) k1, k2: the ray of normalised image coordinates p is p (1 + k1 |p|^2 + k2 |p|^4).
+        """
+        (B, V), (H, W) = T_world_cam.shape[:2], size
+        expected = {"scene": (scene, (B,)), "T_world_cam": (T_world_cam, (B, V, 4, 4)), "K": (K, (B, V, 3, 3))}
+        if distortion is not None:
+            expected["distortion"] = (distortion, (B, V, 2))
+        for name, (tensor, shape) in expected.items():
+            if tuple(tensor.shape) != shape:
+                raise InputError(f"{name} has the shape {tuple(tensor.shape)}, not {shape}")
+        if scene.device.type == "cpu" and B and not 0 <= scene.min() <= scene.max() < len(bank):
+            raise InputError(f"scene {scene.min()} to {scene.max()}; the bank has {len(bank)}")
+        if bank.counts.device.type != self.device.type:
+            raise InputError(f"the bank is on {bank.counts.device}, the renderer on {self.device}")
+
+        # These stay referenced until the kernel is queued; after that the stream keeps their memory in order.
+        scene = scene.to(self.device, torch.int64).contiguous()
+        T_world_cam = T_world_cam.to(self.device, torch.float32).contiguous()
+        K = K.to(self.device, torch.float32).contiguous()
+        distortion = None if distortion is None else distortion.to(self.device, torch.float32).contiguous()
+        drawn = Rendering(radiance=torch.empty(B, V, 3, H, W, device=self.device),
+                          depth=torch.empty(B, V, H, W, device=self.device),
+                          label=torch.empty(B, V, H, W, dtype=torch.uint8, device=self.device),
+                          instance=torch.empty(B, V, H, W, dtype=torch.int16, device=self.device))
+        atlas = self.textures
+        cuda = self.device.type == "cuda"
+        arguments = _Arguments(
+            **{field.name: getattr(bank, field.name).data_ptr() for field in fields(PackedScenes)},
+            **{field.name: getattr(drawn, field.name).data_ptr() for field in fields(Rendering)},
+            scene=scene.data_ptr(), T_world_cam=T_world_cam.data_ptr(), K=K.data_ptr(),
+            distortion=None if distortion is None else distortion.data_ptr(),
+            texels=atlas.texels.data_ptr() if atlas else None, textures=atlas.count if atlas else 0,
+            texture_size=atlas.size if atlas else 0, texture_levels=atlas.levels if atlas else 0,
+            stream=torch.cuda.current_stream(self.device).cuda_stream if cuda else None,
+            images=B * V, views=V, height=H, width=W, max_primitives=bank.primitives.shape[1],
+            max_materials=bank.materials.shape[1], max_lights=bank.lights.shape[1], samples=self.samples,
+            threads=torch.get_num_threads(), light_radius=self.light_radius_m)
+        with torch.cuda.device(self.device if cuda else -1):
+            problem = self._library.raycast(ctypes.byref(arguments))
+        if problem:
+            raise CompilerError(f"the ray caster could not start on {self.device}: {problem.decode()}")
+        return drawn

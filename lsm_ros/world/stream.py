@@ -1,0 +1,173 @@
+"""Endless training views of rendered worlds, and fixed ones for evaluation.
+
+Worker processes furnish worlds (factory.py) and this side keeps a few thousand of them in a bank on the device, always
+replacing the oldest. Every batch picks worlds and paths from the bank at random, so drawing never waits for furnishing.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lsm_ros.errors import InputError
+from lsm_ros.world.factory import HELD_OUT_SEEDS, PARCEL, PATHS, Factory, make_parcel
+from lsm_ros.world.materials import TextureCatalogue, load_textures
+from lsm_ros.world.renderer import Renderer, SceneBank, TextureAtlas, staged
+from lsm_ros.world.sensor import Look, develop
+
+__all__ = ["HELD_OUT_SEEDS", "ViewBatch", "WorldStream", "fixed_batch"]
+
+NEAR_M = 0.3                # a view whose median depth is below this sees nothing but one surface
+PARCELS_A_BATCH = 32        # most parcels that one batch takes in; the first batch waits for as many
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """B windows of V views. Cameras are OpenCV; pixel (u, v) has its centre at (u + 0.5, v + 0.5)."""
+    image: torch.Tensor          # (B, V, 3, H, W) float32, 0..1 with 256 levels, gamma-encoded RGB
+    depth: torch.Tensor          # (B, V, H, W) float32, z in metres, 0 where there is nothing
+    label: torch.Tensor          # (B, V, H, W) uint8, renderer.NO_LABEL where there is nothing
+    instance: torch.Tensor       # (B, V, H, W) int16, 0 the building, -1 nothing
+    K: torch.Tensor              # (B, V, 3, 3) float32, pixels of this size
+    T_world_cam: torch.Tensor    # (B, V, 4, 4) float32, metres
+    valid: torch.Tensor          # (B,) bool: no view inside something or with its nose to a surface
+
+
+class WorldStream:
+    """Batches of views of worlds that change all the time.
+
+    Args:
+        size: (H, W) pixels of a batch unless `next` is given another.
+        views: V of every window.
+        batch: B.
+        device: where the bank lives and the drawing happens.
+        seed: two streams with different seeds share no world; give every rank its own.
+        workers: processes that furnish worlds. One makes some 25 a second.
+        textures: a folder or packed file of photo textures (materials.load_textures); None for procedural surfaces.
+        bank: worlds that are kept on the device, 45 kB each.
+    """
+
+    def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
+                 seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096):
+        if bank < PARCEL or bank % PARCEL:
+            raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
+        if seed < 0:
+            raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
+        self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
+        catalogue, atlas = _textures(textures, self.device)
+        self.renderer = Renderer(self.device, atlas)
+        self.rng = np.random.default_rng(seed)
+        self.noise = torch.Generator(self.device).manual_seed(seed)
+        self.bank = SceneBank.empty(bank, self.device)
+        self.T_world_cam = torch.zeros(bank, PATHS, views, 4, 4, device=self.device)
+        self.focal = np.zeros((bank, PATHS), np.float32)
+        self.worlds = 0                               # taken in since the start
+        self._factory = Factory(seed, workers, views, catalogue)
+        self._started = time.monotonic()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._factory.close()
+
+    @property
+    def worlds_per_second(self) -> float:
+        """How fast the bank is replaced."""
+        return self.worlds / (time.monotonic() - self._started)
+
+    def next(self, size: tuple[int, int] | None = None) -> ViewBatch:
+        """A batch at `size` (H, W). Waits only for the first worlds. Raises FactoryError where a worker died."""
+        self._take_in()
+        filled = min(self.worlds, len(self.bank))
+        scene, path = self.rng.integers(0, filled, self.batch), self.rng.integers(0, PATHS, self.batch)
+        chosen = staged(np.stack([scene, path]), self.device).to(self.device, non_blocking=True)
+        return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]],
+                    Lens.random(self.rng, self.focal[scene, path]), Look.random(self.rng, self.batch, self.views),
+                    size or self.size, self.noise)
+
+    def _take_in(self) -> None:
+        enough = min(PARCELS_A_BATCH * PARCEL, len(self.bank))
+        for _ in range(PARCELS_A_BATCH):
+            parcel = self._factory.take(wait=self.worlds < enough)
+            if parcel is None:
+                break
+            slot = self.worlds % len(self.bank)
+            self.bank.put(slot, parcel.scenes)
+            slots = slice(slot, slot + PARCEL)
+            self.T_world_cam[slots].copy_(staged(parcel.T_world_cam, self.device), non_blocking=True)
+            self.focal[slots] = parcel.focal
+            self.worlds += PARCEL
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The optics of B windows; float32 arrays with B first."""
+    focal: np.ndarray         # (B,) focal length / image width
+    aspect: np.ndarray        # (B,) fy / fx
+    center: np.ndarray        # (B, 2) principal point / image size
+    bend: np.ndarray          # (B, 2) relative shift of the rays at the image's left and right edge, by r^2 and r^4
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, focal: np.ndarray) -> Lens:
+        """Nearly ideal cameras: the pictures of most drivers are rectified, and calibration is never perfect."""
+        B = len(focal)
+        bent = rng.random((B, 1)) < 0.3
+        return cls(focal=focal.astype(np.float32), aspect=np.exp(rng.normal(0, 0.004, B)).astype(np.float32),
+                   center=(0.5 + rng.normal(0, 0.008, (B, 2))).astype(np.float32),
+                   bend=(bent * rng.normal(0, 0.006, (B, 2))).astype(np.float32))
+
+    def cameras(self, views: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """K (B, V, 3, 3) in pixels of `size` and the renderer's distortion (B, V, 2)."""
+        H, W = size
+        K = np.zeros((len(self.focal), views, 3, 3), np.float32)
+        K[:, :, 0, 0] = (self.focal * W)[:, None]
+        K[:, :, 1, 1] = (self.focal * self.aspect * W)[:, None]
+        K[:, :, :2, 2] = (self.center * (W, H))[:, None]
+        K[:, :, 2, 2] = 1
+        edge2 = (0.5 / self.focal[:, None]) ** 2                  # squared slope of the ray at the edge
+        distortion = self.bend / np.concatenate([edge2, edge2 ** 2], axis=1)
+        return K, np.ascontiguousarray(np.broadcast_to(distortion[:, None], (len(K), views, 2)), np.float32)
+
+
+def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: torch.Tensor, lens: Lens, look: Look,
+         size: tuple[int, int], noise: torch.Generator) -> ViewBatch:
+    """Renders B windows of the bank's worlds and develops them as their cameras would."""
+    K, distortion = (staged(array, renderer.device).to(renderer.device, non_blocking=True)
+                     for array in lens.cameras(T_world_cam.shape[1], size))
+    drawn = renderer.render(bank, scene, T_world_cam, K, size, distortion)
+    depth = drawn.depth[:, :, 3::8, 3::8].flatten(2)
+    free = (depth.median(dim=2).values >= NEAR_M) & ~bank.occupied(scene, T_world_cam[:, :, :3, 3])
+    return ViewBatch(image=develop(drawn.radiance, look, noise), depth=drawn.depth, label=drawn.label,
+                     instance=drawn.instance, K=K, T_world_cam=T_world_cam, valid=free.all(dim=1))
+
+
+def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
+                textures: str | Path | None = None) -> ViewBatch:
+    """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
+
+    For evaluation take the seeds from HELD_OUT_SEEDS.
+    """
+    device = torch.device(device)
+    catalogue, atlas = _textures(textures, device)
+    parcel = make_parcel(seeds, 1, views, catalogue)
+    bank = SceneBank.empty(len(seeds), device)
+    bank.put(0, parcel.scenes)
+    cameras = [np.random.default_rng((seed, 1)) for seed in seeds]
+    lenses = [Lens.random(rng, focal) for rng, focal in zip(cameras, parcel.focal, strict=True)]
+    return draw(Renderer(device, atlas), bank, torch.arange(len(seeds), device=device),
+                torch.from_numpy(parcel.T_world_cam[:, 0]).to(device),
+                Lens(*(np.concatenate([getattr(lens, name) for lens in lenses]) for name in Lens.__dataclass_fields__)),
+                Look.joined([Look.random(rng, 1, views) for rng in cameras]), size,
+                torch.Generator(device).manual_seed(seeds[0]))
+
+
+@lru_cache(maxsize=1)
+def _textures(source: str | Path | None, device: torch.device) -> tuple[TextureCatalogue | None, TextureAtlas | None]:
+    if source is None:
+        return None, None
+    catalogue, images = load_textures(source)
+    return catalogue, TextureAtlas(images, device)

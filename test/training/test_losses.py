@@ -1,0 +1,93 @@
+"""The loss is nought where the prediction is the truth, and its targets are the truth."""
+import pytest
+import torch
+
+from lsm_ros.model.heads import Cameras
+from lsm_ros.model.network import NetworkOutput
+from lsm_ros.training.losses import class_weights, loss, make_targets
+
+
+@pytest.fixture
+def truth():
+    """Two windows of three views of a wall at z = 4 m, moving sideways and turning about the optical axis."""
+    torch.manual_seed(0)
+    B, S, H, W = 2, 3, 32, 48
+    depth = torch.full((B, S, H, W), 4.0)
+    label = torch.randint(0, 5, (B, S, H, W), dtype=torch.uint8)
+    K = torch.tensor([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]]).expand(B, S, 3, 3)
+    T_world_cam = torch.eye(4).repeat(B, S, 1, 1)
+    T_world_cam[:, :, 0, 3] = torch.tensor([5.0, 5.5, 6.0])
+    cos, sin = torch.tensor(0.1).cos(), torch.tensor(0.1).sin()
+    T_world_cam[:, 2, :2, :2] = torch.tensor([[cos, -sin], [sin, cos]])
+    return depth, label, K, T_world_cam, torch.ones(B, dtype=torch.bool)
+
+
+def perfect(targets, text):
+    cameras = Cameras(targets.rotation, targets.translation, targets.focal.log(), targets.scale.log(),
+                      torch.full(targets.translation.shape[:2], 1e-3).log())
+    depth = targets.depth.log()
+    return NetworkOutput(cameras, depth, torch.full_like(depth, -8), text[targets.label].movedim(-1, 2))
+
+
+def test_targets(truth):
+    t = make_targets(*truth, offset=(1, 0))
+    assert t.depth.shape == (2, 3, 16, 24)
+    assert t.label.shape == (2, 3, 8, 12)
+    assert torch.equal(t.label, truth[1][:, :, 2::4, 0::4].long())
+    assert torch.allclose(t.translation[0] * t.scale[0], torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [1, 0, 0]]), atol=1e-6)
+    assert torch.allclose(t.points[:, :, :, :, 2] * t.scale[:, None, None, None], torch.tensor(4.0))
+    assert torch.allclose((t.points.norm(dim=-1)).mean((1, 2, 3)), torch.ones(2))   # the unit of a window
+    assert t.focal[0] == pytest.approx(40 / 48)
+    assert torch.allclose(t.rays[0, 0, 3, 5], torch.tensor([(10.5 - 24) / 40, (7.5 - 16) / 40]))
+
+
+def test_the_truth_has_no_loss(truth):
+    targets = make_targets(*truth, offset=(0, 1))
+    text = torch.eye(5)
+    total, parts = loss(perfect(targets, text), targets, text, logit_scale=50.0)
+    assert total < 1e-2
+    assert all(part < 1e-2 for part in parts.values())
+
+
+@pytest.mark.parametrize("part", ["translation", "rotation", "focal", "scale", "depth", "semantic"])
+def test_each_error_is_felt(truth, part):
+    targets = make_targets(*truth, offset=(0, 0))
+    text = torch.eye(5)
+    output = perfect(targets, text)
+    if part == "translation":
+        output.cameras.translation = output.cameras.translation + 0.1
+    elif part == "rotation":
+        output.cameras.rotation = torch.eye(3).expand_as(output.cameras.rotation)
+    elif part == "focal":
+        output.cameras.log_focal = output.cameras.log_focal + 0.2
+    elif part == "scale":
+        output.cameras.log_scale = output.cameras.log_scale + 0.2
+    elif part == "depth":
+        output.log_depth = output.log_depth + 0.2
+    else:
+        output.semantics = output.semantics.flip(2)
+    total, parts = loss(output, targets, text, logit_scale=50.0)
+    assert parts[part] > 0.03
+    assert total > 0.03
+
+
+def test_invalid_windows_and_unknown_depth_do_not_count(truth):
+    depth, label, K, T_world_cam, valid = truth
+    depth = depth.clone()
+    depth[0, :, :4] = 0.0                              # no depth
+    valid = torch.tensor([True, False])
+    targets = make_targets(depth, label, K, T_world_cam, valid, offset=(0, 0))
+    text = torch.eye(5)
+    output = perfect(targets, text)
+    output.log_depth = output.log_depth.clone()
+    output.log_depth[1] += 1.0                         # an error in the window that is not valid
+    output.log_depth[0, :, :2] = 3.0                   # and where depth is not known
+    total, _ = loss(output, targets, text, logit_scale=50.0)
+    assert total < 1e-2
+
+
+def test_rare_classes_weigh_more():
+    label = torch.tensor([0] * 96 + [1] * 4)
+    weight = class_weights(label, 3)
+    assert weight[1] > 2 * weight[0]
+    assert weight[label].mean() == pytest.approx(1, abs=1e-3)

@@ -1,0 +1,117 @@
+"""The loop: it learns, it goes on where it stopped, and its windows are the ones it says."""
+import json
+import random
+
+import pytest
+import torch
+
+from lsm_ros.errors import ConfigError
+from lsm_ros.model.network import Network, NetworkConfig
+from lsm_ros.training import train as training
+from lsm_ros.training.train import TrainingConfig, learning_rate, split_windows, train
+from lsm_ros.world.stream import ViewBatch
+
+
+class FixedWorlds:
+    """A stream whose n-th batch is always the same; `seen` counts on where an interrupted leg stopped."""
+    seen = 0
+
+    def __init__(self, batch, views, device, **_):
+        self.batch, self.views, self.device = batch, views, device
+
+    def next(self, size):
+        FixedWorlds.seen += 1
+        random = torch.Generator().manual_seed(FixedWorlds.seen)
+        B, V, (H, W) = self.batch, self.views, size
+        T = torch.eye(4).repeat(B, V, 1, 1)
+        T[:, :, 0, 3] = torch.arange(V) * 0.2
+        K = torch.tensor([[0.8 * W, 0, W / 2], [0, 0.8 * W, H / 2], [0, 0, 1.0]]).expand(B, V, 3, 3)
+        return ViewBatch(image=torch.rand(B, V, 3, H, W, generator=random),
+                         depth=1 + torch.rand(B, V, H, W, generator=random),
+                         label=torch.randint(0, 40, (B, V, H, W), generator=random, dtype=torch.uint8),
+                         instance=torch.zeros(B, V, H, W, dtype=torch.int16), K=K, T_world_cam=T,
+                         valid=torch.ones(B, dtype=torch.bool))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    FixedWorlds.seen = 0
+    monkeypatch.setattr(training, "Network", lambda: Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af",
+                                                                           stem=16)))
+    monkeypatch.setattr(training, "score", lambda weights, config: {"scored": True})
+
+
+def config(folder, **values):
+    return TrainingConfig(**{"out": str(folder), "paths": 1, "height": 32, "width": 32, "warmup": 2, "log_every": 1, "save_every": 0.0,
+                             "steps": 6, **values})
+
+
+def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
+    train(config(tmp_path / "whole"), FixedWorlds)
+    whole = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
+
+    FixedWorlds.seen = 0
+
+    class Cut(FixedWorlds):
+        def next(self, size):
+            if FixedWorlds.seen == 3:
+                raise KeyboardInterrupt
+            return super().next(size)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path / "cut"), Cut)
+    train(config(tmp_path / "cut"), FixedWorlds)
+    cut = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+
+    assert cut["step"] == whole["step"] == 6
+    for part in ("network", "ema"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, cut[part][name]), name
+
+
+def test_a_leg_leaves_weights_with_a_card_and_a_log(tmp_path):
+    summary = train(config(tmp_path), FixedWorlds)
+    _, card = training.load_network(tmp_path / "weights.safetensors")
+    assert card["steps"] == 6
+    assert card["scoreboard"] == {"scored": True}
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 6]
+    assert lines[-1] == json.loads(json.dumps(summary))
+
+
+def test_the_next_leg_starts_from_the_weights(tmp_path):
+    train(config(tmp_path / "first"), FixedWorlds)
+    start = str(tmp_path / "first" / "weights.safetensors")
+    train(config(tmp_path / "second", start=start, steps=1, learning_rate=0.0, ema=0.0), FixedWorlds)
+    first, _ = training.load_network(start)
+    second, _ = training.load_network(tmp_path / "second" / "weights.safetensors")
+    for name, value in first.state_dict().items():
+        assert torch.allclose(value, second.state_dict()[name], atol=1e-3), name
+
+
+def test_a_leg_without_a_length_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="minutes = 0 and steps = 0"):
+        train(config(tmp_path, steps=0), FixedWorlds)
+
+
+def test_schedule():
+    c = TrainingConfig(steps=1000, warmup=10, learning_rate=1.0)
+    assert learning_rate(c, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(c, 9, 0.0) == pytest.approx(1.0)
+    assert learning_rate(c, 999, 1.0) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_split_windows_keeps_every_view_once(views):
+    batch = FixedWorlds(3, 8, "cpu").next((16, 16))
+    batch.valid[1] = False
+    for seed in range(8):
+        windows = split_windows(batch, views, random.Random(seed))
+        count = 8 // views
+        assert windows.image.shape == (3 * count, views, 3, 16, 16)
+        assert windows.valid.tolist() == [True] * count + [False] * count + [True] * count
+        x = windows.T_world_cam[:count, :, 0, 3].flatten().sort().values
+        assert torch.allclose(x, torch.arange(8) * 0.2)

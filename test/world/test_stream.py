@@ -1,0 +1,105 @@
+"""The stream of training batches and the fixed batches of evaluation, with real worlds and real worker processes."""
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import closing
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from lsm_ros.errors import InputError
+from lsm_ros.world.factory import HELD_OUT_SEEDS, FactoryError, make_parcel, training_seeds
+from lsm_ros.world.renderer import NO_LABEL, SceneBank
+from lsm_ros.world.stream import Lens, WorldStream, fixed_batch
+
+SIZE = (48, 64)
+
+
+def test_seeds_of_streams_and_workers_never_meet_nor_are_held_out():
+    runs = [set(islice(training_seeds(stream, worker), 100)) for stream in (0, 1, 64, 10**9) for worker in (0, 1, 4095)]
+    assert len(set.union(*runs)) == 100 * len(runs)
+    assert all(seed not in HELD_OUT_SEEDS for run in runs for seed in run)
+
+
+def test_fixed_batch_is_the_same_alone_and_among_others():
+    seeds = [HELD_OUT_SEEDS[3], HELD_OUT_SEEDS[4]]
+    both, alone = fixed_batch(seeds, SIZE, 3, "cpu"), fixed_batch(seeds[1:], SIZE, 3, "cpu")
+    for name in ("depth", "label", "instance", "K", "T_world_cam", "valid"):
+        assert torch.equal(getattr(both, name)[1:], getattr(alone, name)), name
+    assert (both.image[1:] - alone.image).abs().mean() < 0.05          # pixel noise alone is another
+    assert both.image.shape == (2, 3, 3, *SIZE) and both.K.shape == (2, 3, 3, 3)
+
+
+def test_depth_pose_and_intrinsics_of_a_batch_fit_together():
+    """A point that two views share has the same label in both: the truth would not, with a wrong K, pose or depth."""
+    batch = fixed_batch(HELD_OUT_SEEDS[:6], (96, 128), 2, "cpu")
+    v, u = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    pixel = torch.stack([u, v, torch.ones_like(u)], dim=-1).double()
+    same = []
+    for K, T, depth, label in zip(batch.K.double(), batch.T_world_cam.double(), batch.depth.double(), batch.label,
+                                  strict=True):
+        point = pixel @ torch.linalg.inv(K[0]).T * depth[0][..., None]
+        point = point @ T[0, :3, :3].T + T[0, :3, 3]
+        seen = (point - T[1, :3, 3]) @ T[1, :3, :3] @ K[1].T
+        x, y = (seen[..., i].div(seen[..., 2]).floor().long() for i in (0, 1))
+        shared = (depth[0] > 0) & (seen[..., 2] > 0) & (x >= 0) & (x < 128) & (y >= 0) & (y < 96)
+        x, y = x.clamp(0, 127), y.clamp(0, 95)
+        shared &= (depth[1, y, x] / seen[..., 2] - 1).abs() < 0.02     # and nothing stands before it
+        same.append((label[0] == label[1, y, x])[shared])
+    assert torch.cat(same).numel() > 5000
+    assert torch.cat(same).float().mean() > 0.97
+
+
+def test_a_camera_inside_a_thing_is_not_valid():
+    parcel = make_parcel([1], 1, 2, None)
+    bank = SceneBank.empty(1, torch.device("cpu"))
+    bank.put(0, parcel.scenes)
+    center = torch.from_numpy(parcel.scenes.primitives[0, :1, 21:24].copy())
+    assert bank.occupied(torch.tensor([0]), center[None]).all()
+    assert not bank.occupied(torch.tensor([0]), torch.from_numpy(parcel.T_world_cam[:1, 0, :, :3, 3])).any()
+
+
+def test_lens_keeps_the_focal_length_and_bends_as_told():
+    focal = np.array([0.5, 1.0], np.float32)
+    lens = Lens(focal=focal, aspect=np.ones(2, np.float32), center=np.full((2, 2), 0.5, np.float32),
+                bend=np.array([[0.02, 0], [0, 0.01]], np.float32))
+    K, distortion = lens.cameras(3, (48, 64))
+    assert K[:, :, 0, 0].tolist() == [[32] * 3, [64] * 3] and K[0, 0].tolist() == [[32, 0, 32], [0, 32, 24], [0, 0, 1]]
+    edge2 = (32 / K[:, 0, 0, 0]) ** 2
+    assert distortion[:, 0, 0] * edge2 + distortion[:, 0, 1] * edge2 ** 2 == pytest.approx([0.02, 0.01])
+
+
+def test_a_stream_gives_changing_batches_of_any_size():
+    with closing(WorldStream(SIZE, views=3, batch=4, device="cpu", seed=5, workers=1, bank=16)) as stream:
+        first, second = stream.next(), stream.next((40, 56))
+        assert first.image.shape == (4, 3, 3, *SIZE) and second.image.shape == (4, 3, 3, 40, 56)
+        assert (first.label.dtype, first.depth.dtype, first.valid.dtype) == (torch.uint8, torch.float32, torch.bool)
+        known = first.label != NO_LABEL
+        assert torch.equal(known, first.depth > 0) and known.float().mean() > 0.9 and first.label[known].max() < 40
+        before, deadline = stream.worlds, time.monotonic() + 60
+        while stream.worlds == before and time.monotonic() < deadline:
+            stream.next()
+        assert stream.worlds > before >= 16                            # a full bank is replaced by and by
+        workers = list(stream._factory._workers)
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_dead_worker_is_reported():
+    with closing(WorldStream(SIZE, views=2, batch=1, device="cpu", seed=6, workers=1, bank=8)) as stream:
+        stream.next()
+        os.kill(stream._factory._workers[0].pid, signal.SIGKILL)
+        stream._factory._workers[0].join()
+        with pytest.raises(FactoryError, match="exit code -9"):
+            for _ in range(50):
+                stream.next()
+
+
+@pytest.mark.parametrize(("wrong", "message"), [({"bank": 12}, "bank = 12"), ({"workers": 0}, "workers = 0"),
+                                                ({"seed": -1}, "seed = -1"), ({"textures": "/nowhere"}, "/nowhere")])
+def test_bad_arguments_are_named(wrong, message):
+    with pytest.raises(InputError, match=message):
+        WorldStream(SIZE, **({"views": 2, "batch": 1, "device": "cpu", "workers": 1, "bank": 16} | wrong))
