@@ -1,0 +1,104 @@
+"""CameraInfo to the intrinsics of the image as it comes, and images freed from lens distortion.
+
+The messages of rclpy and of rosbags have the same fields, so the node and the reader of recordings both use this.
+K of a CameraInfo belongs to the full, unbinned sensor (sensor_msgs/CameraInfo): its region of interest is shifted out
+first, then its binning divided out.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lsm_ros.errors import InputError
+from lsm_ros.geometry.camera import check_intrinsics, crop_intrinsics
+
+FISHEYE = ("equidistant", "fisheye")
+BROWN = ("plumb_bob", "rational_polynomial", "")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Intrinsics of the image as it comes (binned, cut), and its distortion."""
+    width: int                  # pixels of the image; 0 where the message doesn't say
+    height: int
+    K: np.ndarray               # (3, 3) float64, pixels, in the convention of geometry/camera
+    model: str
+    D: np.ndarray               # (n,) float64, all zero or empty for a rectified image
+
+    @property
+    def distorted(self) -> bool:
+        return bool(np.any(self.D))
+
+
+def calibration(info: Any, rectified: bool = False) -> Calibration | None:
+    """The camera of a CameraInfo message; None for an uncalibrated one (K[0] = 0, as the message defines it).
+
+    `rectified` is for images that are rectified already: then P is their camera and D is done with.
+    Raises InputError naming the value for NaN, a focal length that can't be, or an unknown distortion.
+    """
+    K = np.array(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.array(info.k, np.float64).reshape(3, 3)
+    D = np.zeros(0) if rectified else np.array(info.d, np.float64)
+    if K[0, 0] == 0:
+        return None
+    K = from_opencv(K)
+    if not np.isfinite(D).all():
+        raise InputError(f"camera_info holds a distortion that is not finite: {D.tolist()}")
+    needed = (4,) if info.distortion_model in FISHEYE else (4, 5, 8, 12, 14)
+    if D.any() and (info.distortion_model not in FISHEYE + BROWN or D.size not in needed):
+        raise InputError(f"camera_info distortion_model {info.distortion_model!r} with {D.size} numbers is not "
+                         f"supported; plumb_bob and rational_polynomial (4, 5, 8, 12 or 14) and equidistant (4) are")
+    roi, binning = info.roi, np.array([max(info.binning_x, 1), max(info.binning_y, 1), 1])
+    K = crop_intrinsics(K, roi.x_offset, roi.y_offset) / binning[:, None]
+    width, height = (roi.width or info.width) // binning[0], (roi.height or info.height) // binning[1]
+    if width and height and not (0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height):
+        raise InputError(f"camera_info's principal point ({K[0, 2]:.1f}, {K[1, 2]:.1f}) lies outside of the "
+                         f"{width}x{height} image")
+    return Calibration(int(width), int(height), K, info.distortion_model, D)
+
+
+def from_opencv(K: np.ndarray) -> np.ndarray:
+    """(3, 3) of an OpenCV or ROS calibration, whose first pixel has its centre at (0, 0), in ours: at (0.5, 0.5)."""
+    return crop_intrinsics(check_intrinsics(K), -0.5, -0.5)
+
+
+def to_opencv(K: np.ndarray) -> np.ndarray:
+    """The inverse of from_opencv."""
+    return crop_intrinsics(K, 0.5, 0.5)
+
+
+class Rectifier:
+    """Takes the distortion out of images; the maps are made once for an image size."""
+
+    def __init__(self, camera: Calibration):
+        self.camera = camera
+        self._maps: tuple[np.ndarray, np.ndarray] | None = None
+        self._K = camera.K
+        self._size = (0, 0)
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W, 3) uint8 to the undistorted image of the same size, cut to what the lens saw, and its K.
+
+        Raises InputError if the image has another size than the calibration says.
+        """
+        size, camera = (image.shape[1], image.shape[0]), self.camera
+        if (camera.width, camera.height) not in (size, (0, 0)):
+            raise InputError(f"camera_info is of a {camera.width}x{camera.height} image, but the image is "
+                             f"{size[0]}x{size[1]}")
+        if not camera.distorted:
+            return image, camera.K
+        if size != self._size:
+            K_cv, self._maps = _maps(camera, size)
+            self._K, self._size = from_opencv(K_cv), size
+        return cv2.remap(image, *self._maps, cv2.INTER_LINEAR), self._K
+
+
+def _maps(camera: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    K, D = to_opencv(camera.K), camera.D
+    if camera.model in FISHEYE:
+        K_new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(K, D, size, np.eye(3), balance=0.0)
+        return K_new, cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), K_new, size, cv2.CV_16SC2)
+    K_new, _ = cv2.getOptimalNewCameraMatrix(K, D, size, alpha=0.0)
+    return K_new, cv2.initUndistortRectifyMap(K, D, None, K_new, size, cv2.CV_16SC2)

@@ -1,0 +1,112 @@
+"""Bytes to pixels: raw ROS encodings, and JPEG or PNG. The folder, the recording and the node decode through here."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from lsm_ros.errors import InputError
+
+# Encoding -> (element type, channels, how OpenCV turns it into RGB; None where it is RGB already).
+# The names are those of sensor_msgs/image_encodings.hpp. An 8UC3 image says nothing of its order; OpenCV's is BGR.
+ENCODINGS: dict[str, tuple[str, int, int | None]] = {
+    "rgb8": ("u1", 3, None),
+    "bgr8": ("u1", 3, cv2.COLOR_BGR2RGB),
+    "rgba8": ("u1", 4, cv2.COLOR_RGBA2RGB),
+    "bgra8": ("u1", 4, cv2.COLOR_BGRA2RGB),
+    "mono8": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "8UC3": ("u1", 3, cv2.COLOR_BGR2RGB),
+    "8UC4": ("u1", 4, cv2.COLOR_BGRA2RGB),
+    "rgb16": ("u2", 3, None),
+    "bgr16": ("u2", 3, cv2.COLOR_BGR2RGB),
+    "mono16": ("u2", 1, cv2.COLOR_GRAY2RGB),
+    "yuv422": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": ("u1", 2, cv2.COLOR_YUV2RGB_YUYV),
+    "yuyv": ("u1", 2, cv2.COLOR_YUV2RGB_YUYV),
+    "bayer_rggb8": ("u1", 1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": ("u1", 1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": ("u1", 1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": ("u1", 1, cv2.COLOR_BayerGRBG2RGB),
+}
+
+
+def decode_image(data, encoding: str, width: int, height: int, step: int, is_bigendian: bool = False) -> np.ndarray:
+    """The fields of a sensor_msgs/Image to (H, W, 3) uint8 RGB; rows may be padded (`step` bytes a row).
+
+    16-bit images keep their high byte. Raises InputError naming the encoding or the size that doesn't fit.
+    """
+    if encoding not in ENCODINGS:
+        raise InputError(f"image encoding {encoding!r} is not supported; supported: {', '.join(ENCODINGS)}")
+    kind, channels, conversion = ENCODINGS[encoding]
+    pixels = _rows(data, np.dtype(kind), channels, encoding, width, height, step, is_bigendian)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv") and width % 2:
+        raise InputError(f"a {encoding} image has an even width; this one is {width}x{height}")
+    if conversion is None:
+        return np.array(pixels)
+    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
+
+
+def decode_compressed(data) -> np.ndarray:
+    """A whole JPEG, PNG or other image file in memory to (H, W, 3) uint8 RGB. Raises InputError if it is damaged."""
+    return cv2.cvtColor(_decode_file(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def decode_compressed_plane(data) -> np.ndarray:
+    """A PNG of one channel, 8 or 16 bits, to (H, W) as it is stored: labels, or depth for `millimetres`."""
+    plane = _decode_file(data, cv2.IMREAD_UNCHANGED)
+    if plane.ndim != 2:
+        raise InputError(f"an image of one channel was expected; this one has {plane.shape[2]}")
+    return plane
+
+
+def millimetres(depth_mm: np.ndarray) -> np.ndarray:
+    """(H, W) uint16 millimetres, 0 where none, to float32 metres, NaN where none."""
+    if depth_mm.dtype != np.uint16:
+        raise InputError(f"depth in millimetres is stored in 16 bits; this image has {depth_mm.dtype}")
+    return np.where(depth_mm > 0, depth_mm.astype(np.float32) / 1000, np.float32(np.nan))
+
+
+def _rows(data, kind: np.dtype, channels: int, encoding: str, width: int, height: int, step: int,
+          is_bigendian: bool) -> np.ndarray:
+    """(H, W, channels) view of the bytes, without the rows' padding, in the machine's byte order."""
+    if width <= 0 or height <= 0:
+        raise InputError(f"image of size {width}x{height}")
+    row = width * channels * kind.itemsize
+    if step < row:
+        raise InputError(f"image step {step} is less than a row of {width} {encoding} pixels ({row} bytes)")
+    buffer = np.frombuffer(data, np.uint8)
+    if buffer.size < step * (height - 1) + row:
+        raise InputError(f"image data of {buffer.size} bytes is too short for {width}x{height} {encoding} "
+                         f"with step {step} ({step * height} bytes)")
+    rows = np.lib.stride_tricks.as_strided(buffer, (height, row), (step, 1), writeable=False)
+    pixels = np.ascontiguousarray(rows).view(kind.newbyteorder(">" if is_bigendian else "<"))
+    return pixels.astype(kind, copy=False).reshape(height, width, channels)
+
+
+def _decode_file(data, flags: int) -> np.ndarray:
+    buffer = np.frombuffer(data, np.uint8)
+    if buffer.size == 0:
+        raise InputError("compressed image of 0 bytes")
+    if _truncated(buffer):
+        raise InputError(f"compressed image is truncated after {buffer.size} bytes")
+    try:
+        pixels = cv2.imdecode(buffer, flags)
+    except cv2.error as error:
+        raise InputError(f"compressed image of {buffer.size} bytes can't be decoded: {error}") from error
+    if pixels is None:
+        raise InputError(f"compressed image of {buffer.size} bytes can't be decoded; it starts with "
+                         f"{bytes(buffer[:4]).hex(' ')}")
+    return pixels
+
+
+def _truncated(buffer: np.ndarray) -> bool:
+    """True for a JPEG or PNG without its end marker: OpenCV would fill the missing rows with grey and say nothing."""
+    head, tail = buffer[:8].tobytes(), buffer[-64:].tobytes()
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in tail      # some encoders pad after the end marker
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" not in tail
+    return False

@@ -1,0 +1,183 @@
+"""What a run leaves behind: cloud.ply, trajectory.txt, objects.json, summary.json and pictures/."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from lsm_ros.contracts import Cloud, Frame, MapObject, MapUpdate
+from lsm_ros.data.pictures import FrameSample, class_shares, frames_picture, map_picture, path_length
+from lsm_ros.errors import OutputError
+from lsm_ros.geometry.sim3 import quaternion_from_matrix
+from lsm_ros.labels import LabelSet
+
+SAMPLE_WIDTH = 480              # pixels of an image that is kept for the pictures
+PICTURED_SAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished map, as it is written. Map frame: z up, metres, origin at the first camera."""
+    cloud: Cloud
+    trajectory: list[tuple[int, np.ndarray]]            # stamp_ns, T_map_cam (4, 4) of the keyframes
+    objects: list[MapObject]
+    labels: LabelSet
+    title: str = "Map"
+    samples: tuple[FrameSample, ...] = ()
+    summary: dict[str, Any] = field(default_factory=dict)   # what the caller adds to summary.json
+
+
+class RunLog:
+    """Keeps of a run's updates what the pictures and the summary need: a few frames and the times of every stage."""
+
+    def __init__(self):
+        self.windows = 0
+        self.seconds: dict[str, list[float]] = {}
+        self._samples: list[FrameSample] = []
+        self._every = 1
+
+    def add(self, frame: Frame, update: MapUpdate) -> None:
+        """Takes note of the update that `frame` gave."""
+        for stage, seconds in update.seconds.items():
+            self.seconds.setdefault(stage, []).append(seconds)
+        if self.windows % self._every == 0:
+            size = (SAMPLE_WIDTH, round(SAMPLE_WIDTH * frame.image.shape[0] / frame.image.shape[1]))
+            image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+            self._samples.append(FrameSample(update.stamp_ns, image, update.depth, update.labels))
+            if len(self._samples) == 4 * PICTURED_SAMPLES:      # so that a long run is covered evenly
+                self._samples, self._every = self._samples[::2], 2 * self._every
+        self.windows += 1
+
+    def samples(self, count: int = PICTURED_SAMPLES) -> tuple[FrameSample, ...]:
+        """At most `count` frames, evenly over the run."""
+        chosen = np.unique(np.linspace(0, len(self._samples) - 1, min(count, len(self._samples))).astype(int))
+        return tuple(self._samples[index] for index in chosen)
+
+    def latency(self) -> dict[str, dict[str, float]]:
+        """stage -> median and 90th percentile in seconds."""
+        return {stage: {"median": round(float(np.median(values)), 5), "p90": round(float(np.percentile(values, 90)), 5)}
+                for stage, values in self.seconds.items()}
+
+
+def save_run(folder: str | Path, run: Run) -> list[Path]:
+    """Writes a run into `folder`, which is made, and returns the files.
+
+    All or nothing: every file is written beside the old ones first and then renamed over them, so that a full disk or a
+    crash leaves the old ones whole.
+
+    Raises OutputError naming the folder and the reason, also for a map without points.
+    """
+    if len(run.cloud) == 0:
+        raise OutputError(f"nothing to write into {folder}: the map has no points yet")
+    folder, staging = Path(folder), None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))    # the same disk, so that a rename is enough
+        for name, write in _files(run).items():
+            (staging / name).parent.mkdir(exist_ok=True)
+            write(staging / name)
+            _to_disk(staging / name)
+        for name in _files(run):
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.replace(staging / name, folder / name)
+    except OSError as error:
+        raise OutputError(f"the map can't be written into {folder}: {error.strerror or error}") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return [folder / name for name in _files(run)]
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """What summary.json says: sizes, shares and counts of the map, and what the caller knows of the run."""
+    positions = np.array([T_map_cam[:3, 3] for _, T_map_cam in run.trajectory]).reshape(-1, 3)
+    stamps = [stamp_ns for stamp_ns, _ in run.trajectory]
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **run.summary,
+        "duration_s": round((max(stamps) - min(stamps)) * 1e-9, 3) if stamps else 0.0,
+        "path_length_m": round(path_length(positions), 3),
+        "points": len(run.cloud),
+        "extent_m": np.ptp(run.cloud.points, axis=0).round(3).tolist() if len(run.cloud) else [0.0, 0.0, 0.0],
+        "class_shares": {name: round(share, 5) for name, share in class_shares(run.cloud, run.labels).items()},
+        "objects": dict(Counter(item.name for item in run.objects).most_common()),
+    }
+
+
+def write_ply(path: Path, cloud: Cloud, labels: LabelSet) -> None:
+    """Binary PLY: x y z, red green blue, label, confidence. The label names are told in its comments.
+
+    PLY has two names for every type; Open3D knows "float" and "uchar", but of 16 bits only "uint16", not "ushort".
+    """
+    vertices = np.zeros(len(cloud), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
+    vertices["xyz"], vertices["rgb"] = cloud.points, cloud.colors
+    vertices["label"], vertices["confidence"] = cloud.labels, cloud.confidence
+    properties = [*(("float", axis) for axis in "xyz"), *(("uchar", color) for color in ("red", "green", "blue")),
+                  ("uint16", "label"), ("uchar", "confidence")]
+    header = ["ply", "format binary_little_endian 1.0", "comment lsm_ros map: z up, metres, origin at the first camera",
+              *(f"comment label {index} {name}" for index, name in enumerate(labels.names)),
+              f"element vertex {len(cloud)}", *(f"property {kind} {name}" for kind, name in properties), "end_header"]
+    path.write_bytes("\n".join(header).encode() + b"\n" + vertices.tobytes())
+
+
+def write_trajectory(path: Path, trajectory: list[tuple[int, np.ndarray]]) -> None:
+    """TUM format, as evo reads it: seconds x y z qx qy qz qw of T_map_cam, OpenCV camera axes."""
+    lines = ["# seconds x y z qx qy qz qw; camera to map, metres; camera axes x right, y down, z forward"]
+    for stamp_ns, T_map_cam in trajectory:
+        numbers = [*T_map_cam[:3, 3], *quaternion_from_matrix(T_map_cam[:3, :3])]
+        lines.append(f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d} " + " ".join(f"{number:.6f}" for number in numbers))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_objects(path: Path, objects: list[MapObject]) -> None:
+    """JSON: frame, and a list of objects with the fields of contracts.MapObject."""
+    rows = [replace(item, center=item.center.round(4).tolist(), size=item.size.round(4).tolist(),
+                    yaw=round(float(item.yaw), 4), confidence=round(float(item.confidence), 4)) for item in objects]
+    write_json(path, {"frame": "map: z up, metres, origin at the first camera; yaw in radians about z",
+                      "objects": [asdict(row) for row in rows]})
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf8")
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """(H, W, 3) uint8 RGB as PNG."""
+    Image.fromarray(picture).save(path)
+
+
+def _files(run: Run) -> dict[str, Callable[[Path], None]]:
+    """name -> what writes it."""
+    files = {
+        "cloud.ply": lambda path: write_ply(path, run.cloud, run.labels),
+        "trajectory.txt": lambda path: write_trajectory(path, run.trajectory),
+        "objects.json": lambda path: write_objects(path, run.objects),
+        "summary.json": lambda path: write_json(path, summarize(run)),
+        "pictures/map_by_colour.png": lambda path: write_picture(path, _map(run, by_class=False)),
+        "pictures/map_by_class.png": lambda path: write_picture(path, _map(run, by_class=True)),
+    }
+    if run.samples:
+        files["pictures/frames.png"] = lambda path: write_picture(
+            path, frames_picture(run.samples, run.labels, run.title))
+    return files
+
+
+def _map(run: Run, by_class: bool) -> np.ndarray:
+    return map_picture(run.cloud, run.trajectory, run.labels, by_class=by_class, title=run.title)
+
+
+def _to_disk(path: Path) -> None:
+    """A rename is only as safe as the bytes behind it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,225 @@
+"""Opens whatever holds images: a folder, a video, a recording, a camera."""
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from lsm_ros.contracts import Frame
+from lsm_ros.data.calibration import from_opencv
+from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence, SequenceFrame, check_same_shape
+from lsm_ros.data.images import decode_compressed, decode_compressed_plane, millimetres
+from lsm_ros.data.recording import RecordingSequence, is_recording
+from lsm_ros.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+
+Intrinsics = np.ndarray | Literal["source"] | None
+
+
+def open_sequence(source: str | Path | int, *, stride: int = 1, intrinsics: Intrinsics = "source",
+                  image_topic: str | None = None, rate_hz: float = DEFAULT_RATE_HZ) -> Sequence:
+    """The frames of a folder, a video, a rosbag2, a camera or a stream.
+
+    Args:
+        source: a folder of images; a folder of the truth layout (color/, depth/, pose/, label/, intrinsics.txt); a
+            rosbag2 folder or its .mcap or .db3 file; a video file; a camera's number or device; a URL such as rtsp://.
+        stride: every stride-th image is given.
+        intrinsics: a (3, 3) matrix for every image as OpenCV's calibration gives it (the first pixel's centre is 0, 0),
+            None to withhold what the source knows, "source" to use that.
+        image_topic: the topic to take from a recording that has several.
+        rate_hz: the rate that stamps are made with where the images of a folder have none.
+
+    Raises InputError naming what can't be opened.
+    """
+    if stride < 1:
+        raise InputError(f"stride {stride} is below 1")
+    if isinstance(intrinsics, np.ndarray):
+        intrinsics = from_opencv(intrinsics)
+    if isinstance(source, int) or (str(source).isdigit() and not Path(source).exists()):
+        return CameraSequence(int(source), stride, intrinsics)
+    if "://" in str(source):
+        return CameraSequence(str(source), stride, intrinsics)
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_char_device():
+        return CameraSequence(str(path), stride, intrinsics)
+    if is_recording(path):
+        return RecordingSequence(path, stride, intrinsics, image_topic)
+    if path.suffix == ".bag":
+        raise InputError(f"{path} is a ROS 1 bag; `rosbags-convert --src {path} --dst {path.stem}` makes a rosbag2")
+    if path.is_dir():
+        return FolderSequence(path, stride, intrinsics, rate_hz)
+    return VideoSequence(path, stride, intrinsics)
+
+
+class FolderSequence:
+    """Images of a folder in the natural order of their names (2 before 10), with the truth that lies beside them.
+
+    Layout: color/*.jpg, depth/NAME.png (16 bits, millimetres, 0 = none), pose/NAME.txt (camera to world, OpenCV axes),
+    label/NAME.png (class index), intrinsics.txt; or the images alone. A stamp is the name where that is a time, as in
+    the TUM and EuRoC data sets, else the place in the folder at `rate_hz`. An image that can't be read is skipped.
+    """
+
+    def __init__(self, folder: Path, stride: int = 1, intrinsics: Intrinsics = "source",
+                 rate_hz: float = DEFAULT_RATE_HZ):
+        self.name, self.folder, self.skipped = folder.name, folder, 0
+        color = folder / "color" if (folder / "color").is_dir() else folder
+        images = sorted((path for path in color.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+        if not images:
+            found = ", ".join(sorted(path.name for path in color.iterdir())[:6]) or "nothing"
+            raise InputError(f"no images in {color}; it holds {found}")
+        stamps = _stamps(images, rate_hz)
+        self.images, self.stamps = images[::stride], stamps[::stride]
+        self.length = len(self.images)
+        K_file = folder / "intrinsics.txt"
+        self.K = None if isinstance(intrinsics, str) else intrinsics
+        if isinstance(intrinsics, str) and K_file.exists():
+            self.K = from_opencv(_matrix(K_file)[:3, :3])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> SequenceFrame:
+        """Reads one frame. Raises InputError naming the file that is damaged or doesn't fit its image."""
+        return self._with_truth(index, _read(self.images[index], decode_compressed))
+
+    def __iter__(self) -> Iterator[SequenceFrame]:
+        self.skipped, first_error = 0, None
+        for index, path in enumerate(self.images):
+            try:
+                image = _read(path, decode_compressed)
+            except InputError as error:
+                self.skipped, first_error = self.skipped + 1, first_error or error
+                continue
+            yield self._with_truth(index, image)
+        if self.skipped == self.length:
+            raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")
+
+    def _with_truth(self, index: int, image: np.ndarray) -> SequenceFrame:
+        stem = self.images[index].stem
+        depth_file, pose_file, label_file = (self.folder / f"{kind}/{stem}{suffix}" for kind, suffix in
+                                             (("depth", ".png"), ("pose", ".txt"), ("label", ".png")))
+        depth = labels = T_world_cam = None
+        if depth_file.exists():
+            depth = millimetres(_read(depth_file, decode_compressed_plane))
+            check_same_shape(depth, image, str(depth_file))
+        if label_file.exists():
+            labels = _read(label_file, decode_compressed_plane).astype(np.uint16)
+            check_same_shape(labels, image, str(label_file))
+        if pose_file.exists():
+            T_world_cam = _matrix(pose_file)
+            if T_world_cam.shape != (4, 4):
+                raise InputError(f"{pose_file} is no 4x4 matrix: its shape is {T_world_cam.shape}")
+            if not np.isfinite(T_world_cam).all():      # ScanNet writes -inf where tracking was lost
+                T_world_cam = None
+        return SequenceFrame(Frame(self.stamps[index], image, self.K), depth, T_world_cam, labels)
+
+
+class VideoSequence:
+    """The frames of a video file. `skipped` counts those that a damaged end has lost."""
+
+    def __init__(self, path: Path, stride: int = 1, intrinsics: Intrinsics = "source"):
+        self.name, self.path, self.stride, self.skipped = path.stem, path, stride, 0
+        self.K = None if isinstance(intrinsics, str) else intrinsics
+        video = self._open()
+        frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.length = -(-frames // stride) if frames > 0 else None
+        self.rate_hz = video.get(cv2.CAP_PROP_FPS)
+        video.release()
+
+    def __iter__(self) -> Iterator[SequenceFrame]:
+        self.skipped, index, stamp_ns = 0, -1, -1
+        # Containers without usable times say 0, NaN or repeat themselves; the frame rate fills in for those.
+        period_ns = round(1e9 / self.rate_hz) if 0 < self.rate_hz < 1000 else round(1e9 / DEFAULT_RATE_HZ)
+        video = self._open()
+        try:
+            while video.grab():
+                index += 1
+                told_ms = video.get(cv2.CAP_PROP_POS_MSEC)
+                told_ns = round(told_ms * 1e6) if np.isfinite(told_ms) else 0
+                stamp_ns = told_ns if told_ns > stamp_ns else stamp_ns + period_ns
+                if index % self.stride:
+                    continue
+                good, image = video.retrieve()
+                if not good:
+                    self.skipped += 1
+                    continue
+                yield SequenceFrame(Frame(stamp_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.K))
+        finally:
+            video.release()
+        if index < 0:
+            raise InputError(f"{self.path} has no frame that can be read")
+        given = index // self.stride + 1
+        if self.length and given < 0.9 * self.length:      # the count of a container is an estimate
+            self.skipped += self.length - given
+
+    def _open(self) -> cv2.VideoCapture:
+        video = cv2.VideoCapture(str(self.path))
+        if not video.isOpened():
+            raise InputError(f"{self.path} can't be opened as a video ({self.path.stat().st_size} bytes)")
+        return video
+
+
+class CameraSequence:
+    """A camera or a stream, live, until the iteration is left. Stamps are the wall clock at the grab."""
+    length = None
+
+    def __init__(self, device: int | str, stride: int = 1, intrinsics: Intrinsics = "source"):
+        self.name, self.device, self.stride, self.skipped = f"camera {device}", device, stride, 0
+        self.K = None if isinstance(intrinsics, str) else intrinsics
+
+    def __iter__(self) -> Iterator[SequenceFrame]:
+        camera = cv2.VideoCapture(self.device)
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)      # an old frame is worth less than a missed one
+        try:
+            if not camera.isOpened():
+                raise InputError(f"{self.name} can't be opened")
+            index = -1
+            while camera.grab():
+                stamp_ns, index = time.time_ns(), index + 1
+                if index % self.stride:
+                    continue
+                good, image = camera.retrieve()
+                if good:
+                    yield SequenceFrame(Frame(stamp_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.K))
+                else:
+                    self.skipped += 1
+        finally:
+            camera.release()
+        raise InputError(f"{self.name} stopped giving frames after {index + 1}")
+
+
+def _natural(path: Path) -> list:
+    """A sort key that puts frame2 before frame10."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _stamps(images: list[Path], rate_hz: float) -> list[int]:
+    """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763555584 (nanoseconds), else made up."""
+    stems = [path.stem for path in images]
+    if all(re.fullmatch(r"\d{19}", stem) for stem in stems):
+        return [int(stem) for stem in stems]
+    if all(re.fullmatch(r"\d{1,10}\.\d{1,9}", stem) for stem in stems):
+        return [int(sec) * 10**9 + int(part.ljust(9, "0")) for sec, part in (stem.split(".") for stem in stems)]
+    return [round(index * 1e9 / rate_hz) for index in range(len(images))]
+
+
+def _read(path: Path, decode) -> np.ndarray:
+    try:
+        return decode(path.read_bytes())
+    except (InputError, OSError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _matrix(path: Path) -> np.ndarray:
+    try:
+        return np.loadtxt(path, dtype=np.float64, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no matrix: {error}") from error

@@ -1,0 +1,101 @@
+"""Which frames the map keeps: those whose image has moved, by sparse optical flow."""
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum, auto
+
+import cv2
+import numpy as np
+
+from lsm_ros.contracts import Frame
+from lsm_ros.geometry.camera import scale_intrinsics
+
+KEPT_WIDTH = 640           # wider images are reduced when kept: 0.9 MB a keyframe, and the network sees fewer pixels
+WORK_WIDTH = 320           # flow is measured on an image of this width: a tenth of it is 32 pixels, and VGA costs 3 ms
+CORNERS = 200
+MIN_CORNERS = 12           # below it there is nothing to track, and brightness alone decides
+DARK_MEAN, FLAT_STD = 10.0, 3.0      # grey levels: a covered lens, a black or an empty image
+MISMATCH_LEVELS = 25.0     # mean difference of the patches before and after: beyond it they are not the same corner
+CHANGED_LEVELS = 12.0      # mean change of brightness that makes a keyframe where there is nothing to track
+
+
+def reduced(frame: Frame) -> Frame:
+    """The frame as it is kept: at most KEPT_WIDTH wide, K scaled with it."""
+    height, width = frame.image.shape[:2]
+    if width <= KEPT_WIDTH:
+        return frame
+    size = (KEPT_WIDTH, max(1, round(height * KEPT_WIDTH / width)))
+    return replace(frame, image=cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA),
+                   K=None if frame.K is None else scale_intrinsics(frame.K, (width, height), size))
+
+
+class Verdict(Enum):
+    """What becomes of a frame."""
+    KEYFRAME = auto()
+    STATIC = auto()        # the view is still the last keyframe's
+    DARK = auto()          # nothing to see
+
+
+class KeyframeSelector:
+    """Compares each image with the last keyframe by pyramidal Lucas-Kanade flow (Bouguet 2001) of Shi-Tomasi corners.
+
+    The corners are followed from frame to frame for the sake of large motions, but the motion that counts is the one
+    since the keyframe, so a camera that trembles on the spot makes no keyframes.
+    """
+
+    def __init__(self, motion: float, tracks: float):
+        """A keyframe is due at a mean motion of `motion` widths, or when a share below `tracks` of corners is left."""
+        self._motion, self._tracks = motion, tracks
+        self.reset()
+
+    def reset(self) -> None:
+        """The next image that shows anything is a keyframe."""
+        self._grey: np.ndarray | None = None           # the last image
+        self._keyframe_grey: np.ndarray | None = None
+        self._corners = np.empty((0, 2), np.float32)   # of the keyframe, those still tracked
+        self._points = np.empty((0, 2), np.float32)    # the same in the last image
+        self._found = 0                                # corners when the keyframe was made
+
+    def judge(self, image: np.ndarray) -> Verdict:
+        """`image` (H, W, 3) uint8 RGB; all of one size until `reset`."""
+        grey = self._shrink(image)
+        if grey.mean() < DARK_MEAN or grey.std() < FLAT_STD:
+            return Verdict.DARK
+        if self._grey is not None:
+            self._follow(grey)
+            if not self._moved(grey):
+                self._grey = grey
+                return Verdict.STATIC
+        self._start(grey)
+        return Verdict.KEYFRAME
+
+    def _shrink(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        if width > WORK_WIDTH:
+            size = (WORK_WIDTH, max(1, round(height * WORK_WIDTH / width)))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+    def _start(self, grey: np.ndarray) -> None:
+        corners = cv2.goodFeaturesToTrack(grey, CORNERS, qualityLevel=0.01, minDistance=grey.shape[1] / 40)
+        self._corners = np.empty((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)
+        self._points, self._found = self._corners, len(self._corners)
+        self._grey = self._keyframe_grey = grey
+
+    def _follow(self, grey: np.ndarray) -> None:
+        if not len(self._points):
+            return
+        points, status, mismatch = cv2.calcOpticalFlowPyrLK(self._grey, grey, self._points[:, None], None,
+                                                     winSize=(15, 15), maxLevel=3)
+        points = points.reshape(-1, 2)
+        inside = ((points >= 0) & (points < (grey.shape[1], grey.shape[0]))).all(axis=1)
+        kept = (status.ravel() == 1) & (mismatch.ravel() < MISMATCH_LEVELS) & inside
+        self._points, self._corners = points[kept], self._corners[kept]
+
+    def _moved(self, grey: np.ndarray) -> bool:
+        if self._found < MIN_CORNERS:
+            return float(cv2.absdiff(grey, self._keyframe_grey).mean()) > CHANGED_LEVELS
+        if len(self._points) < self._tracks * self._found or not len(self._points):
+            return True
+        motion = np.linalg.norm(self._points - self._corners, axis=1).mean()
+        return bool(motion > self._motion * grey.shape[1])

@@ -1,0 +1,92 @@
+"""Objects: connected voxels of one class, with a box and an id that lasts."""
+from __future__ import annotations
+
+from itertools import product
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from lsm_ros.contracts import MapObject
+from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.semantic_map import Voxels, pack, unpack
+
+HALF_NEIGHBOURS = np.array([d for d in product((-1, 0, 1), repeat=3) if d > (0, 0, 0)])     # 13 of 26, each pair once
+LINK = 2                   # voxels
+TRIM = 2.0                 # per cent of the voxels at either end of an axis that a box leaves out: strays
+REMEMBERED = 10            # calls after which an object that is not found any more loses its id
+
+
+class ObjectTracker:
+    """Finds the objects among voxels, and gives an object found again the id that it had."""
+
+    def __init__(self, labels: LabelSet, min_voxels: int):
+        self._labels, self._min_voxels = labels, min_voxels
+        self._next_id = 0
+        self._known: dict[int, tuple[MapObject, int]] = {}     # id -> the object as last found, calls since
+
+    def clear(self) -> None:
+        """Forgets the objects; ids go on."""
+        self._known.clear()
+
+    def update(self, voxels: Voxels) -> list[MapObject]:
+        """The objects of now, those of an earlier call under the same id, by id."""
+        known = {i: (thing, age + 1) for i, (thing, age) in self._known.items() if age < REMEMBERED}
+        free = set(known)
+        found = []
+        for members in sorted(components(voxels, self._labels.things, self._min_voxels), key=len, reverse=True):
+            label = int(voxels.cloud.labels[members[0]])
+            center, size, yaw = upright_box(voxels.cloud.points[members])
+            same = [i for i in free if known[i][0].label == label]
+            gaps = {i: float(np.linalg.norm(known[i][0].center - center)) for i in same
+                    if np.linalg.norm(known[i][0].center - center) < 0.5 * max(np.linalg.norm(size),
+                                                                              np.linalg.norm(known[i][0].size))}
+            number = min(gaps, key=gaps.get) if gaps else self._next_id
+            self._next_id = max(self._next_id, number + 1)
+            free.discard(number)
+            found.append(MapObject(id=number, label=label, name=self._labels.names[label], center=center, size=size,
+                                   yaw=yaw, confidence=float(voxels.certainty[members].mean()), points=len(members)))
+        self._known = known | {thing.id: (thing, 0) for thing in found}
+        return sorted(found, key=lambda thing: thing.id)
+
+
+def components(voxels: Voxels, things: np.ndarray, min_voxels: int) -> list[np.ndarray]:
+    """Index arrays of the connected voxels of each class that is wanted, `things` (C,) bool.
+
+    Voxels hang together if their cells of LINK voxels are the same or touch, by face, edge or corner: a surface that
+    was seen from afar has holes.
+    """
+    groups = []
+    for label in np.unique(voxels.cloud.labels[things[voxels.cloud.labels]]):
+        members = np.flatnonzero(voxels.cloud.labels == label)
+        keys, cell = np.unique(pack(voxels.cells[members] // LINK), return_inverse=True)
+        cells = unpack(keys)
+        ends = []
+        for step in HALF_NEIGHBOURS:
+            neighbour = pack(cells + step)
+            place = np.minimum(np.searchsorted(keys, neighbour), len(keys) - 1)
+            touching = np.flatnonzero(keys[place] == neighbour)
+            ends.append(np.stack([touching, place[touching]]))
+        i, j = np.concatenate(ends, axis=1)
+        links = coo_array((np.ones(len(i), bool), (i, j)), (len(keys), len(keys)))
+        component = connected_components(links, directed=False)[1][cell]
+        order = np.argsort(component, kind="stable")
+        parts = np.split(members[order], np.cumsum(np.bincount(component))[:-1])
+        groups += [part for part in parts if len(part) >= min_voxels]
+    return groups
+
+
+def upright_box(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Centre (3,), full extents (3,) and yaw of the box about points (N, 3), z up.
+
+    The yaw is that of the rectangle of least area about the plan, turned so that the longer side is along the box's x
+    and -pi/2 <= yaw < pi/2. Along each axis the outermost TRIM per cent of the points may stick out.
+    """
+    angle = np.radians(cv2.minAreaRect(points[:, :2].astype(np.float32))[2])
+    axes = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    low, high = np.percentile(points @ axes.T, [TRIM, 100 - TRIM], axis=0)
+    center, size = axes.T @ (low + high) / 2, high - low
+    if size[1] > size[0]:
+        size, angle = size[[1, 0, 2]], angle + np.pi / 2
+    return center, size, float((angle + np.pi / 2) % np.pi - np.pi / 2)

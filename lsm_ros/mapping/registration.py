@@ -1,0 +1,160 @@
+"""A predicted window finds its place in the map, or is refused."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.contracts import WindowPrediction
+from lsm_ros.errors import AlignmentError
+from lsm_ros.geometry.alignment import align_robust
+from lsm_ros.geometry.camera import unproject
+from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
+from lsm_ros.mapping.graph import Edge, PoseGraph
+from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
+
+POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
+MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
+ROTATION_SIGMA = 0.03      # radians, of the pose between two views that share everything
+TRANSLATION_SIGMA = 0.03   # the same, as a share of the depth of the scene
+BASELINE_SIGMA = 0.1       # and as a share of the distance between the cameras
+SCALE_SIGMA = 0.05         # log of scale
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where a window lies, and what it says about its keyframes."""
+    S_map_window: np.ndarray       # (4, 4) float64
+    units: dict[int, float]        # keyframe -> its own units per unit of the window; the newest and those that fit
+    refused: tuple[int, ...]       # mapped keyframes of the window that do not fit where the map has them
+    edges: tuple[Edge, ...]
+
+
+def check_prediction(prediction: WindowPrediction, views: int) -> None:
+    """Raises AlignmentError if the numbers are no geometry: not finite, depth not positive, poses that are none."""
+    if len(prediction.depth) != views or len(prediction.T_window_cam) != views:
+        raise AlignmentError(f"prediction of {len(prediction.depth)} views for a window of {views}")
+    for name in ("depth", "confidence", "K", "T_window_cam", "semantics"):
+        bad = int(np.count_nonzero(~np.isfinite(getattr(prediction, name))))
+        if bad:
+            raise AlignmentError(f"{bad} values of the predicted {name} are not finite")
+    if prediction.depth.min() <= 0:
+        raise AlignmentError(f"predicted depth {prediction.depth.min():g} m is not positive")
+    R = prediction.T_window_cam[:, :3, :3]
+    crooked = np.abs(R @ np.swapaxes(R, 1, 2) - np.eye(3)).max()
+    if crooked > 1e-3:
+        raise AlignmentError(f"predicted rotations are off orthonormal by {crooked:.3g}")
+
+
+def register(ids: list[int], prediction: WindowPrediction, views: dict[int, View], graph: PoseGraph,
+             config: MapperConfig) -> Registration:
+    """Aligns a window (keyframe `ids`, the newest last, the others mapped) with the map by what they share.
+
+    The same pixel of a shared keyframe is one point in the window and one in the map; all of them together give one
+    robust Sim(3). Raises AlignmentError, with the number, where nothing holds the window: too few points fit, the scale
+    jumps, or the newest view contradicts what the others see.
+    """
+    pairs = [_correspondences(index, prediction, views[i], graph.pose(i), config.confidence_drop,
+                              POINTS // (len(ids) - 1)) for index, i in enumerate(ids[:-1])]
+    shares = _fit(pairs, config)[1]
+    holding = [n for n, share in enumerate(shares) if share >= config.min_inliers]
+    if not holding:
+        raise AlignmentError(f"{max(shares):.0%} of a keyframe's points fit the map, at least {config.min_inliers:.0%} "
+                             "must")
+    S_map_window, _ = _fit([pairs[n] for n in holding], config)
+
+    scale = float(scale_of(S_map_window))
+    if not 1 / config.max_scale_change <= scale <= config.max_scale_change:
+        raise AlignmentError(f"the window is off by a scale of {scale:.3g}, beyond a factor {config.max_scale_change:g}")
+    seen, fits = co_visibility(prediction, config.alignment_tolerance)
+    judges = [n for n in holding if seen[-1, n] >= MIN_SEEN]
+    if not judges:
+        raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")
+    agreement = max(fits[-1, n] / seen[-1, n] for n in judges)
+    if agreement < config.min_agreement:
+        raise AlignmentError(f"{agreement:.0%} of the newest view's points agree with the others, at least "
+                             f"{config.min_agreement:.0%} must")
+
+    units = {ids[n]: _unit(prediction.depth[n], views[ids[n]].depth, pairs[n].pixels) for n in holding}
+    units[ids[-1]] = 1.0
+    return Registration(S_map_window=S_map_window, units=units,
+                        refused=tuple(i for n, i in enumerate(ids[:-1]) if n not in holding),
+                        edges=_edges(ids, prediction, units, seen))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Points of one shared keyframe."""
+    window: np.ndarray         # (N, 3) float64 in the window's frame
+    map: np.ndarray            # (N, 3) float64 in the map's
+    depth: np.ndarray          # (N,) their depth in map units, but no less than half the median
+    weight: np.ndarray         # (N,) confidence in both
+    pixels: np.ndarray         # (N,) flat indices into the grid
+
+
+def _correspondences(index: int, prediction: WindowPrediction, view: View, S_map_cam: np.ndarray, drop: float,
+                     count: int) -> _Pairs:
+    depth, confidence = prediction.depth[index], prediction.confidence[index]
+    if depth.shape != view.depth.shape:
+        raise AlignmentError(f"prediction of {depth.shape[::-1]} pixels for a keyframe of {view.depth.shape[::-1]}")
+    good = confident(confidence, drop) & ~on_outline(depth) & view.reliable(drop)
+    pixels = np.flatnonzero(good)
+    pixels = pixels[::max(1, -(-len(pixels) // count))]
+    if not len(pixels):
+        raise AlignmentError(f"no reliable pixel in keyframe {view.keyframe.id}: its depth is all outlines")
+    window = transform(prediction.T_window_cam[index], unproject(depth, prediction.K[index]).reshape(-1, 3)[pixels])
+    in_map = transform(S_map_cam, view.points.reshape(-1, 3)[pixels])
+    # The error expected of a point grows with its depth; without a floor a few wildly near points would outweigh all.
+    view_depth = view.depth.ravel()[pixels]
+    return _Pairs(window.astype(np.float64), in_map.astype(np.float64),
+                  np.maximum(view_depth, np.median(view_depth) / 2) * float(scale_of(S_map_cam)),
+                  np.sqrt(confidence.ravel()[pixels] * view.confidence.ravel()[pixels]), pixels)
+
+
+def _fit(pairs: list[_Pairs], config: MapperConfig) -> tuple[np.ndarray, list[float]]:
+    """S_map_window (4, 4) and, for each keyframe, the share of its points that fit."""
+    found = align_robust(np.concatenate([p.window for p in pairs]), np.concatenate([p.map for p in pairs]),
+                         np.concatenate([p.weight for p in pairs]),
+                         sigma=config.alignment_tolerance * np.concatenate([p.depth for p in pairs]))
+    ends = np.cumsum([len(p.pixels) for p in pairs])[:-1]
+    return found.S_target_source, [float((r < 1).mean()) for r in np.split(found.residuals, ends)]
+
+
+def _unit(depth: np.ndarray, view_depth: np.ndarray, pixels: np.ndarray) -> float:
+    """The keyframe's own units per unit of the window: the median ratio of its two depth maps."""
+    return float(np.median(view_depth.ravel()[pixels] / depth.ravel()[pixels]))
+
+
+def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S) shares of view a's points that view b frames, and that lie on the surface which b sees: [a, b]."""
+    S = len(prediction.depth)
+    samples = coarse_grid(np.stack([unproject(d, K) for d, K in zip(prediction.depth, prediction.K, strict=True)]))
+    T = inverse(prediction.T_window_cam)[None] @ prediction.T_window_cam[:, None]      # [a, b] = T_b_a
+    seen, fits = np.eye(S), np.eye(S)
+    for a, b in np.argwhere(~np.eye(S, dtype=bool)):
+        inside, fit = sight(samples[a], T[a, b], prediction.depth[b], prediction.K[b], tolerance)
+        seen[a, b], fits[a, b] = inside.mean(), fit.mean()
+    return seen, fits
+
+
+def _edges(ids: list[int], prediction: WindowPrediction, units: dict[int, float], seen: np.ndarray) -> tuple[Edge, ...]:
+    """One edge for each pair of views that see each other, the less certain the less they share.
+
+    S views have S - 1 independent poses but S (S - 1) / 2 pairs, so each pair's variance is S / 2 times its own.
+    """
+    places = [n for n, i in enumerate(ids) if i in units]
+    share = np.maximum(seen, seen.T)
+    edges = []
+    for m, a in enumerate(places):
+        for b in places[m + 1:]:
+            if share[a, b] < MIN_SEEN:
+                continue
+            T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
+            S_a_b = scaling(units[ids[a]]) @ T_a_b @ scaling(1 / units[ids[b]])
+            depth = float(np.median(prediction.depth[a])) * units[ids[a]]
+            distance = float(np.linalg.norm(S_a_b[:3, 3]))
+            translation = TRANSLATION_SIGMA * depth + BASELINE_SIGMA * distance
+            sigma = np.array([translation] * 3 + [ROTATION_SIGMA] * 3 + [SCALE_SIGMA])
+            edges.append(Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(len(places) / 2 / share[a, b])))
+    return tuple(edges)

@@ -1,0 +1,173 @@
+"""The fused map: voxels with position, colour and evidence for every class.
+
+The evidence of a voxel is the sum, over the keyframes that saw it, of their log-probabilities of each class times
+their confidence: Bayes' rule for independent sightings with equal priors (SemanticFusion, McCormac 2017), in log-space.
+All that a voxel holds is sums, so what a keyframe has brought can be taken out again when its pose moves.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from lsm_ros.contracts import Cloud
+from lsm_ros.errors import AlignmentError
+from lsm_ros.geometry.sim3 import scale_of, transform
+from lsm_ros.mapping.views import View
+
+BITS = 21                          # of a cell index along each axis; a key packs three
+OFFSET = 1 << (BITS - 1)
+BLOCK = 1 << 15                    # rows are added in blocks: growing one array would copy it, which takes a second
+LOG_FLOOR = -7.0                   # no single sighting may exclude a class for good
+
+# Columns of a voxel's row; the classes follow.
+SIGHTINGS, POINTS, WEIGHT, EVIDENCE_WEIGHT = 0, 1, 2, 3
+POSITION, COLOR, CLASSES = slice(4, 7), slice(7, 10), 10
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels that were seen often enough, V of them."""
+    cells: np.ndarray              # (V, 3) int64, index of the cell along x, y, z
+    cloud: Cloud                   # their mean points, colours, most likely class and mean confidence in the depth
+    certainty: np.ndarray          # (V,) float32, probability of that class in a typical sighting, 0..1
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """A keyframe as it is in the voxels."""
+    view: View
+    S_map_cam: np.ndarray
+
+
+class SemanticMap:
+    """Voxels of `voxel_size_m` in the map frame, from the views of keyframes."""
+
+    def __init__(self, classes: int, voxel_size_m: float, confidence_drop: float, max_depth_m: float):
+        self._classes, self._size = classes, voxel_size_m
+        self._drop, self._max_depth = confidence_drop, max_depth_m
+        self.clear()
+
+    def clear(self) -> None:
+        self._keys = np.empty(0, np.int64)         # sorted
+        self._rows = np.empty(0, np.int64)         # of each key
+        self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32
+        self._fused: dict[int, _Fused] = {}
+
+    def __len__(self) -> int:
+        """Voxels ever touched."""
+        return len(self._keys)
+
+    def fuse(self, view: View, S_map_cam: np.ndarray) -> None:
+        """Adds a view at a pose; an earlier version of the same keyframe is taken out first."""
+        before = self._fused.get(view.keyframe.id)
+        if before is not None:
+            self._add(*self._sums(before), sign=-1)
+        now = _Fused(view, S_map_cam.copy())
+        self._add(*self._sums(now), sign=1)
+        self._fused[view.keyframe.id] = now
+
+    def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
+        """(n,) metres that the points of views have moved, in the mean, since they were fused; S_map_cam (n, 4, 4)."""
+        before = [self._fused[view.keyframe.id] for view in views]
+        now = transform(S_map_cam, np.stack([view.samples for view in views]))
+        then = transform(np.stack([b.S_map_cam for b in before]), np.stack([b.view.samples for b in before]))
+        return np.linalg.norm(now - then, axis=2).mean(axis=1)
+
+    def voxels(self, min_observations: int) -> Voxels:
+        """Those that at least so many keyframes saw, in the order of their keys."""
+        parts, count = [], len(self._keys)
+        for first in range(0, count, BLOCK):
+            rows = self._blocks[first // BLOCK][:count - first]
+            rows = rows[rows[:, SIGHTINGS] >= min_observations]
+            weight = rows[:, WEIGHT, None]
+            mean = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
+            mean = np.exp(mean - mean.max(axis=1, keepdims=True))
+            parts.append((rows[:, POSITION] / weight, rows[:, COLOR] / weight, rows[:, CLASSES:].argmax(axis=1),
+                          rows[:, WEIGHT] / rows[:, POINTS], 1 / mean.sum(axis=1)))
+        if not parts:
+            empty = np.empty((0, 3))
+            return Voxels(empty.astype(np.int64), Cloud(empty.astype(np.float32), empty.astype(np.uint8),
+                          np.empty(0, np.uint16), np.empty(0, np.uint8)), np.empty(0, np.float32))
+        offsets, colors, labels, confidence, certainty = (np.concatenate(column) for column in zip(*parts, strict=True))
+
+        seen = self._sightings() >= min_observations       # by row, as above; now put into the order of the keys
+        place = np.cumsum(seen) - 1
+        kept = seen[self._rows]
+        order = place[self._rows[kept]]
+        cells = unpack(self._keys[kept])
+        points = (cells + 0.5) * self._size + offsets[order]
+        cloud = Cloud(points.astype(np.float32), np.rint(colors[order]).clip(0, 255).astype(np.uint8),
+                      labels[order].astype(np.uint16), np.rint(255 * confidence[order]).clip(0, 255).astype(np.uint8))
+        return Voxels(cells, cloud, certainty[order].astype(np.float32))
+
+    def _sightings(self) -> np.ndarray:
+        columns = [block[:, SIGHTINGS] for block in self._blocks]
+        return np.concatenate(columns)[:len(self._keys)]
+
+    def _sums(self, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (n,) sorted and rows (n, columns) of one keyframe."""
+        view = fused.view
+        points = transform(fused.S_map_cam, view.points)
+        good = view.reliable(self._drop) & (view.depth * float(scale_of(fused.S_map_cam)) <= self._max_depth)
+        points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
+        cells = np.floor(points / self._size).astype(np.int64)
+        keys, voxel = np.unique(pack(cells), return_inverse=True)
+        columns = np.empty((len(points), CLASSES), np.float32)
+        columns[:, [SIGHTINGS, POINTS]] = 1
+        columns[:, [WEIGHT, EVIDENCE_WEIGHT]] = weight
+        columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
+        columns[:, COLOR] = weight * view.colors[good]
+        sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
+        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes).astype(np.float32), LOG_FLOOR)
+        # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
+        of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
+        of_classes = csr_array((weight[:, 0], (voxel, view.semantic_cells()[good])), (len(keys), len(evidence)))
+        sums[:, :CLASSES], sums[:, CLASSES:] = of_pixels @ columns, of_classes @ evidence
+        # The pixels of one image are one sighting, not many independent ones: their evidence is averaged.
+        sums[:, EVIDENCE_WEIGHT] /= sums[:, POINTS]
+        sums[:, CLASSES:] /= sums[:, POINTS, None]
+        sums[:, SIGHTINGS] = 1
+        return keys, sums
+
+    def _add(self, keys: np.ndarray, sums: np.ndarray, sign: int) -> None:
+        rows = self._rows_of(keys)
+        for number in np.unique(rows // BLOCK):
+            mine = rows // BLOCK == number
+            block, place = self._blocks[number], rows[mine] % BLOCK
+            block[place] += sign * sums[mine]
+            if sign < 0:
+                block[place[block[place, SIGHTINGS] < 0.5]] = 0      # nobody left: no rounding residue either
+
+    def _rows_of(self, keys: np.ndarray) -> np.ndarray:
+        """(n,) rows of sorted, distinct keys; new ones get a row."""
+        place = np.searchsorted(self._keys, keys)
+        known = np.zeros(len(keys), bool)
+        inside = place < len(self._keys)
+        known[inside] = self._keys[place[inside]] == keys[inside]
+        rows = np.empty(len(keys), np.int64)
+        rows[known] = self._rows[place[known]]
+        rows[~known] = len(self._keys) + np.arange(np.count_nonzero(~known))
+        self._keys = np.insert(self._keys, place[~known], keys[~known])
+        self._rows = np.insert(self._rows, place[~known], rows[~known])
+        while len(self._blocks) * BLOCK < len(self._keys):
+            self._blocks.append(np.zeros((BLOCK, CLASSES + self._classes), np.float32))
+        return rows
+
+
+def pack(cells: np.ndarray) -> np.ndarray:
+    """Cells (N, 3) int64 -> keys (N,) int64, in the order of x, then y, then z.
+
+    Raises AlignmentError for a cell beyond 21 bits an axis: at 5 cm, 52 km from the origin.
+    """
+    if len(cells) and np.abs(cells).max() >= OFFSET:
+        raise AlignmentError(f"a point lies {np.abs(cells).max()} voxels from the map's origin, beyond {OFFSET}")
+    shifted = cells + OFFSET
+    return (shifted[:, 0] << 2 * BITS) | (shifted[:, 1] << BITS) | shifted[:, 2]
+
+
+def unpack(keys: np.ndarray) -> np.ndarray:
+    """Keys (N,) -> cells (N, 3)."""
+    mask = (1 << BITS) - 1
+    return np.stack([keys >> 2 * BITS, keys >> BITS & mask, keys & mask], axis=1) - OFFSET

@@ -1,0 +1,134 @@
+"""What the map remembers of one keyframe, and how much two views share."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from lsm_ros.contracts import Keyframe, WindowPrediction
+from lsm_ros.geometry.camera import project, unproject
+from lsm_ros.geometry.sim3 import transform
+from lsm_ros.labels import LabelSet
+
+SAMPLES = (12, 16)         # rows and columns of the points that stand for a view in overlaps and displacements
+EDGE_SHARE = 0.15          # depth that changes by more than this share from pixel to pixel is an outline
+MAX_AVERAGED = 8           # predictions of one view that are averaged; later ones replace the earliest's weight
+
+
+@dataclass(frozen=True)
+class View:
+    """A keyframe and its dense prediction, on a grid of h x w pixels.
+
+    `depth` is in the keyframe's own unit: the metre as the network saw it when the keyframe was new. The pose graph's
+    Sim(3) S_map_cam says how long that is in the map. A view never changes; `refined` makes the next version.
+    """
+    keyframe: Keyframe
+    depth: np.ndarray               # (h, w) float32
+    confidence: np.ndarray          # (h, w) float32, 0..1
+    K: np.ndarray                   # (3, 3) float64, of the grid
+    log_probabilities: np.ndarray   # (hs, ws, C) float16, of the classes
+    colors: np.ndarray              # (h, w, 3) uint8 RGB
+    averaged: int = 1               # predictions in it
+
+    @classmethod
+    def from_prediction(cls, keyframe: Keyframe, prediction: WindowPrediction, index: int, labels: LabelSet) -> View:
+        h, w = prediction.depth.shape[1:]
+        return cls(keyframe=keyframe, depth=prediction.depth[index], confidence=prediction.confidence[index],
+                   K=prediction.K[index],
+                   log_probabilities=labels.log_probabilities(prediction.semantics[index]).astype(np.float16),
+                   colors=cv2.resize(keyframe.frame.image, (w, h), interpolation=cv2.INTER_AREA))
+
+    def refined(self, other: View, unit: float) -> View:
+        """The mean with another prediction of the same keyframe, `unit` of our units long in its own unit of depth.
+
+        Depths are averaged as logarithms with their confidences as weights, class scores and K plainly: these are
+        several opinions on one image, not independent sightings.
+        """
+        n = min(self.averaged, MAX_AVERAGED - 1)
+        mine, yours = n * self.confidence, other.confidence
+        share = yours / np.maximum(mine + yours, 1e-6)
+        depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * other.depth)).astype(np.float32)
+        mean = (n * self.log_probabilities.astype(np.float32) + other.log_probabilities) / (n + 1)
+        return replace(self, depth=depth, confidence=((mine + yours) / (n + 1)).astype(np.float32),
+                       K=(n * self.K + other.K) / (n + 1), log_probabilities=mean.astype(np.float16), averaged=n + 1)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(h, w, 3) float32 in the camera, in the keyframe's unit."""
+        return unproject(self.depth, self.K)
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """(N, 3) float32: a coarse grid of `points`."""
+        return coarse_grid(self.points[None])[0]
+
+    @cached_property
+    def thumbnail(self) -> np.ndarray:
+        """(N,) float32 of mean 0 and length 1: see `thumbnail`."""
+        return thumbnail(self.colors)
+
+    def semantic_cells(self) -> np.ndarray:
+        """(h, w) int64: the flat index of the class scores' own, coarser pixel that covers each pixel."""
+        (h, w), (hs, ws) = self.depth.shape, self.log_probabilities.shape[:2]
+        return (np.arange(h) * hs // h)[:, None] * ws + np.arange(w) * ws // w
+
+    def labels(self) -> np.ndarray:
+        """(h, w) uint16, the most likely class; between coarser pixels their scores are interpolated."""
+        h, w = self.depth.shape
+        scores = cv2.resize(self.log_probabilities.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+        return scores.argmax(axis=2).astype(np.uint16)
+
+    def reliable(self, confidence_drop: float) -> np.ndarray:
+        """(h, w) bool: not among the share `confidence_drop` of least confident pixels, not on an outline in depth."""
+        return confident(self.confidence, confidence_drop) & ~on_outline(self.depth)
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """(N,) float32 of mean 0 and length 1: the image (H, W, 3), small, grey and blurred; a dot product is a likeness.
+
+    Small blurry images find back the place of a lost camera (Klein and Murray 2008, section 4).
+    """
+    small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (40, 30), interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(small, (0, 0), 2.5).astype(np.float32).ravel()
+    blurred -= blurred.mean()
+    return blurred / max(float(np.linalg.norm(blurred)), 1e-6)
+
+
+def confident(confidence: np.ndarray, drop: float) -> np.ndarray:
+    """(h, w) bool: all but the share `drop` of the pixels with the lowest confidence; ties stay."""
+    return confidence >= np.quantile(confidence, drop)
+
+
+def on_outline(depth: np.ndarray) -> np.ndarray:
+    """(h, w) bool: where the 3 x 3 neighbourhood holds two surfaces, and a point would float between them."""
+    kernel = np.ones((3, 3), np.uint8)
+    return cv2.dilate(depth, kernel) - cv2.erode(depth, kernel) > 2 * EDGE_SHARE * depth
+
+
+def coarse_grid(maps: np.ndarray) -> np.ndarray:
+    """(S, h, w, ...) -> (S, N, ...): the values at the centres of SAMPLES rows and columns of cells."""
+    h, w = maps.shape[1:3]
+    rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(SAMPLES, (h, w), strict=True))
+    return maps[:, rows[:, None], columns].reshape(len(maps), -1, *maps.shape[3:])
+
+
+def in_frame(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(..., N) bool: pixels (..., N, 2) that fall into an image of `shape` (h, w); NaN, behind the camera, does not."""
+    return ((pixels >= 0) & (pixels < shape[::-1])).all(axis=-1)
+
+
+def sight(points: np.ndarray, T_cam_points: np.ndarray, depth: np.ndarray, K: np.ndarray,
+          tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """How a camera with a depth map sees the points (N, 3) of another frame, all in the unit of `depth` (h, w).
+
+    Returns (inside, fits), both (N,) bool: the point falls into the image; and it lies on the surface that the camera
+    sees there, within the share `tolerance` of its depth.
+    """
+    pixels, z = project(transform(T_cam_points, points.astype(np.float64)), K)
+    inside = in_frame(pixels, depth.shape)
+    fits = np.zeros(len(points), bool)
+    u, v = pixels[inside].astype(int).T
+    fits[inside] = np.abs(np.log(z[inside] / depth[v, u])) < tolerance
+    return inside, fits

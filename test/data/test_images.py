@@ -1,0 +1,81 @@
+"""Decoding, against bytes written by hand."""
+import cv2
+import numpy as np
+import pytest
+
+from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_image, millimetres
+from lsm_ros.errors import InputError
+
+RED_GREEN = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)      # one row of two pixels
+
+
+@pytest.mark.parametrize(("encoding", "data"), [
+    ("rgb8", [255, 0, 0, 0, 255, 0]),
+    ("bgr8", [0, 0, 255, 0, 255, 0]),
+    ("8UC3", [0, 0, 255, 0, 255, 0]),
+    ("rgba8", [255, 0, 0, 7, 0, 255, 0, 7]),
+    ("bgra8", [0, 0, 255, 7, 0, 255, 0, 7]),
+])
+def test_colour_encodings(encoding, data):
+    np.testing.assert_array_equal(decode_image(bytes(data), encoding, 2, 1, len(data)), RED_GREEN)
+
+
+def test_rows_may_be_padded_and_the_last_one_cut_short():
+    data = bytes([1, 2, 99, 99, 3, 4])
+    np.testing.assert_array_equal(decode_image(data, "mono8", 2, 2, 4)[..., 0], [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(("big", "data"), [(True, [0x12, 0x34]), (False, [0x34, 0x12])])
+def test_16_bit_images_keep_their_high_byte(big, data):
+    assert decode_image(bytes(data), "mono16", 1, 1, 2, big).tolist() == [[[0x12] * 3]]
+
+
+@pytest.mark.parametrize(("encoding", "order"), [("uyvy", (0, 1, 2, 3)), ("yuv422", (0, 1, 2, 3)),
+                                                 ("yuyv", (1, 0, 3, 2)), ("yuv422_yuy2", (1, 0, 3, 2))])
+def test_yuv(encoding, order):
+    red = np.array([90, 81, 240, 81], np.uint8)[list(order)]      # U Y V Y of pure red, ITU-R BT.601
+    assert np.abs(decode_image(red.tobytes(), encoding, 2, 1, 4).astype(int) - (255, 0, 0)).max() <= 2
+
+
+def test_bayer_is_named_by_its_first_two_by_two_pixels():
+    mosaic = np.full((8, 8), 100, np.uint8)
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = 255, 0
+    assert decode_image(mosaic.tobytes(), "bayer_rggb8", 8, 8, 8)[4, 4].tolist() == [255, 100, 0]
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ((b"123", "yuv420", 1, 1, 3), "'yuv420' is not supported"),
+    ((b"", "rgb8", 0, 480, 0), "0x480"),
+    ((b"12345", "rgb8", 2, 1, 6), "5 bytes is too short for 2x1 rgb8"),
+    ((b"123456", "rgb8", 2, 1, 5), "step 5 is less than a row of 2 rgb8 pixels"),
+    ((b"123456", "uyvy", 3, 1, 6), "even width"),
+])
+def test_bad_fields_are_named(arguments, said):
+    with pytest.raises(InputError, match=said):
+        decode_image(*arguments)
+
+
+def test_depth_is_metres_with_nan_where_none():
+    np.testing.assert_array_equal(millimetres(np.array([[0, 1500]], np.uint16)), np.float32([[np.nan, 1.5]]))
+    with pytest.raises(InputError, match="uint8"):
+        millimetres(np.zeros((2, 2), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_compressed_is_rgb_and_a_cut_file_is_an_error(suffix):
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[...] = (200, 100, 50)
+    data = cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+    assert np.abs(decode_compressed(data).astype(int) - image).max() <= 2
+    with pytest.raises(InputError, match=f"truncated after {len(data) // 2} bytes"):
+        decode_compressed(data[:len(data) // 2])
+
+
+def test_what_is_no_image_is_an_error():
+    with pytest.raises(InputError, match="0 bytes"):
+        decode_compressed(b"")
+    with pytest.raises(InputError, match="starts with 68 65 6c 6c"):
+        decode_compressed(b"hello world")
+    colour = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    with pytest.raises(InputError, match="this one has 3"):
+        decode_compressed_plane(colour)

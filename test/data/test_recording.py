@@ -1,0 +1,200 @@
+"""Recordings, written by us and read by others, and the other way round."""
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from mcap_ros2.reader import read_ros2_messages
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from lsm_ros.data import recording as recording_module
+from lsm_ros.data.recording import RecordingWriter, ros_types
+from lsm_ros.data.sequences import open_sequence
+from lsm_ros.errors import InputError, OutputError
+from lsm_ros.geometry.sim3 import exp
+
+K = np.array([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]])
+T_WORLD_CAM = exp(np.array([1.0, -2.0, 0.5, 0.3, -0.2, 2.0]))
+
+
+def picture(index=0):
+    image = np.full((48, 64, 3), 60, np.uint8)
+    image[..., 0] = 20 * index
+    return image
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """Four images with the truth of the second one written after it, and of the third one before it."""
+    depth = np.full((24, 32), 1.2345, np.float32)
+    depth[0, 0] = np.nan
+    with RecordingWriter(tmp_path / "walk") as writer:
+        writer.write_camera_info(0, K, 64, 48)
+        for index in range(4):
+            stamp_ns = 1_700_000_000_123_456_789 + index * 50_000_000
+            if index == 2:
+                writer.write_truth_labels(stamp_ns, np.full((24, 32), 39, np.uint16))
+            writer.write_image(stamp_ns, picture(index), quality=95)
+            if index == 1:
+                writer.write_truth_pose(stamp_ns, T_WORLD_CAM)
+                writer.write_truth_depth(stamp_ns, depth)
+    return tmp_path / "walk"
+
+
+def test_written_and_read(bag):
+    sequence = open_sequence(bag)
+    frames = list(sequence)
+    assert sequence.length == len(frames) == 4 and sequence.skipped == 0
+    assert frames[0].frame.stamp_ns == 1_700_000_000_123_456_789
+    np.testing.assert_allclose(frames[0].frame.K, K)
+    assert np.abs(frames[3].frame.image.astype(int) - picture(3)).max() < 8
+    np.testing.assert_allclose(frames[1].T_world_cam, T_WORLD_CAM, atol=1e-12)
+    assert np.isnan(frames[1].depth[0, 0]) and np.nanmax(np.abs(frames[1].depth - 1.2345)) < 0.0006
+    assert (frames[2].labels == 39).all() and frames[1].labels is None
+    assert frames[0].depth is None and frames[2].T_world_cam is None
+
+
+@pytest.mark.parametrize("source", ["walk", "walk/walk.mcap"])
+def test_stride_and_single_files(bag, source):
+    stamps = [item.frame.stamp_ns for item in open_sequence(bag.parent / source, stride=2, intrinsics=None)]
+    assert len(stamps) == 2 and stamps[1] - stamps[0] == 100_000_000
+
+
+def test_another_reader_understands_it(bag):
+    messages = list(read_ros2_messages(str(bag / "walk.mcap")))
+    pose = next(m.ros_msg for m in messages if m.channel.topic == "/truth/pose")
+    assert pose.header.frame_id == "truth_map" and pose.pose.position.x == T_WORLD_CAM[0, 3]
+    info = next(m.ros_msg for m in messages if m.channel.topic == "/camera/camera_info")
+    assert (info.width, info.k[2], info.p[6]) == (64, 31.5, 23.5)      # ROS counts pixel centres from 0
+    images = [m.ros_msg for m in messages if m.channel.topic == "/camera/image_raw/compressed"]
+    assert len(images) == 4 and images[1].format == "jpeg" and images[1].header.stamp.nanosec == 173_456_789
+
+
+def test_metadata_is_what_ros2_bag_reads(bag):
+    told = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert (told["version"], told["storage_identifier"], told["relative_file_paths"]) == (8, "mcap", ["walk.mcap"])
+    topics = {item["topic_metadata"]["name"]: item for item in told["topics_with_message_count"]}
+    assert topics["/camera/image_raw/compressed"]["message_count"] == 4
+    assert isinstance(topics["/truth/pose"]["topic_metadata"]["offered_qos_profiles"], str)
+
+
+def test_messages_of_our_own_and_latched_topics(tmp_path):
+    with RecordingWriter(tmp_path / "out") as writer:
+        writer.register_type("lsm_ros/msg/Tiny", "uint16[] ids\nstring[] names\nstd_msgs/ColorRGBA[] colors\n")
+        writer.add_topic("/lsm/legend", "lsm_ros/msg/Tiny", latched=True)
+        store = writer._types
+        tiny = store.types["lsm_ros/msg/Tiny"](np.array([3], np.uint16), ["door"], [])
+        writer.write("/lsm/legend", 5, bytes(store.serialize_cdr(tiny, "lsm_ros/msg/Tiny")))
+    (read,) = read_ros2_messages(str(tmp_path / "out/out.mcap"))
+    assert list(read.ros_msg.ids) == [3] and read.ros_msg.names == ["door"]
+    told = yaml.safe_load((tmp_path / "out/metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    qos = yaml.safe_load(told["topics_with_message_count"][0]["topic_metadata"]["offered_qos_profiles"])
+    assert qos[0]["durability"] == 1        # RMW_QOS_POLICY_DURABILITY_TRANSIENT_LOCAL
+
+
+def test_an_interrupted_recording_is_whole(tmp_path):
+    with pytest.raises(KeyboardInterrupt), RecordingWriter(tmp_path / "cut") as writer:
+        writer.write_image(1, picture(1))
+        raise KeyboardInterrupt
+    assert len(list(open_sequence(tmp_path / "cut"))) == 1
+
+
+def test_writer_says_what_is_wrong(bag, tmp_path):
+    with pytest.raises(OutputError, match="exists already"):
+        RecordingWriter(bag)
+    with RecordingWriter(tmp_path / "new") as writer:
+        with pytest.raises(OutputError, match="'lsm_ros/msg/Unknown'"):
+            writer.add_topic("/x", "lsm_ros/msg/Unknown")
+        with pytest.raises(OutputError, match="label 300"):
+            writer.write_truth_labels(0, np.full((2, 2), 300))
+        writer.write_image(0, picture())
+
+
+def write_raw(folder: Path, topics: list[str], encoding="bgr8", step=192):
+    """A SQLite bag by rosbags itself: sensor_msgs/Image on every topic, and a CameraInfo with distortion."""
+    store = ros_types()
+    kinds = store.types
+    header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](7, 8), "cam")
+    roi = kinds["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    info = kinds["sensor_msgs/msg/CameraInfo"](header, 48, 64, "plumb_bob", np.array([0.2, 0, 0, 0, 0]), K.ravel(),
+                                               np.eye(3).ravel(), np.zeros(12), 0, 0, roi)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        for topic in topics:
+            kind = "sensor_msgs/msg/CameraInfo" if topic.endswith("camera_info") else "sensor_msgs/msg/Image"
+            message = info if kind.endswith("Info") else kinds[kind](header, 48, 64, encoding, 0, step,
+                                                                     picture(2)[..., ::-1].ravel())
+            writer.write(writer.add_connection(topic, kind, typestore=store), 9,
+                         bytes(store.serialize_cdr(message, kind)))
+    return folder
+
+
+def test_raw_images_of_a_sqlite_bag_are_rectified(tmp_path):
+    (item,) = open_sequence(write_raw(tmp_path / "raw", ["/cam/image_raw", "/cam/camera_info"]))
+    assert item.frame.stamp_ns == 7_000_000_008
+    np.testing.assert_array_equal(item.frame.image, picture(2))
+    assert not np.allclose(item.frame.K, K)             # the camera without its distortion is another one
+
+
+def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
+    bag = write_raw(tmp_path / "stereo", ["/left/image", "/right/image", "/left/depth/image", "/right/camera_info"])
+    with pytest.raises(InputError, match="choose one of /left/image, /right/image; its topics: .*CameraInfo"):
+        open_sequence(bag)
+    with pytest.raises(InputError, match="no image topic '/up'"):
+        open_sequence(bag, image_topic="/up")
+    assert open_sequence(bag, image_topic="/right/image").length == 1
+    with pytest.raises(InputError, match="no image topic in .*its topics: /cam/camera_info"):
+        open_sequence(write_raw(tmp_path / "blind", ["/cam/camera_info"]))
+
+
+def test_bad_encoding_is_named(tmp_path):
+    with pytest.raises(InputError, match="none of the 1 images on /cam/image .*'nv21'"):
+        list(open_sequence(write_raw(tmp_path / "nv", ["/cam/image"], encoding="nv21")))
+
+
+def test_a_damaged_image_is_skipped(tmp_path):
+    jpeg = cv2.imencode(".jpg", picture(1))[1].tobytes()
+    with RecordingWriter(tmp_path / "walk") as writer:
+        for stamp_ns, data in ((1, jpeg), (2, jpeg[:-30]), (3, jpeg)):
+            writer.write_image_jpeg(stamp_ns, data)
+    sequence = open_sequence(tmp_path / "walk")
+    assert [item.frame.stamp_ns for item in sequence] == [1, 3] and sequence.skipped == 1
+
+
+def test_damaged_files(bag):
+    file = bag / "walk.mcap"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(InputError, match="can't be read: .*mcap recover"):
+        open_sequence(file)
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="can't be read"):
+        open_sequence(bag)
+    (bag / "metadata.yaml").unlink()
+    (bag / "more.mcap").touch()
+    with pytest.raises(InputError, match="2 files and no metadata.yaml; `ros2 bag reindex"):
+        open_sequence(bag)
+
+
+def test_a_message_of_zeros_is_damage(bag):
+    file = bag / "walk.mcap"
+    whole = bytearray(file.read_bytes())
+    start = whole.index(b"jpeg\0")
+    whole[start - 40:start + 20] = bytes(60)
+    file.write_bytes(whole)
+    with pytest.raises(InputError, match="is damaged|none of"):
+        frames = list(open_sequence(bag))
+        assert len(frames) < 4, "a recording with zeros in it was read as if it were whole"
+        raise InputError("none of")
+
+
+def test_no_space_left(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with RecordingWriter(tmp_path / "out") as writer:
+        writer.write_image(0, picture())
+        monkeypatch.setattr(recording_module.Writer, "write", full)
+        with pytest.raises(OutputError, match="No space left"):
+            writer.write_image(1, picture())
+        monkeypatch.undo()

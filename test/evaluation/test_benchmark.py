@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lsm_ros.contracts import Frame, Keyframe, Window
+from lsm_ros.evaluation import benchmark
+from lsm_ros.evaluation.baseline import SiftBaseline
+from lsm_ros.evaluation.datasets import FolderWindows, TruthWindow, WorldWindows
+from lsm_ros.geometry.camera import project, unproject
+from lsm_ros.geometry.sim3 import exp_so3, rotation_angle, sim3, transform
+from lsm_ros.model.engine import NetworkPredictor
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real sequences in ../shared/data beside the checkout")
+
+
+def test_a_predictor_that_knows_the_truth_makes_no_error(folder, truth_predictor):
+    line, = benchmark.score_set(truth_predictor(folder), "known", FolderWindows(folder, 3, 2), progress=False)
+    assert line["windows"] == 4 and not line["intrinsics"]
+    for name in ("auc5", "auc15", "auc30", "auc30_pairs", "delta125", "delta125_metric", "miou", "miou_lsm8", "accuracy"):
+        assert line[name] == pytest.approx(1), name
+    for name in ("rotation_deg_median", "translation_deg_median", "absrel", "absrel_metric", "focal_err_median",
+                 "scale_err_median"):
+        assert line[name] == pytest.approx(0, abs=1e-4), name
+
+
+def test_a_wrong_scale_is_seen_in_the_metric_figures_only(folder, truth_predictor):
+    line, = benchmark.score_set(truth_predictor(folder, 1.3), "scaled", FolderWindows(folder, 2, 1), progress=False)
+    assert line["auc30"] == 1 and line["absrel"] == pytest.approx(0, abs=1e-6) and line["delta125"] == 1
+    assert line["scale_err_median"] == pytest.approx(0.3, abs=1e-5)
+    assert line["absrel_metric"] == pytest.approx(0.3, abs=1e-5) and line["delta125_metric"] == 0
+
+
+def test_windows_of_one_view_have_no_pose_figures(folder, truth_predictor):
+    line, = benchmark.score_set(truth_predictor(folder), "single", FolderWindows(folder, 1, 1), progress=False)
+    assert "auc30" not in line and line["absrel"] == pytest.approx(0, abs=1e-6)
+
+
+def test_boxes_of_the_true_labels(folder, truth_predictor):
+    label = np.full((60, 80), 13, np.uint8)                  # chair
+    label[:, 40:] = 0                                        # wall
+    cv2.imwrite(str(folder / "label/000002.png"), label)
+    boxes = folder.parent / "boxes/boxes.json"
+    boxes.parent.mkdir()
+    boxes.write_text(json.dumps({"sequence/color/000002.jpg": [{"cls": "armchair", "box": [0, 0, 0.5, 1]},
+                                                               {"cls": "wall", "box": [0.25, 0, 0.75, 1]}]}))
+    line = benchmark.score_boxes(truth_predictor(folder), boxes)
+    assert line["box_score"] == line["box_class_score"] == pytest.approx(0.75)
+    assert line["box_score_by_class"] == {"armchair": 1.0, "wall": 0.5} and line["boxes"] == 2
+
+
+@pytest.fixture
+def known_truth(folder, truth_predictor, monkeypatch):
+    """`lsm eval` with a predictor that knows the truth of `folder`."""
+    predictor = truth_predictor(folder)
+    monkeypatch.setattr(benchmark, "NetworkPredictor", lambda config: predictor)
+    return predictor
+
+
+def test_command_on_a_folder(folder, known_truth, tmp_path, capsys):
+    benchmark.main([str(folder), "--views", "2", "--gap", "1", "--intrinsics", "--baseline", "sift",
+                    "--json", str(tmp_path / "out.json"), "--pictures", str(tmp_path / "pictures")])
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert {"rotation_deg_median", "translation_deg_median", "auc5", "auc15", "auc30", "absrel", "delta125",
+            "focal_err_median", "scale_err_median", "windows"} <= result.keys()
+    assert result["auc30"] == 1 and result["intrinsics"] and all(known_truth.shown_K)
+    assert result["baseline"]["auc30"] < 0.5                 # noise has no features in common
+    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert pictures == [f"sequence-2-views-1-apart-{rank}.png" for rank in ("best", "median", "worst")]
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("| set | K | windows |") and len({row.count("|") for row in table}) == 1
+
+
+def test_command_on_everything(folder, known_truth, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "score_worlds", lambda *_, **__: [{"set": "worlds", "auc30": 0.5}])
+    monkeypatch.setattr(benchmark, "DEFAULT_GAPS", (1, 2))
+    benchmark.main(["all", "--data", str(folder.parent), "--json", str(tmp_path / "out.json")])
+    sets = [(line["set"], line.get("intrinsics")) for line in json.loads((tmp_path / "out.json").read_text())]
+    assert sets == [("worlds", None)] + [(f"sequence, 4 views {gap} apart", known)
+                                         for gap in (1, 2) for known in (False, True)]
+
+
+def test_baseline_finds_the_pose_of_a_textured_scene():
+    rng = np.random.default_rng(0)
+    K = np.array([[400.0, 0, 240], [0, 400, 180], [0, 0, 1]])
+    texture = cv2.GaussianBlur(rng.integers(0, 255, (1200, 1600), np.uint8), (0, 0), 2)
+    texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
+
+    def view(T_world_cam: np.ndarray) -> np.ndarray:
+        """Two textured planes: z = 4 m on the left of the world, z = 5 m on the right."""
+        T_cam_world = np.linalg.inv(T_world_cam)
+        image = np.zeros((360, 480), np.uint8)
+        for z, side in ((5.0, slice(800, 1600)), (4.0, slice(0, 800))):
+            plane = np.zeros_like(texture)
+            plane[:, side] = texture[:, side]
+            to_world = np.array([[1 / 200, 0, -4], [0, 1 / 200, -3], [0, 0, z]])       # texels of 5 mm
+            H = K @ (T_cam_world[:3, :3] @ to_world + np.outer(T_cam_world[:3, 3], (0, 0, 1)))
+            seen = cv2.warpPerspective(plane, H, (480, 360))
+            image = np.where(seen > 0, seen, image)
+        return np.stack([image] * 3, axis=-1)
+
+    T_world_cam = np.stack([np.eye(4), sim3(exp_so3(np.array([0.02, -0.06, 0.01])), np.array([0.5, 0.1, 0.2]))])
+    keyframes = tuple(Keyframe(i, Frame(i, view(T))) for i, T in enumerate(T_world_cam))
+    truth = TruthWindow(Window(keyframes), T_world_cam, np.stack([K, K]), np.ones((2, 360, 480)), None)
+    T_a_b, = SiftBaseline()(truth, np.array([[0, 1]]))
+    assert np.rad2deg(rotation_angle(T_a_b[:3, :3], T_world_cam[1, :3, :3])) < 1
+    direction = T_world_cam[1, :3, 3] / np.linalg.norm(T_world_cam[1, :3, 3])
+    assert np.rad2deg(np.arccos(direction @ T_a_b[:3, 3])) < 5
+
+
+class Few:
+    """Every n-th window of a set, so that a test stays short."""
+
+    def __init__(self, windows, step: int):
+        self.windows, self.step, self.intrinsics = windows, step, windows.intrinsics
+
+    def __len__(self) -> int:
+        return len(range(0, len(self.windows), self.step))
+
+    def __getitem__(self, index: int) -> TruthWindow:
+        return self.windows[index * self.step]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> NetworkPredictor:
+    predictor = NetworkPredictor()
+    assert predictor.card["steps"] > 0, "the weights in lsm_ros/weights are untrained"
+    return predictor
+
+
+# Floors under the shipped weights: a tenth or so below what they score on these windows, so that a change that makes them
+# worse is seen. `lsm eval all` gives the whole scoreboard.
+
+@pytest.mark.slow
+def test_floor_on_rendered_worlds(shipped):
+    line, = benchmark.score_set(shipped, "worlds", WorldWindows(8, views=4), progress=False)
+    assert line["auc30"] > 0.45 and line["absrel"] < 0.12 and line["miou_lsm8"] > 0.4
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gap", "auc30", "absrel"), [("hololens_dvmvs_000", 4, 0.18, 0.25),
+                                                              ("tum_fr3_cabinet_58", 1, 0.13, 0.25)])
+def test_floor_on_real_sequences(shipped, name, gap, auc30, absrel):
+    windows = FolderWindows(DATA / name, 4, gap)
+    line, = benchmark.score_set(shipped, name, Few(windows, max(1, len(windows) // 30)), progress=False)
+    assert line["auc30"] > auc30 and line["absrel"] < absrel
+
+
+@needs_data
+def test_real_truth_is_consistent():
+    """Depth of one view, moved by the true poses, must be the depth of another: poses, intrinsics and depth agree."""
+    truth = FolderWindows(DATA / "hololens_dvmvs_000", 2, 2)[40]
+    points = unproject(truth.depth[0], truth.K[0]).reshape(-1, 3).astype(np.float64)
+    points = points[np.isfinite(points).all(1)]
+    T_b_a = np.linalg.inv(truth.T_world_cam[1]) @ truth.T_world_cam[0]
+    pixels, z = project(transform(T_b_a, points), truth.K[1])
+    height, width = truth.depth[1].shape
+    inside = (z > 0) & (pixels >= 0).all(1) & (pixels < (width, height)).all(1)
+    columns, rows = pixels[inside].astype(int).T
+    ratio = z[inside] / truth.depth[1][rows, columns]
+    assert np.nanmedian(np.abs(ratio - 1)) < 0.03
+

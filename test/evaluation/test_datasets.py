@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+from lsm_ros.errors import InputError
+from lsm_ros.evaluation.datasets import FolderWindows, WorldWindows, boxed_frames
+
+
+def test_windows_skip_frames_without_a_pose(folder):
+    windows = FolderWindows(folder, views=3, gap=2, stride=1)
+    ids = [[keyframe.id for keyframe in windows[i].window.keyframes] for i in range(len(windows))]
+    assert ids == [[0, 2, 4], [1, 3, 5], [2, 4, 6], [4, 6, 8], [6, 8, 10]]
+
+
+def test_a_window_starts_every_second_frame(folder):
+    assert FolderWindows(folder, views=2, gap=1).indices == [[0, 1], [2, 3], [4, 5], [8, 9], [10, 11]]
+
+
+def test_truth_of_a_window(folder):
+    truth = FolderWindows(folder, views=2, gap=1)[1]
+    np.testing.assert_allclose(truth.T_world_cam[1], np.loadtxt(folder / "pose/000003.txt"))
+    np.testing.assert_allclose(truth.K[0], [[70, 0, 40], [0, 70, 30], [0, 0, 1]])      # centres at .5, not at 0
+    assert truth.depth.shape == truth.labels.shape == (2, 60, 80)
+    assert np.isnan(truth.depth[:, :5]).all() and np.isfinite(truth.depth[:, 5:]).all()
+
+
+def test_intrinsics_are_withheld_unless_asked_for(folder):
+    for intrinsics in (False, True):
+        window = FolderWindows(folder, views=2, gap=1, intrinsics=intrinsics)[0].window
+        assert all((keyframe.frame.K is not None) == intrinsics for keyframe in window.keyframes)
+
+
+@pytest.mark.parametrize(("views", "gap", "message"), [(4, 5, "no window of 4 frames 5 apart"), (0, 1, "views = 0"),
+                                                       (2, 0, "gap = 0")])
+def test_impossible_windows(folder, views, gap, message):
+    with pytest.raises(InputError, match=message):
+        FolderWindows(folder, views, gap)
+
+
+def test_a_folder_without_intrinsics(folder):
+    (folder / "intrinsics.txt").unlink()
+    with pytest.raises(InputError, match="no intrinsics.txt"):
+        FolderWindows(folder)
+
+
+def write_boxes(folder, entries):
+    path = folder.parent / "boxes" / "boxes.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_boxed_frames(folder):
+    boxes = [{"cls": "wall", "box": [0, 0, 0.5, 1]}, {"cls": "chair", "box": [0.5, 0, 1, 1]}]
+    path = write_boxes(folder, {"sequence/color/000003.jpg": boxes, "sequence/color/000009.jpg": boxes[:1]})
+    found = list(boxed_frames(path))
+    assert [boxed.keyframe.id for boxed in found] == [3, 9]
+    assert [box.name for box in found[0].boxes] == ["wall", "chair"] and found[0].boxes[1].box == (0.5, 0, 1, 1)
+    assert found[0].keyframe.frame.K is None and found[0].keyframe.frame.image.shape == (60, 80, 3)
+    assert len(list(boxed_frames(path, folder, intrinsics=True))) == 2
+
+
+def test_bad_boxes(folder):
+    with pytest.raises(InputError, match="boxes.json"):
+        list(boxed_frames(write_boxes(folder, {"sequence/color/000003.jpg": [{"class": "wall"}]})))
+    with pytest.raises(InputError, match="no rectangle for the sequence 'sequence'"):
+        list(boxed_frames(write_boxes(folder, {"other/color/000003.jpg": []}), folder))
+    with pytest.raises(InputError, match="000099.jpg"):
+        list(boxed_frames(write_boxes(folder, {"sequence/color/000099.jpg": []})))
+
+
+def test_worlds_are_cut_into_windows_of_the_same_images():
+    four, single = (WorldWindows(2, (48, 64), views=views) for views in (4, 1))
+    assert len(four) % 2 == 0 and len(single) == 4 * len(four) > 0
+    window, image = four[1], single[6]
+    np.testing.assert_array_equal(window.window.keyframes[2].frame.image, image.window.keyframes[0].frame.image)
+    np.testing.assert_array_equal(window.T_world_cam[2], image.T_world_cam[0])
+    assert window.window.keyframes[2].id == image.window.keyframes[0].id == 6
+    assert window.depth.shape == (4, 48, 64) and np.nanmin(window.depth) > 0
+    image = window.window.keyframes[0].frame.image
+    assert image.dtype == np.uint8 and image.std() > 5
+    assert len(np.unique(window.labels)) > 2
+    with pytest.raises(IndexError):
+        four[len(four)]
+
+
+def test_impossible_worlds():
+    with pytest.raises(InputError, match="views = 3"):
+        WorldWindows(1, views=3)
+    with pytest.raises(InputError, match="worlds = 0"):
+        WorldWindows(0)

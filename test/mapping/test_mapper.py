@@ -1,0 +1,205 @@
+"""The whole mapper, with a network whose errors the tests choose."""
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from room import FURNITURE, FakeNetwork, K, frames, walk
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.contracts import Frame
+from lsm_ros.errors import InputError
+from lsm_ros.geometry.alignment import align_trajectory
+from lsm_ros.geometry.sim3 import rigid_of, rotation_of, scale_of, transform
+from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.mapper import Mapper
+
+LABELS = LabelSet.load()
+POSES = walk(100)
+HARSH = {"scale": 0.3, "depth": 0.08, "pose": 0.03}       # 3 degrees, 15 % of the baseline, depth off by 11 %
+
+
+@pytest.fixture(scope="module")
+def film():
+    return frames(POSES)
+
+
+def run(film, config=None, **errors):
+    mapper = Mapper(FakeNetwork(POSES, LABELS, **errors), LABELS, config or MapperConfig())
+    return mapper, [update for frame in film if (update := mapper.push(frame)) is not None]
+
+
+def trajectory_error(mapper):
+    stamps, poses = zip(*mapper.trajectory(), strict=True)
+    truth = np.stack([POSES[stamp // 100_000_000] for stamp in stamps])
+    S_room_map, error = align_trajectory(np.stack(poses)[:, :3, 3], truth[:, :3, 3])
+    return S_room_map, error
+
+
+@pytest.fixture(scope="module")
+def walked(film):
+    return run(film)
+
+
+def test_the_trajectory_is_right_though_every_window_has_another_scale(walked):
+    mapper, updates = walked
+    S_room_map, error = trajectory_error(mapper)
+    assert error < 0.04                                          # of a walk of 6 m, chained over some 35 windows
+    assert abs(np.log(scale_of(S_room_map))) < 0.06              # the mean of windows that are off by 10 % each
+    assert rotation_of(S_room_map)[2, 2] > np.cos(np.radians(2))     # z is up though the first camera looked down
+    np.testing.assert_allclose(mapper.trajectory()[0][1][:3, 3], 0, atol=1e-6)
+    count = mapper.counters
+    assert count.windows == len(updates) == count.keyframes and count.refused_windows == 0
+    assert count.frames == 100 == count.keyframes + count.static_frames
+
+
+def test_the_updates_are_in_their_frames(walked):
+    mapper, updates = walked
+    last = updates[-1]
+    assert last.stamp_ns == mapper.trajectory()[-1][0]
+    np.testing.assert_array_equal(last.T_map_keyframes[last.keyframe_id], last.T_map_cam)
+    np.testing.assert_allclose(rigid_of(last.T_map_cam), last.T_map_cam)
+    assert last.depth.shape == last.labels.shape and last.labels.dtype == np.uint16
+    in_map = transform(last.T_map_cam, last.window_cloud.points)
+    fused = mapper.map_cloud().points
+    sample = in_map[:: max(1, len(in_map) // 200)]
+    gaps = np.sqrt(((sample[:, None] - fused[None]) ** 2).sum(axis=2)).min(axis=1)
+    assert np.median(gaps) < 0.12                                # the camera's cloud, moved by its TF, lies on the map
+    assert set(last.seconds) == {"keyframe", "window", "network", "alignment", "graph", "fusion"}
+
+
+def test_every_pose_that_moved_is_told(film):
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS)
+    told = {}
+    for frame in film[:60]:
+        update = mapper.push(frame)
+        told.update(update.T_map_keyframes if update else {})
+    assert len(told) == mapper.counters.windows
+    for (_, T), heard in zip(mapper.trajectory(), told.values(), strict=True):
+        np.testing.assert_allclose(heard, T, atol=2e-3)
+
+
+def test_the_furniture_is_where_it_is(walked):
+    mapper, _ = walked
+    mapper.settle()
+    S_room_map, _ = trajectory_error(mapper)
+    things = {t.name: t for t in sorted(mapper.objects(), key=lambda t: t.points)}       # the largest of a name
+    for name, low, high in FURNITURE[:3]:
+        center = transform(S_room_map, things[name].center[None])[0]
+        assert (center > np.array(low) - 0.25).all() and (center < np.array(high) + 0.25).all(), name
+    cloud = mapper.map_cloud()
+    points = transform(S_room_map, cloud.points)
+    floor = points[cloud.labels == LABELS.index("floor")]
+    assert len(floor) > 500 and np.abs(np.median(floor[:, 2])) < 0.05
+    assert [t.id for t in mapper.objects()] == [t.id for t in mapper.objects()]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_bad_network_still_gives_a_map(film, seed):
+    mapper, _ = run(film, seed=seed, **HARSH)
+    assert mapper.counters.windows > 0.8 * mapper.counters.keyframes
+    assert trajectory_error(mapper)[1] < 0.3
+
+
+def test_nonsense_is_refused_counted_and_survived(film):
+    mapper, updates = run(film, nonsense=(6, 14, 15))
+    assert mapper.counters.refused_windows == 3
+    assert mapper.counters.windows == mapper.counters.keyframes - 3 == len(updates) == len(mapper.trajectory())
+    assert mapper.last_refusal and not mapper.lost
+    assert trajectory_error(mapper)[1] < 0.04
+
+
+def test_a_lost_camera_finds_itself_again(film):
+    mapper, _ = run(film[:60])
+    for frame in film[60:80]:                                    # a stretch where every window is nonsense
+        mapper._predict._nonsense = range(10_000)
+        mapper.push(frame)
+    assert mapper.lost and mapper.counters.refused_windows >= 3
+    before = mapper.counters.windows
+    mapper._predict._nonsense = ()
+    for n, frame in enumerate(film[:60]):                        # then it is carried back to the beginning
+        mapper._predict._poses = POSES * 3
+        mapper.push(dataclasses.replace(frame, stamp_ns=(100 + n) * 100_000_000))
+    assert not mapper.lost and mapper.counters.windows > before + 10
+    found = dict(mapper.trajectory())
+    truth = {stamp: (POSES * 3)[stamp // 100_000_000][:3, 3] for stamp in found}
+    assert align_trajectory(np.stack([T[:3, 3] for T in found.values()]), np.stack(list(truth.values())))[1] < 0.06
+
+
+def test_a_first_keyframe_that_nothing_fits_is_given_up(film):
+    mapper, _ = run(film[:60], nonsense=(0,))
+    assert mapper.counters.restarts == 1 and mapper.counters.windows > 5
+    assert trajectory_error(mapper)[1] < 0.04
+
+
+@pytest.mark.parametrize("field, value, told", [
+    ("depth", np.nan, "1 values of the predicted depth are not finite"),
+    ("depth", -1.0, "-1 m is not positive"),
+    ("confidence", np.inf, "confidence"),
+    ("T_window_cam", 5.0, "orthonormal"),
+])
+def test_numbers_that_are_no_geometry_are_refused(film, field, value, told):
+    network = FakeNetwork(POSES, LABELS)
+
+    def broken(window):
+        prediction = network(window)
+        getattr(prediction, field)[0, 0, 0] = value
+        return prediction
+
+    mapper = Mapper(broken, LABELS)
+    assert mapper.push(film[0]) is None
+    assert mapper.counters.refused_windows == 1 and told in mapper.last_refusal
+
+
+def image(width=160, height=120):
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("bad, counter, told", [
+    ({"image": np.empty((0, 160, 3), np.uint8)}, "bad_images", r"uint8 \(0, 160, 3\)"),
+    ({"image": image().astype(np.float32)}, "bad_images", "float32"),
+    ({"image": image()[..., 0]}, "bad_images", r"\(120, 160\)"),
+    ({"image": None}, "bad_images", "NoneType"),
+    ({"image": image(80, 60)}, "bad_resolutions", "80 x 60 .* 160 x 120"),
+    ({"K": np.full((3, 3), np.nan)}, "bad_intrinsics", "not finite"),
+    ({"K": K * (-1, 1, 1)}, "bad_intrinsics", "fx = -120"),
+    ({"stamp_ns": 999}, "bad_stamps", "999 ns .* 1000 ns"),
+    ({"stamp_ns": 1000}, "bad_stamps", "1000 ns .* 1000 ns"),
+])
+def test_a_bad_frame_is_named_and_counted_and_the_next_one_is_fine(film, bad, counter, told):
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS)
+    good = dataclasses.replace(film[0], stamp_ns=1000)
+    mapper.push(good)
+    with pytest.raises(InputError, match=told):
+        mapper.push(dataclasses.replace(good, **({"stamp_ns": 2000} | bad)))
+    assert getattr(mapper.counters, counter) == 1
+    assert mapper.push(dataclasses.replace(good, stamp_ns=1001)) is None
+    assert mapper.counters.static_frames == 1 and mapper.counters.frames == 3
+
+
+def test_dark_frames_are_counted():
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS)
+    assert mapper.push(Frame(0, np.zeros((120, 160, 3), np.uint8))) is None
+    assert mapper.counters.dark_frames == 1 and mapper.counters.keyframes == 0
+    assert mapper.trajectory() == [] and len(mapper.map_cloud()) == 0 and mapper.objects() == []
+    mapper.settle()
+
+
+def test_reset_begins_a_new_map_and_uses_no_id_twice(film):
+    mapper, updates = run(film[:30])
+    mapper.reset()
+    assert mapper.trajectory() == [] and len(mapper.map_cloud()) == 0
+    again = [update for frame in film[:30] if (update := mapper.push(frame)) is not None]
+    assert again[0].keyframe_id == updates[-1].keyframe_id + 1
+    np.testing.assert_allclose(again[0].T_map_cam[:3, 3], 0)
+    assert mapper.counters.frames == 60
+
+
+def test_a_push_takes_bounded_time(walked):
+    _, updates = walked
+    ours = [sum(update.seconds.values()) - update.seconds["network"] for update in updates]
+    assert np.median(ours[-10:]) < 0.5                           # 50 ms on an idle core
+    mapper = walked[0]
+    start = time.process_time()
+    mapper.map_cloud()
+    assert time.process_time() - start < 0.5

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from lsm_ros.contracts import Cloud
+from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.objects import ObjectTracker, upright_box
+from lsm_ros.mapping.semantic_map import Voxels, pack
+
+LABELS = LabelSet.load()
+
+
+def block(name, low, high):
+    cells = np.argwhere(np.ones(np.subtract(high, low), bool)) + low
+    return cells, np.full(len(cells), LABELS.index(name), np.uint16)
+
+
+def voxels(*blocks):
+    cells, labels = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    order = np.argsort(pack(cells))
+    cells, labels = cells[order], labels[order]
+    cloud = Cloud(((cells + 0.5) * 0.1).astype(np.float32), np.zeros((len(cells), 3), np.uint8), labels,
+                  np.full(len(cells), 255, np.uint8))
+    return Voxels(cells, cloud, np.full(len(cells), 0.8, np.float32))
+
+
+def test_classes_touching_and_apart():
+    scene = voxels(block("floor", (-30, -30, -1), (30, 30, 0)), block("table", (5, 0, 0), (8, 5, 8)),
+                   block("chair", (0, 0, 0), (5, 5, 10)), block("chair", (12, 0, 0), (17, 5, 10)),
+                   block("bottle", (0, 20, 0), (2, 22, 2)))
+    things = ObjectTracker(LABELS, min_voxels=30).update(scene)
+    found = sorted(things, key=lambda t: (t.name, t.center[0]))
+    assert [(t.name, t.points) for t in found] == [("chair", 250), ("chair", 250), ("table", 120)]     # no floor, no speck
+    np.testing.assert_allclose(found[0].center, (0.25, 0.25, 0.5), atol=1e-6)
+    assert found[0].confidence == pytest.approx(0.8)
+
+
+def chairs(*places):
+    return voxels(*(block("chair", (x, y, 0), (x + 5, y + 5, 10)) for x, y in places))
+
+
+def test_ids_last_and_new_things_get_new_ones():
+    tracker = ObjectTracker(LABELS, min_voxels=30)
+    first = {t.id: t.center for t in tracker.update(chairs((0, 0), (20, 0)))}
+    moved = {t.id: t.center for t in tracker.update(chairs((1, 1), (21, 1), (40, 0)))}
+    assert set(first) == {0, 1} and set(moved) == {0, 1, 2}
+    for number, center in first.items():
+        np.testing.assert_allclose(moved[number] - center, (0.1, 0.1, 0), atol=1e-6)
+    gone = tracker.update(chairs((40, 0)))
+    assert [t.id for t in gone] == [2]
+    back = tracker.update(chairs((0, 0)))       # away for a call, but remembered
+    assert back[0].id in (0, 1)
+    tracker.clear()
+    assert tracker.update(chairs((0, 0)))[0].id == 3
+
+
+@pytest.mark.parametrize("yaw", [-1.5, -0.6, 0.0, 0.7, 1.5])
+def test_a_turned_box(yaw):
+    rng = np.random.default_rng(0)
+    local = rng.uniform(-0.5, 0.5, (20000, 3)) * (2.0, 0.8, 0.5)
+    R = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    local[:20] *= 5                                                            # strays
+    center, size, found = upright_box(local[20:] @ R.T + (3.0, -1.0, 0.4))
+    np.testing.assert_allclose(center, (3.0, -1.0, 0.4), atol=0.02)
+    np.testing.assert_allclose(size, (2.0 * 0.96, 0.8 * 0.96, 0.5 * 0.96), atol=0.03)
+    assert abs((found - yaw + np.pi / 2) % np.pi - np.pi / 2) < 0.03
+
+
+def test_nothing():
+    assert ObjectTracker(LABELS, 1).update(voxels(block("wall", (0, 0, 0), (3, 3, 3)))) == []

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from lsm_ros.contracts import Frame, Keyframe
+from lsm_ros.errors import AlignmentError
+from lsm_ros.geometry.camera import intrinsics
+from lsm_ros.geometry.sim3 import exp, scaling
+from lsm_ros.mapping.semantic_map import SemanticMap, pack, unpack
+from lsm_ros.mapping.views import View
+
+K = intrinsics(8.0, 8.0, 4.0, 3.0)
+
+
+def view(number, probabilities, depth=2.0, confidence=1.0, color=100):
+    """A wall seen head on, 6 x 8 pixels at `depth`, all of it of one opinion about the classes."""
+    return View(Keyframe(number, Frame(number, np.zeros((6, 8, 3), np.uint8))), np.full((6, 8), depth, np.float32),
+                np.full((6, 8), confidence, np.float32), K,
+                np.broadcast_to(np.log(probabilities), (3, 4, len(probabilities))).astype(np.float16),
+                np.full((6, 8, 3), color, np.uint8))
+
+
+def fused(*views, classes=2, size=0.05):
+    voxels = SemanticMap(classes, size, confidence_drop=0.25, max_depth_m=8.0)
+    for v in views:
+        voxels.fuse(v, np.eye(4))
+    return voxels
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def test_bayes_rule_by_hand():
+    """(.6, .4) and (.3, .7) and (.8, .2): the product is (.144, .056), so the first class holds .72."""
+    voxels = fused(view(0, (0.6, 0.4)), view(1, (0.3, 0.7)), view(2, (0.8, 0.2)))
+    row = voxels._blocks[0][0]
+    np.testing.assert_allclose(softmax(row[10:]), (0.72, 0.28), atol=1e-3)      # kept as float16
+    assert (voxels.voxels(3).cloud.labels == 0).all() and len(voxels.voxels(4).cells) == 0
+
+
+def test_a_less_confident_sighting_counts_less_and_none_is_a_veto():
+    sure, unsure = view(0, (0.3, 0.7), confidence=0.9), view(1, (0.7, 0.3), confidence=0.2)
+    assert (fused(sure, unsure).voxels(2).cloud.labels == 1).all()
+    never = view(0, (1e-6, 1 - 1e-6))
+    others = [view(n, (0.9, 0.1)) for n in range(1, 6)]
+    assert (fused(never, *others).voxels(1).cloud.labels == 0).all()
+
+
+def test_many_pixels_of_one_image_are_one_sighting():
+    coarse = fused(view(0, (0.6, 0.4)), size=1.0)
+    np.testing.assert_allclose(softmax(coarse._blocks[0][0][10:]), (0.6, 0.4), atol=1e-3)
+
+
+def test_positions_colours_and_confidence_are_means():
+    near = view(0, (0.5, 0.5), depth=2.01, confidence=0.9, color=50)
+    far = view(1, (0.5, 0.5), depth=2.03, confidence=0.3, color=90)
+    cloud = fused(near, far, size=1.0).voxels(2).cloud
+    np.testing.assert_allclose(cloud.points[:, 2], 2.015, atol=1e-5)
+    assert (cloud.colors == 60).all() and (cloud.confidence == 153).all()
+    assert cloud.points.dtype == np.float32 and cloud.labels.dtype == np.uint16 and cloud.confidence.dtype == np.uint8
+
+
+def test_a_moved_keyframe_is_taken_out_completely():
+    moved = exp(np.array([0.4, -0.3, 1.0, 0.2, 0.5, -0.1, 0.1]))
+    voxels = fused(view(0, (0.6, 0.4)), view(1, (0.3, 0.7)))
+    assert voxels.displacement([view(0, (0.6, 0.4))], np.eye(4)[None])[0] == 0
+    assert voxels.displacement([view(0, (0.6, 0.4))], moved[None])[0] > 0.5
+    voxels.fuse(view(0, (0.6, 0.4)), moved)
+    voxels.fuse(view(1, (0.3, 0.7)), moved)
+    straight = SemanticMap(2, 0.05, 0.25, 8.0)
+    for v in (view(0, (0.6, 0.4)), view(1, (0.3, 0.7))):
+        straight.fuse(v, moved)
+    a, b = voxels.voxels(1), straight.voxels(1)
+    np.testing.assert_array_equal(a.cells, b.cells)
+    np.testing.assert_allclose(a.cloud.points, b.cloud.points, atol=1e-5)
+    np.testing.assert_allclose(a.certainty, b.certainty, atol=1e-5)
+
+
+def test_far_and_unreliable_points_stay_out():
+    assert len(fused(view(0, (0.5, 0.5), depth=9.0)).voxels(1).cells) == 0
+    voxels = SemanticMap(2, 0.05, 0.25, 8.0)
+    voxels.fuse(view(0, (0.5, 0.5), depth=5.0), scaling(2.0))              # 10 m in the map
+    assert len(voxels.voxels(1).cells) == 0
+    step = view(1, (0.5, 0.5))
+    step.depth[:, 4:] = 4.0                                                # two surfaces: columns 3 and 4 are outlines
+    points = fused(step).voxels(1).cloud.points
+    assert len(points) == 6 * 6
+
+
+def test_thousands_of_voxels_cross_blocks_and_keep_their_order():
+    rng = np.random.default_rng(0)
+    voxels = SemanticMap(3, 0.001, 0.0, 8.0)
+    for n in range(1200):
+        voxels.fuse(view(n, rng.dirichlet(np.ones(3)), depth=1.0005 + n / 500, color=n % 200), np.eye(4))
+    found = voxels.voxels(1)
+    assert len(voxels._blocks) > 1 and len(found.cells) == len(voxels)
+    assert np.abs(found.cloud.points / 0.001 - (found.cells + 0.5)).max() < 0.51
+    expected = np.rint((found.cloud.points[:, 2] - 1.0005) * 500) % 200
+    np.testing.assert_array_equal(found.cloud.colors[:, 0], expected)
+
+
+def test_keys():
+    cells = np.array([[0, 0, 0], [-1, 5, -7], [1 << 19, -(1 << 19), 3]])
+    np.testing.assert_array_equal(unpack(pack(cells)), cells)
+    with pytest.raises(AlignmentError, match="1048576 voxels"):
+        pack(np.array([[1 << 20, 0, 0]]))
+
+
+def test_an_empty_map():
+    found = SemanticMap(2, 0.05, 0.25, 8.0).voxels(1)
+    assert len(found.cloud) == 0 and found.cells.shape == (0, 3)
