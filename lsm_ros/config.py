@@ -81,22 +81,29 @@ class MapperConfig(Options):
                                minimum=2, maximum=8)
     keyframe_motion: float = option(0.08, "Mean image motion, as a share of the image width, that makes a keyframe.",
                                     minimum=0.005, maximum=1.0)
-    keyframe_tracks: float = option(0.5, "Share of a keyframe's corners that must still be tracked; fewer make the next.",
+    keyframe_tracks: float = option(0.5, "Share of a keyframe's corners that must still be tracked; fewer make the "
+                                    "next.",
                                     minimum=0.0, maximum=1.0)
     confidence_drop: float = option(0.25, "Share of a view's pixels, the least confident ones, that the map ignores.",
                                     minimum=0.0, maximum=0.9)
-    max_depth_m: float = option(8.0, "Points farther from their camera are not fused, metres.", minimum=0.5, maximum=200.0)
+    max_depth_m: float = option(8.0, "Points farther from their camera are not fused, metres.",
+                                minimum=0.5, maximum=200.0)
+    refine_poses: bool = option(True, "Move the predicted poses to where points matched between the images agree.")
     alignment_tolerance: float = option(0.15, "A point fits where it is off by less than this share of its depth.",
                                         minimum=0.01, maximum=1.0)
-    min_inliers: float = option(0.4, "Share of an earlier keyframe's points that must fit the map for it to hold a window.",
+    min_inliers: float = option(0.4, "Share of an earlier keyframe's points that must fit the map for it to hold a "
+                                "window.",
                                 minimum=0.0, maximum=1.0)
-    min_agreement: float = option(0.3, "Share of the newest view's points, of those that an earlier one sees, that must fit.",
+    min_agreement: float = option(0.5, "Share of a newest view's points that must fit an earlier one where no images "
+                                  "match.",
                                   minimum=0.0, maximum=1.0)
     max_scale_change: float = option(4.0, "A window whose scale differs from the map's by a larger factor is refused.",
                                      minimum=1.1, maximum=100.0)
-    optimised_keyframes: int = option(64, "Newest keyframes whose poses each window may move; all of them now and then.",
+    optimised_keyframes: int = option(64, "Newest keyframes whose poses each window may move; all of them now and "
+                                      "then.",
                                       minimum=8, maximum=100000)
-    level: bool = option(True, "Find the vertical by floors, ceilings and walls; false trusts that the camera starts level.")
+    level: bool = option(True, "Find the vertical by floors, ceilings and walls; false trusts that the camera starts "
+                         "level.")
     voxel_size_m: float = option(0.05, "Edge of a voxel of the fused map, metres.", minimum=0.005, maximum=1.0,
                                  read_only=True)
     min_observations: int = option(2, "Keyframes that must have seen a voxel before it is part of the map.", minimum=1,

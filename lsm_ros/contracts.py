@@ -87,9 +87,9 @@ class MapUpdate:
     keyframe_id: int
     T_map_cam: np.ndarray                       # (4, 4) float64, the newest keyframe's pose
     T_map_keyframes: dict[int, np.ndarray]      # keyframe id -> (4, 4): every pose that moved, the newest included
-    window_cloud: Cloud                         # the newest keyframe's points, in ITS CAMERA frame (OpenCV axes), metres
+    window_cloud: Cloud                         # the newest keyframe's points in its CAMERA frame (OpenCV axes), m
     K: np.ndarray                               # (3, 3) float64, the newest keyframe's intrinsics, of the dense grid
     depth: np.ndarray                           # (h, w) float32, the newest keyframe's depth, metres
     labels: np.ndarray                          # (h, w) uint16, its labels
-    scale: float                                # map metres per predicted metre of this window (1 where nothing corrects)
+    scale: float                                # map metres per predicted metre of this window (1: uncorrected)
     seconds: dict[str, float]                   # stage -> seconds: "network", "alignment", "fusion", ...

@@ -2,7 +2,7 @@
 
 
 class LsmError(Exception):
-    """Base of all of them. The node catches this one: it drops the window, counts it and shows it in the diagnostics."""
+    """Base of all of them. The node catches this one: it drops the window and shows the count in the diagnostics."""
 
 
 class ConfigError(LsmError):

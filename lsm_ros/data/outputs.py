@@ -109,7 +109,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "duration_s": round((max(stamps) - min(stamps)) * 1e-9, 3) if stamps else 0.0,
         "path_length_m": round(path_length(positions), 3),
         "points": len(run.cloud),
-        "extent_m": np.ptp(run.cloud.points, axis=0).round(3).tolist() if len(run.cloud) else [0.0, 0.0, 0.0],
+        "extent_m": np.ptp(run.cloud.points, axis=0).astype(float).round(3).tolist(),
         "class_shares": {name: round(share, 5) for name, share in class_shares(run.cloud, run.labels).items()},
         "objects": dict(Counter(item.name for item in run.objects).most_common()),
     }

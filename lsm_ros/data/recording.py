@@ -79,6 +79,10 @@ class RecordingWriter:
             self._writer.abort()
             raise OutputError(f"recording {self.folder} can't be finished: {error}") from error
 
+    def knows(self, type_name: str) -> bool:
+        """Whether topics of this message type (pkg/msg/Name) can be added."""
+        return type_name in self._types.fielddefs
+
     def register_type(self, name: str, definition: str) -> None:
         """Makes a message type known that ROS does not ship: its name (pkg/msg/Name) and the text of its .msg file."""
         self._types.register({key: fields for key, fields in get_types_from_msg(definition, name).items()
@@ -91,7 +95,7 @@ class RecordingWriter:
         """
         if topic in self._connections:
             raise OutputError(f"topic {topic!r} is in the recording {self.folder} already")
-        if type_name not in self._types.fielddefs:
+        if not self.knows(type_name):
             raise OutputError(f"message type {type_name!r} of topic {topic!r} is unknown; register_type tells it")
         self._connections[topic] = self._writer.add_connection(
             topic, type_name, typestore=self._types, offered_qos_profiles=[_reliable(latched)])

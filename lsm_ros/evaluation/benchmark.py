@@ -23,11 +23,13 @@ from lsm_ros.evaluation.datasets import FolderWindows, TruthWindow, WorldWindows
 from lsm_ros.evaluation.metrics import box_score, box_shares, from_first, of_pairs, pose_errors
 from lsm_ros.evaluation.pictures import save_pictures
 from lsm_ros.evaluation.scores import WindowScore, classify, pose_summary, score_window, summarise
+from lsm_ros.mapping.refinement import PoseRefiner
 from lsm_ros.model.engine import NetworkPredictor
 
 Line = dict[str, Any]
 """One row of the scoreboard: `set` and `intrinsics` say what was asked, the rest are figures."""
 
+ALONE, SIFT = "network alone", "SIFT"       # what follows the set's name in its further lines
 BATCH = 16               # windows at once on a GPU
 WORLDS = 64              # held-out worlds: 128 windows of four views
 GAPS = {"hololens_dvmvs_000": (4, 12), "tum_fr3_cabinet_58": (1, 4), "nyu_room_5_slambook": (1,)}
@@ -43,15 +45,16 @@ COLUMNS = {"set": "set", "intrinsics": "K", "windows": "windows", "rotation_deg_
 
 def scoreboard(weights: str | Path | None = None, *, data: str | Path | None = None, device: str = "auto",
                worlds: int = WORLDS, progress: bool = True) -> list[Line]:
-    """The whole scoreboard of a weights file (None: the shipped one), for a training leg's card."""
+    """The whole scoreboard of a weights file (None: the shipped one), the network alone: for a training leg's card."""
     predictor = NetworkPredictor(PredictorConfig(weights=str(weights or ""), device=device))
-    return score_all(predictor, data, worlds=worlds, progress=progress)
+    return score_all(predictor, data, worlds=worlds, progress=progress, refine=False)
 
 
 def score_all(predictor: NetworkPredictor, data: str | Path | None = None, *, worlds: int = WORLDS,
-              progress: bool = True, baseline: bool = False, pictures: Path | None = None) -> list[Line]:
+              progress: bool = True, refine: bool = True, baseline: bool = False,
+              pictures: Path | None = None) -> list[Line]:
     """Rendered worlds by number of views, then every sequence with truth in the folder `data`, and its rectangles."""
-    lines = score_worlds(predictor, worlds, progress=progress, baseline=baseline, pictures=pictures)
+    lines = score_worlds(predictor, worlds, progress=progress, refine=refine, baseline=baseline, pictures=pictures)
     if data is None:
         return lines
     folders = sorted(path.parent for path in Path(data).glob("*/intrinsics.txt"))
@@ -62,34 +65,42 @@ def score_all(predictor: NetworkPredictor, data: str | Path | None = None, *, wo
             for intrinsics in (False, True):
                 windows = FolderWindows(folder, 4, gap, intrinsics=intrinsics)
                 lines += score_set(predictor, f"{folder.name}, 4 views {gap} apart", windows, progress=progress,
-                                   baseline=baseline and intrinsics, pictures=pictures)
+                                   refine=refine, baseline=baseline and intrinsics, pictures=pictures)
     if (boxes := Path(data) / BOXES).exists():
         lines.append({"set": "rectangles, single views", "intrinsics": False} | score_boxes(predictor, boxes))
     return lines
 
 
-def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, *, progress: bool = True, baseline: bool = False,
-                 pictures: Path | None = None) -> list[Line]:
+def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, *, progress: bool = True, refine: bool = True,
+                 baseline: bool = False, pictures: Path | None = None) -> list[Line]:
     """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):
         windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device))
-        lines += score_set(predictor, windows.name, windows, progress=progress, baseline=baseline and intrinsics,
+        lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine,
+                           baseline=baseline and intrinsics,
                            pictures=pictures if views == 4 and not intrinsics else None)
     return lines
 
 
 def score_set(predictor: NetworkPredictor, name: str, windows: FolderWindows | WorldWindows, *, progress: bool = True,
-              baseline: bool = False, pictures: Path | None = None) -> list[Line]:
-    """The line of one set, and the baseline's line if it is asked for."""
+              refine: bool = True, baseline: bool = False, pictures: Path | None = None) -> list[Line]:
+    """The line of one set: windows as the mapper uses them, with poses refined by matched points; then a line of the
+    network alone, and one of the baseline if it is asked for. Without `refine` the first is the network alone."""
     predictor.reset()                    # keyframe ids start anew with each set
-    scores = [score_window(prediction, truth, predictor.labels)
-              for truth, prediction in predict_all(predictor, windows, name, progress)]
-    lines: list[Line] = [{"set": name, "intrinsics": windows.intrinsics} | summarise(scores, predictor.labels)]
+    refiner, scores, alone = PoseRefiner(), [], []
+    for truth, prediction in predict_all(predictor, windows, name, progress):
+        alone.append(score_window(prediction, truth, predictor.labels))
+        if refine and len(truth.K) > 1:
+            scores.append(score_window(refiner(truth.window, prediction).prediction, truth, predictor.labels))
+    about = {"intrinsics": windows.intrinsics}
+    lines: list[Line] = [{"set": name} | about | summarise(scores or alone, predictor.labels)]
+    if scores:
+        lines.append({"set": f"{name}: {ALONE}"} | about | summarise(alone, predictor.labels))
     if baseline:
-        lines.append({"set": f"{name}: SIFT", "intrinsics": True} | score_baseline(windows, progress))
+        lines.append({"set": f"{name}: {SIFT}", "intrinsics": True} | score_baseline(windows, progress))
     if pictures is not None:
-        save_examples(predictor, windows, scores, pictures, name)
+        save_examples(predictor, windows, alone, pictures, name)
     return lines
 
 
@@ -199,8 +210,8 @@ def run(arguments: argparse.Namespace) -> list[Line]:
             lines[0] |= score_boxes(predictor, arguments.boxes, arguments.target, arguments.intrinsics)
     print(markdown(lines))
     if arguments.json:
-        write_json(arguments.json, lines if arguments.target in ("worlds", "all") else
-                   lines[0] | ({"baseline": lines[1]} if arguments.baseline else {}))
+        others = {line["set"].rpartition(": ")[2].replace(" ", "_").lower(): line for line in lines[1:]}
+        write_json(arguments.json, lines if arguments.target in ("worlds", "all") else lines[0] | others)
     return lines
 
 

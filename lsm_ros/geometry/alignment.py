@@ -22,7 +22,8 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
     """
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
-        raise AlignmentError(f"points of shapes {source.shape} and {target.shape} do not correspond; both must be (N, 3)")
+        raise AlignmentError(f"points of shapes {source.shape} and {target.shape} do not correspond; "
+                             "both must be (N, 3)")
     w = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
     used = int(np.count_nonzero(w))
     if used < (3 if unique else 2):

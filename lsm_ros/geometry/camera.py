@@ -76,7 +76,7 @@ def unproject(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
 
 
 def project(points_cam: np.ndarray, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (..., N, 2) and z depth (..., N) of points (..., N, 3) in the camera. Behind the camera: pixels are NaN."""
+    """Pixels (..., N, 2) and z depth (..., N) of points (..., N, 3) in the camera. Behind it, pixels are NaN."""
     z = points_cam[..., 2]
     safe = np.where(z > 0, z, np.nan)
     rays = points_cam / safe[..., None]

@@ -45,8 +45,12 @@ class KeyframeSelector:
 
     def __init__(self, motion: float, tracks: float):
         """A keyframe is due at a mean motion of `motion` widths, or when a share below `tracks` of corners is left."""
-        self._motion, self._tracks = motion, tracks
+        self.configure(motion, tracks)
         self.reset()
+
+    def configure(self, motion: float, tracks: float) -> None:
+        """Other thresholds from the next image on."""
+        self._motion, self._tracks = motion, tracks
 
     def reset(self) -> None:
         """The next image that shows anything is a keyframe."""

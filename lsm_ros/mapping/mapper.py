@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window, WindowPrediction
-from lsm_ros.errors import AlignmentError, InputError
+from lsm_ros.errors import AlignmentError, ConfigError, InputError
 from lsm_ros.geometry.camera import check_intrinsics
 from lsm_ros.geometry.sim3 import UP_CV, rigid_of, rotation_of, scale_of, sim3, upright
 from lsm_ros.labels import LabelSet
@@ -16,6 +16,7 @@ from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.ground import find_up
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.objects import ObjectTracker
+from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.semantic_map import SemanticMap
 from lsm_ros.mapping.views import View
@@ -58,11 +59,26 @@ class Mapper:
         self.counters = Counters()
         self.last_refusal = ""         # why the last refused window was refused
         self._predict = predict
+        self._refine = PoseRefiner()
         self._next_id = 0
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
         self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
         self._objects = ObjectTracker(labels, config.object_min_voxels)
         self._start()
+
+    def configure(self, config: MapperConfig) -> None:
+        """Takes other options from the next frame on; what is in the voxels stays as it was fused.
+
+        Raises ConfigError for an option that needs a new mapper.
+        """
+        fixed = [item.name for item in fields(config) if item.metadata["read_only"]
+                 and getattr(config, item.name) != getattr(self.config, item.name)]
+        if fixed:
+            raise ConfigError(f"{', '.join(fixed)} of a mapper is fixed when it is made")
+        self.config = config
+        self._selector.configure(config.keyframe_motion, config.keyframe_tracks)
+        self._map.configure(config.confidence_drop, config.max_depth_m)
+        self._objects.min_voxels = config.object_min_voxels
 
     def reset(self) -> None:
         """Forgets the map. Keyframe and object ids go on, and so do the counters."""
@@ -101,12 +117,15 @@ class Mapper:
         prediction = self._predict(window)
         clock.lap("network")
         try:
-            registration = self._register(window, prediction)
+            check_prediction(prediction, len(window.keyframes))
+            refinement = self._refine(window, prediction) if self.config.refine_poses else unrefined(prediction)
+            clock.lap("refinement")
+            registration = self._register(window, refinement)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
         clock.lap("alignment")
-        self._remember(window, prediction, registration)
+        self._remember(window, refinement.prediction, registration)
         self._optimise(window)
         clock.lap("graph")
         self._fuse(keyframe.id)
@@ -175,15 +194,14 @@ class Mapper:
         self._next_id += 1
         return Keyframe(self._next_id - 1, reduced(frame))
 
-    def _register(self, window: Window, prediction: WindowPrediction) -> Registration:
+    def _register(self, window: Window, refinement: Refinement) -> Registration:
         """Raises AlignmentError if the window has no place in the map."""
         ids = [keyframe.id for keyframe in window.keyframes]
-        check_prediction(prediction, len(ids))
         if len(ids) > 1:
-            return register(ids, prediction, self._views, self._graph, self.config)
+            return register(ids, refinement, self._views, self._graph, self.config)
         up = UP_CV
         if self.config.level:
-            view = View.from_prediction(window.keyframes[0], prediction, 0, self.labels)
+            view = View.from_prediction(window.keyframes[0], refinement.prediction, 0, self.labels)
             up = find_up([view], [np.eye(3)], self.labels)
         return Registration(S_map_window=sim3(upright(up), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
 

@@ -22,7 +22,8 @@ class ObjectTracker:
     """Finds the objects among voxels, and gives an object found again the id that it had."""
 
     def __init__(self, labels: LabelSet, min_voxels: int):
-        self._labels, self._min_voxels = labels, min_voxels
+        self.min_voxels = min_voxels
+        self._labels = labels
         self._next_id = 0
         self._known: dict[int, tuple[MapObject, int]] = {}     # id -> the object as last found, calls since
 
@@ -35,7 +36,7 @@ class ObjectTracker:
         known = {i: (thing, age + 1) for i, (thing, age) in self._known.items() if age < REMEMBERED}
         free = set(known)
         found = []
-        for members in sorted(components(voxels, self._labels.things, self._min_voxels), key=len, reverse=True):
+        for members in sorted(components(voxels, self._labels.things, self.min_voxels), key=len, reverse=True):
             label = int(voxels.cloud.labels[members[0]])
             center, size, yaw = upright_box(voxels.cloud.points[members])
             same = [i for i in free if known[i][0].label == label]

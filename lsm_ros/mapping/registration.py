@@ -12,14 +12,25 @@ from lsm_ros.geometry.alignment import align_robust
 from lsm_ros.geometry.camera import unproject
 from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
 from lsm_ros.mapping.graph import Edge, PoseGraph
+from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
 
 POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
 MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
-ROTATION_SIGMA = 0.03      # radians, of the pose between two views that share everything
-TRANSLATION_SIGMA = 0.03   # the same, as a share of the depth of the scene
-BASELINE_SIGMA = 0.1       # and as a share of the distance between the cameras
-SCALE_SIGMA = 0.05         # log of scale
+SCALE_SIGMA = 0.05         # log of scale between two views
+
+
+@dataclass(frozen=True)
+class PoseSigma:
+    """The error expected of the pose between two views that share everything."""
+    rotation: float            # radians about each axis
+    depth: float               # of the translation along each axis, as a share of the depth of the scene
+    baseline: float            # and as a share of the distance between the cameras
+
+
+# Measured on real recordings, from the first weights of the network.
+MATCHED = PoseSigma(rotation=0.008, depth=0.01, baseline=0.08)
+PREDICTED = PoseSigma(rotation=0.1, depth=0.1, baseline=0.5)
 
 
 @dataclass(frozen=True)
@@ -47,40 +58,43 @@ def check_prediction(prediction: WindowPrediction, views: int) -> None:
         raise AlignmentError(f"predicted rotations are off orthonormal by {crooked:.3g}")
 
 
-def register(ids: list[int], prediction: WindowPrediction, views: dict[int, View], graph: PoseGraph,
+def register(ids: list[int], refinement: Refinement, views: dict[int, View], graph: PoseGraph,
              config: MapperConfig) -> Registration:
     """Aligns a window (keyframe `ids`, the newest last, the others mapped) with the map by what they share.
 
-    The same pixel of a shared keyframe is one point in the window and one in the map; all of them together give one
-    robust Sim(3). Raises AlignmentError, with the number, where nothing holds the window: too few points fit, the scale
-    jumps, or the newest view contradicts what the others see.
+    The same pixel of a shared keyframe is one point in the window and one in the map; those of all keyframes that are
+    of one opinion give one robust Sim(3). Where the newest image has points in common with some keyframes, only those
+    are asked: the others' poses beside it are merely predicted. Raises AlignmentError, with the number, where nothing
+    holds the window: too few points fit, the scale jumps, or no matches support the newest view and it contradicts
+    what the others see.
     """
-    pairs = [_correspondences(index, prediction, views[i], graph.pose(i), config.confidence_drop,
-                              POINTS // (len(ids) - 1)) for index, i in enumerate(ids[:-1])]
-    shares = _fit(pairs, config)[1]
-    holding = [n for n, share in enumerate(shares) if share >= config.min_inliers]
-    if not holding:
-        raise AlignmentError(f"{max(shares):.0%} of a keyframe's points fit the map, at least {config.min_inliers:.0%} "
-                             "must")
-    S_map_window, _ = _fit([pairs[n] for n in holding], config)
-
+    prediction, last = refinement.prediction, len(ids) - 1
+    matched = [n for n in range(last) if refinement.support[n, last]]
+    asked = matched or list(range(last))
+    pairs = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
+                                 POINTS // len(asked)) for n in asked}
+    holding = _consensus(pairs, config)
+    S_map_window = _fit([pairs[n] for n in holding], config)
     scale = float(scale_of(S_map_window))
     if not 1 / config.max_scale_change <= scale <= config.max_scale_change:
-        raise AlignmentError(f"the window is off by a scale of {scale:.3g}, beyond a factor {config.max_scale_change:g}")
+        raise AlignmentError(f"the window is off by a scale of {scale:.3g}, beyond a factor "
+                             f"{config.max_scale_change:g}")
+
     seen, fits = co_visibility(prediction, config.alignment_tolerance)
-    judges = [n for n in holding if seen[-1, n] >= MIN_SEEN]
-    if not judges:
-        raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")
-    agreement = max(fits[-1, n] / seen[-1, n] for n in judges)
-    if agreement < config.min_agreement:
-        raise AlignmentError(f"{agreement:.0%} of the newest view's points agree with the others, at least "
-                             f"{config.min_agreement:.0%} must")
+    if not matched:
+        judges = [n for n in holding if seen[last, n] >= MIN_SEEN]
+        if not judges:
+            raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")
+        agreement = max(fits[last, n] / seen[last, n] for n in judges)
+        if agreement < config.min_agreement:
+            raise AlignmentError(f"{agreement:.0%} of the newest view's points agree with the others, at least "
+                                 f"{config.min_agreement:.0%} must")
 
     units = {ids[n]: _unit(prediction.depth[n], views[ids[n]].depth, pairs[n].pixels) for n in holding}
-    units[ids[-1]] = 1.0
+    units[ids[last]] = 1.0
     return Registration(S_map_window=S_map_window, units=units,
-                        refused=tuple(i for n, i in enumerate(ids[:-1]) if n not in holding),
-                        edges=_edges(ids, prediction, units, seen))
+                        refused=tuple(ids[n] for n in range(last) if n not in holding),
+                        edges=_edges(ids, refinement, units, seen))
 
 
 @dataclass(frozen=True)
@@ -112,13 +126,35 @@ def _correspondences(index: int, prediction: WindowPrediction, view: View, S_map
                   np.sqrt(confidence.ravel()[pixels] * view.confidence.ravel()[pixels]), pixels)
 
 
-def _fit(pairs: list[_Pairs], config: MapperConfig) -> tuple[np.ndarray, list[float]]:
-    """S_map_window (4, 4) and, for each keyframe, the share of its points that fit."""
-    found = align_robust(np.concatenate([p.window for p in pairs]), np.concatenate([p.map for p in pairs]),
-                         np.concatenate([p.weight for p in pairs]),
-                         sigma=config.alignment_tolerance * np.concatenate([p.depth for p in pairs]))
-    ends = np.cumsum([len(p.pixels) for p in pairs])[:-1]
-    return found.S_target_source, [float((r < 1).mean()) for r in np.split(found.residuals, ends)]
+def _consensus(pairs: dict[int, _Pairs], config: MapperConfig) -> list[int]:
+    """The keyframes of one opinion on where the window lies: the largest set that fits where one of them says.
+
+    Raises AlignmentError if not even the points of one keyframe fit.
+    """
+    best, best_share = [], 0.0
+    for candidate in pairs.values():
+        S_map_window = _fit([candidate], config)
+        shares = {n: _share(pair, S_map_window, config) for n, pair in pairs.items()}
+        fitting = [n for n, share in shares.items() if share >= config.min_inliers]
+        if sum(shares.values()) > best_share:
+            best, best_share = fitting, sum(shares.values())
+    if not best:
+        raise AlignmentError(f"{best_share / len(pairs):.0%} of the keyframes' points fit the map, at least "
+                             f"{config.min_inliers:.0%} must")
+    return best
+
+
+def _fit(pairs: list[_Pairs], config: MapperConfig) -> np.ndarray:
+    """S_map_window (4, 4)."""
+    return align_robust(np.concatenate([p.window for p in pairs]), np.concatenate([p.map for p in pairs]),
+                        np.concatenate([p.weight for p in pairs]),
+                        sigma=config.alignment_tolerance * np.concatenate([p.depth for p in pairs])).S_target_source
+
+
+def _share(pairs: _Pairs, S_map_window: np.ndarray, config: MapperConfig) -> float:
+    """The share of a keyframe's points that fit the map."""
+    gaps = np.linalg.norm(transform(S_map_window, pairs.window) - pairs.map, axis=1)
+    return float((gaps < config.alignment_tolerance * pairs.depth).mean())
 
 
 def _unit(depth: np.ndarray, view_depth: np.ndarray, pixels: np.ndarray) -> float:
@@ -138,23 +174,28 @@ def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.nd
     return seen, fits
 
 
-def _edges(ids: list[int], prediction: WindowPrediction, units: dict[int, float], seen: np.ndarray) -> tuple[Edge, ...]:
-    """One edge for each pair of views that see each other, the less certain the less they share.
+def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen: np.ndarray) -> tuple[Edge, ...]:
+    """One edge for each pair of views that see each other: far more certain where matches support it than where the
+    network stands alone, and the less certain the less they share.
 
     S views have S - 1 independent poses but S (S - 1) / 2 pairs, so each pair's variance is S / 2 times its own.
     """
+    prediction = refinement.prediction
     places = [n for n, i in enumerate(ids) if i in units]
     share = np.maximum(seen, seen.T)
     edges = []
     for m, a in enumerate(places):
         for b in places[m + 1:]:
-            if share[a, b] < MIN_SEEN:
+            matched = refinement.support[a, b] > 0
+            if share[a, b] < MIN_SEEN and not matched:
                 continue
             T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
             S_a_b = scaling(units[ids[a]]) @ T_a_b @ scaling(1 / units[ids[b]])
             depth = float(np.median(prediction.depth[a])) * units[ids[a]]
             distance = float(np.linalg.norm(S_a_b[:3, 3]))
-            translation = TRANSLATION_SIGMA * depth + BASELINE_SIGMA * distance
-            sigma = np.array([translation] * 3 + [ROTATION_SIGMA] * 3 + [SCALE_SIGMA])
-            edges.append(Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(len(places) / 2 / share[a, b])))
+            error = MATCHED if matched else PREDICTED
+            translation = error.depth * depth + error.baseline * distance
+            sigma = np.array([translation] * 3 + [error.rotation] * 3 + [SCALE_SIGMA])
+            edges.append(Edge(ids[a], ids[b], S_a_b,
+                              sigma * np.sqrt(len(places) / 2 / max(share[a, b], MIN_SEEN))))
     return tuple(edges)

@@ -39,6 +39,8 @@ class _Fused:
     """A keyframe as it is in the voxels."""
     view: View
     S_map_cam: np.ndarray
+    confidence_drop: float
+    max_depth_m: float
 
 
 class SemanticMap:
@@ -46,8 +48,12 @@ class SemanticMap:
 
     def __init__(self, classes: int, voxel_size_m: float, confidence_drop: float, max_depth_m: float):
         self._classes, self._size = classes, voxel_size_m
-        self._drop, self._max_depth = confidence_drop, max_depth_m
+        self.configure(confidence_drop, max_depth_m)
         self.clear()
+
+    def configure(self, confidence_drop: float, max_depth_m: float) -> None:
+        """Other limits for the views that are fused from now on."""
+        self._drop, self._max_depth = confidence_drop, max_depth_m
 
     def clear(self) -> None:
         self._keys = np.empty(0, np.int64)         # sorted
@@ -64,7 +70,7 @@ class SemanticMap:
         before = self._fused.get(view.keyframe.id)
         if before is not None:
             self._add(*self._sums(before), sign=-1)
-        now = _Fused(view, S_map_cam.copy())
+        now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
         self._add(*self._sums(now), sign=1)
         self._fused[view.keyframe.id] = now
 
@@ -110,7 +116,8 @@ class SemanticMap:
         """Keys (n,) sorted and rows (n, columns) of one keyframe."""
         view = fused.view
         points = transform(fused.S_map_cam, view.points)
-        good = view.reliable(self._drop) & (view.depth * float(scale_of(fused.S_map_cam)) <= self._max_depth)
+        depth = view.depth * float(scale_of(fused.S_map_cam))
+        good = view.reliable(fused.confidence_drop) & (depth <= fused.max_depth_m)
         points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
         cells = np.floor(points / self._size).astype(np.int64)
         keys, voxel = np.unique(pack(cells), return_inverse=True)

@@ -113,7 +113,8 @@ def network_size(width: int, height: int) -> tuple[int, int]:
     return min(sizes, key=cost)
 
 
-def network_input(frames: Sequence[Frame], size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def network_input(frames: Sequence[Frame], size: tuple[int, int], device: torch.device
+                  ) -> tuple[Tensor, Tensor, Tensor]:
     """images (N, 3, H, W) float in 0..1, K (N, 3, 3), K_known (N,) of `frames` at `size` (width, height)."""
     images = np.stack([cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA) for frame in frames])
     images = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
@@ -146,8 +147,11 @@ def to_prediction(window: Window, output: NetworkOutput, index: int, size: tuple
 
 
 def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:
-    """(3, 3) intrinsics of the dense grid of `size` (width, height): the frame's own, or the predicted `focal` (in image
-    widths) of a camera with square pixels and a central axis."""
+    """(3, 3) intrinsics of the dense grid of `size` (width, height).
+
+    They are the frame's own, or the predicted `focal` (in image widths) of a camera with square pixels and a central
+    axis.
+    """
     height, width = frame.image.shape[:2]
     K = frame.K
     if K is None:

@@ -71,7 +71,7 @@ class Network(nn.Module):
         self.dense_head = DenseHead(c.width, c.stem, c.embedding)
 
     def forward(self, images: Tensor, K: Tensor, K_known: Tensor) -> NetworkOutput:
-        """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is to be ignored."""
+        """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is ignored."""
         frames = self.encode(images.flatten(0, 1), K.flatten(0, 1), K_known.flatten(0, 1))
         return self.decode(frames, views=images.shape[1])
 
@@ -117,8 +117,10 @@ class Network(nn.Module):
 
 
 def token_rays(K: Tensor, K_known: Tensor, rows: int, columns: int) -> Tensor:
-    """(N, 3, 3), (N,) -> (N, P, 4): direction x/z, y/z of each patch's centre, log focal / width, and 1; zeros where K is
-    not known."""
+    """(N, 3, 3), (N,) -> (N, P, 4): direction x/z, y/z of each patch's centre, log focal / width, and 1.
+
+    Zeros where K is not known.
+    """
     v, u = torch.meshgrid(torch.arange(rows, device=K.device), torch.arange(columns, device=K.device), indexing="ij")
     u, v = (PATCH * (grid.reshape(1, -1) + 0.5) for grid in (u, v))
     fx, fy, cx, cy = (K[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))

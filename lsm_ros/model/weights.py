@@ -1,7 +1,7 @@
 """Weights on disk: one safetensors file, tensors only, 8 bits a weight, with a card and a checksum in its header.
 
-A matrix is stored as int8 with one float16 scale for each group of 64 inputs of an output (as in Dettmers et al., 2022);
-vectors are stored as float16. The header says which network it is, what it was trained on and how it scored.
+A matrix is stored as int8 with one float16 scale for each group of 64 inputs of an output (as in Dettmers et al.,
+2022); vectors are stored as float16. The header says which network it is, what it was trained on and how it scored.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUP = 64
 
 
 def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], card: dict) -> None:
-    """Writes `state` (a state dict of `network`) with its `card` (anything JSON takes); the old file is replaced at once."""
+    """Writes `state` (a state dict of `network`) with its `card` (what JSON takes), replacing an old file at once."""
     tensors = {}
     for name, value in state.items():
         value = value.detach().float().cpu()

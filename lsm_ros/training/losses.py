@@ -34,8 +34,8 @@ def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, v
                  offset: tuple[int, int]) -> Targets:
     """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4).
 
-    `offset` (row, column) of 0 or 1 says which of the 2x2 (and 4x4) pixels under a dense pixel is taken; drawn anew each
-    step, it makes the prediction stand for all of them, and no depth is ever averaged over an edge.
+    `offset` (row, column) of 0 or 1 says which of the 2x2 (and 4x4) pixels under a dense pixel is taken; drawn anew
+    each step, it makes the prediction stand for all of them, and no depth is ever averaged over an edge.
     """
     width = depth.shape[-1]
     row, column = offset
@@ -85,7 +85,7 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
 
     log_error = output.log_depth - t.depth.clamp_min(1e-4).log()
     depth = log_error.abs()
-    focal_ratio = (t.focal.log() - cameras.log_focal).exp().clamp(0.2, 5.0)   # true over predicted: rays of our own focal
+    focal_ratio = (t.focal.log() - cameras.log_focal).exp().clamp(0.2, 5.0)   # true / predicted: rays of our own focal
     rays = t.rays * focal_ratio[:, None, None, None, None]
     points = to_points(output.log_depth.clamp(-6, 6).exp(), rays, cameras.rotation, cameras.translation)
     point = (points - t.points).norm(dim=-1) / (t.points.norm(dim=-1) + 0.3)

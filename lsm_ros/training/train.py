@@ -1,7 +1,7 @@
 """One training leg: rendered worlds in, weights with a scoreboard out.
 
-    lsm train --minutes 2                                         # a try on a CPU, see docs/training.md for the loss to expect
-    torchrun --nproc_per_node=4 -m lsm_ros.training.train ...     # the same on the GPUs of one machine
+    lsm train --minutes 2                                       # on a CPU; docs/training.md says which loss to expect
+    torchrun --nproc_per_node=4 -m lsm_ros.training.train ...   # the same on the GPUs of one machine
 
 Everything that happens in a step stands in `train`; it is one loop.
 """
@@ -54,7 +54,8 @@ class TrainingConfig(Options):
     textures: str = option("", "Packed photo textures (world/materials.py); empty for procedural surfaces only.")
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
-    workers: int = option(2, "Processes that furnish rooms, for each training process.", minimum=1)
+    workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
+                         "an H200, and 14 took so much of the CPU that training ran at half its speed.", minimum=1)
     height: int = option(0, "Image height, with `width`; 0 takes the sizes of SIZES in turn.", minimum=0)
     width: int = option(0, "Image width.", minimum=0)
     worlds: int = option(64, "Held-out worlds of the scoreboard at the end; 0 leaves it to `lsm eval`.", minimum=0)
@@ -82,6 +83,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     optimizer = make_optimizer(network, config)
     step, elapsed_before = resume(folder, network, ema, optimizer, device)
     stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
+                         bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
@@ -148,7 +150,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
 
 
 def split_windows(batch: ViewBatch, views: int, choose: random.Random) -> ViewBatch:
-    """Paths of 8 views -> more windows of `views` views: every k-th view of a path or neighbouring ones, order shuffled.
+    """Paths of 8 views -> more windows of `views` views: every k-th view of a path or neighbouring ones, shuffled.
 
     So a step always holds the same number of images, and a window's baseline varies by more than the paths do.
     """
@@ -209,14 +211,15 @@ def make_optimizer(network: Network, config: TrainingConfig) -> torch.optim.Opti
 
 
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
-    return config.learning_rate * min(1.0, (step + 1) / config.warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+    warmup = min(1.0, (step + 1) / config.warmup)
+    return config.learning_rate * warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
 
 
 def compile_parts(network: Network) -> None:
     """Compiles the parts instead of the whole, and lays convolutions out as the GPU likes them: 2.2 times the samples.
 
-    A compiled block serves all blocks of its kind. The convolutional parts get a graph for each image size (half a minute
-    each): one graph for all sizes took torch 2.11 minutes to make.
+    A compiled block serves all blocks of its kind. The convolutional parts get a graph for each image size (half a
+    minute each): one graph for all sizes took torch 2.11 minutes to make.
     """
     torch._dynamo.config.cache_size_limit = 64
     network.to(memory_format=torch.channels_last)
@@ -232,7 +235,8 @@ def update_ema(ema: dict[str, Tensor], network: Network, decay: float) -> None:
     torch._foreach_lerp_([average for average, _ in trained], [value for _, value in trained], 1 - decay)
 
 
-def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, step: int, elapsed: float) -> None:
+def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, step: int, elapsed: float
+                    ) -> None:
     state = {"network": network.state_dict(), "ema": ema, "optimizer": optimizer.state_dict(), "step": step,
              "elapsed": elapsed, "random": torch.get_rng_state()}
     torch.save(state, folder / "checkpoint.part")
@@ -273,8 +277,8 @@ def write_log(folder: Path, line: dict) -> None:
     """One JSON line to log.jsonl and the same, shorter, to the screen."""
     with open(folder / "log.jsonl", "a") as file:
         file.write(json.dumps(line) + "\n")
-    print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()
-                    if not isinstance(value, dict)), flush=True)
+    print("  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in line.items() if not isinstance(value, dict)), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -90,9 +90,10 @@ def check(bank: SceneBank, T_world_cam: torch.Tensor, K: torch.Tensor, bend: tor
     found = []
     for i, seed in enumerate(HELD_OUT_SEEDS[:CHECKED_WORLDS]):
         one = slice(i, i + 1), slice(0, 1)
-        drawn = renderer.render(bank, torch.tensor([i], device=device), T_world_cam[one], K[one], CHECKED_SIZE, bend[one])
-        expected = reference.render(make_scene(seed, textures=catalogue), T_world_cam[i, 0], K[i, 0], CHECKED_SIZE, atlas,
-                                    bend[i, 0])
+        drawn = renderer.render(bank, torch.tensor([i], device=device), T_world_cam[one], K[one], CHECKED_SIZE,
+                                bend[one])
+        expected = reference.render(make_scene(seed, textures=catalogue), T_world_cam[i, 0], K[i, 0], CHECKED_SIZE,
+                                    atlas, bend[i, 0])
         found.append(reference.compare(drawn, expected))
     worst = reference.Agreement(identity=min(each.identity for each in found), depth=max(each.depth for each in found),
                                 radiance=min(each.radiance for each in found))
@@ -120,7 +121,8 @@ def measure(work: Callable[[], object], device: torch.device, seconds: float) ->
 
 def report(name: str, batch: int, calls: int, seconds: float) -> None:
     speed = calls * batch / seconds
-    print(f"  {name:<22}{speed:>9.1f} samples/s {speed * VIEWS:>10.0f} images/s {seconds / calls * 1e3:>9.2f} ms a call")
+    print(f"  {name:<22}{speed:>9.1f} samples/s {speed * VIEWS:>10.0f} images/s "
+          f"{seconds / calls * 1e3:>9.2f} ms a call")
 
 
 if __name__ == "__main__":

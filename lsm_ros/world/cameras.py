@@ -61,8 +61,8 @@ def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: f
     """
     pace = rng.beta(2.0, 1.15)
     turning = np.clip(pace + rng.normal(0, .2), 0, 1) if rng.random() < .65 else rng.beta(2.0, 1.15)
-    closest_m = np.exp(rng.uniform(np.log(.35), np.log(1.6)))       # how near the things in the picture may be
-    richest = rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45))        # objects that should be in a picture
+    closest_m = np.exp(rng.uniform(np.log(.35), np.log(1.6)))  # how near the things in the picture may be
+    richest = rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45))  # objects that should be in a picture
     fallback, best = None, -np.inf
     for attempt in range(ROUNDS):
         ease = 1 - .08 * attempt
@@ -96,12 +96,12 @@ def sees_well(space: Space, T_world_cam: np.ndarray, focal: float, closest_m: fl
     """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by and there is something to see; where `shared`,
     each view also sees some of what the one before saw."""
     points, depth, seen = glimpse(space, T_world_cam, focal)
-    good = (depth.min(axis=(1, 2)) > .2) & (np.median(depth,
-                                                      axis=2).min(axis=1) > closest_m) & (seen.mean(axis=1) > objects)
+    typical = np.median(depth, axis=2).min(axis=1)
+    good = (depth.min(axis=(1, 2)) > .2) & (typical > closest_m) & (seen.mean(axis=1) > objects)
     if not shared or T_world_cam.shape[1] < 2:
         return good
     R, t = T_world_cam[..., :3, :3], T_world_cam[..., None, :3, 3]
-    later = (points[:, :-1] - t[:, 1:]) @ R[:, 1:]                                                    # in the next view
+    later = (points[:, :-1] - t[:, 1:]) @ R[:, 1:]  # in the next view
     z = np.maximum(later[..., 2], 1e-6)
     inside = (later[..., 2] > .1) & (abs(later[..., 0] / z) < .5 / focal) & (abs(later[..., 1] / z) < .375 / focal)
     share = inside.mean(axis=2)
@@ -112,26 +112,26 @@ def glimpse(space: Space, T_world_cam: np.ndarray, focal: float) -> tuple[np.nda
     """What a dozen rays of each 4:3 view (K, V, 4, 4) meet: points (K, V, R, 3) in the world, their depth (K, V, R),
     and how many different objects they are (K, V)."""
     u, v = np.meshgrid((np.arange(4) + .5) / 4 - .5, ((np.arange(3) + .5) / 3 - .5) * .75)
-    rays = np.stack([u.ravel() / focal, v.ravel() / focal, np.ones(u.size)], axis=-1)                  # (R, 3), z = 1
-    directions = rays @ np.swapaxes(T_world_cam[..., :3, :3], -1, -2)                                  # (K, V, R, 3)
+    rays = np.stack([u.ravel() / focal, v.ravel() / focal, np.ones(u.size)], axis=-1)  # (R, 3), z = 1
+    directions = rays @ np.swapaxes(T_world_cam[..., :3, :3], -1, -2)  # (K, V, R, 3)
     origins = np.broadcast_to(T_world_cam[..., None, :3, 3], directions.shape)
     depth, hit = space.cast(origins.reshape(-1, 3), directions.reshape(-1, 3))
     depth, kinds = depth.reshape(directions.shape[:3]), np.sort(space.kind[hit].reshape(directions.shape[:3]), axis=-1)
-    return origins + directions * np.minimum(depth, 30.0)[...,
-                                                          None], depth, 1 + (np.diff(kinds, axis=-1) != 0).sum(axis=-1)
+    points = origins + directions * np.minimum(depth, 30.0)[..., None]
+    return points, depth, 1 + (np.diff(kinds, axis=-1) != 0).sum(axis=-1)
 
 
 class Space:
-    """The free space of a scene: every primitive is taken for the box around it; knobs and handles do not count."""
+    """The free space of a scene: a primitive is taken for the box around it, and what is under 20 cm does not count."""
 
     def __init__(self, scene: Scene):
-        half = np.linalg.norm(scene.T_world_prim[:, :, :3], axis=1)                                   # (P, 3)
-        large = half.max(axis=1) > .07
+        half = np.linalg.norm(scene.T_world_prim[:, :, :3], axis=1)  # (P, 3)
+        large = half.max(axis=1) > .1
         half, T_world_prim = half[large], scene.T_world_prim[large]
         label, instance = scene.label[large], scene.instance[large]
         axes = T_world_prim[:, :, :3] / half[:, None]
         # Blocks of x, y, z rather than triples: numpy is slow along an axis of three.
-        self.half = half.T.ravel()                                                                    # (3P,)
+        self.half = half.T.ravel()  # (3P,)
         self.axes = axes.transpose(1, 2, 0).reshape(3, -1)  # (3, 3P): world -> boxes
         self.centre = np.einsum("pji,pj->ip", axes, T_world_prim[:, :, 3]).ravel()
         self.middle = T_world_prim[:, :, 3].astype(np.float64)
@@ -188,7 +188,7 @@ def poses(position: np.ndarray, angles: np.ndarray) -> np.ndarray:
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     forward = np.stack([cp * cy, cp * sy, sp], axis=-1)
     right = np.stack([sy, -cy, np.zeros_like(yaw)], axis=-1)
-    down = np.stack([sp * cy, sp * sy, -cp], axis=-1)                                                 # forward x right
+    down = np.stack([sp * cy, sp * sy, -cp], axis=-1)  # forward x right
     T_world_cam = np.zeros((*position.shape[:-1], 4, 4))
     T_world_cam[..., :3, 0] = cr[..., None] * right + sr[..., None] * down
     T_world_cam[..., :3, 1] = cr[..., None] * down - sr[..., None] * right

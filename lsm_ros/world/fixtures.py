@@ -198,6 +198,7 @@ def toilet(m: Maker) -> Piece:
         piece.box(white, 0, -d / 2 + .09, h + .34, w + .05, .19, .03)
     else:
         piece.box(m.mat("plastic", 4), 0, -d / 2 + .006, h + .55, .24, .012, .16)
+        piece.height = h + .71
     return piece
 
 

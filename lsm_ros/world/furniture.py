@@ -382,6 +382,7 @@ def bed(m: Maker) -> Piece:
             piece.box(m.mat("fabric"), 0, d * m.between(.3, .4), top - .03, w + .07, m.between(.3, .6), .09)
     design = m.pick(("panel", "panel", "cushioned", "slats", "rails", "none"))
     high = top + m.between(.2, .75)
+    piece.height = top if design == "none" else high
     if design == "panel":
         piece.box(frame, 0, -d / 2 - .02, 0, w + m.between(.05, .3), .05, high)
     elif design == "cushioned":

@@ -64,7 +64,7 @@ class Layout:
         return None
 
     def on_wall(self, piece: Piece, low: float, high: float, tries: int = 6, side: int | None = None,
-                along=None) -> bool:
+                at: float | None = None) -> bool:
         """Hangs a piece whose back is at y = 0 with its lowest point between two heights."""
         m, room = self.m, self.room
         for _ in range(tries):

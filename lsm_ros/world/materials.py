@@ -57,10 +57,10 @@ class Finish:
 ANY_PATTERN = (NOISE, CHECKS, STRIPES, RINGS, SPECKLE)
 FINISHES: dict[str, Finish] = {
     # the building
-    "wall paint": Finish(WHITES + WHITES + PASTELS + BOLD[:3], (PLAIN, PLAIN, NOISE, SPECKLE), (1, 60),
+    "wall paint": Finish(3 * WHITES + PASTELS + BOLD[:2], (PLAIN, PLAIN, NOISE, SPECKLE), (1, 60),
                          contrast=(.02, .2),
                          textures=("Plaster", "Plaster", "Paint", "Concrete"), texture_scale=(.4, 1.5)),
-    "wallpaper": Finish(PASTELS + WHITES + CLOTHS, (STRIPES, CHECKS, NOISE, SPECKLE), (2, 14), (1, 6), (.1, .7),
+    "wallpaper": Finish(2 * PASTELS + 2 * WHITES + CLOTHS, (STRIPES, CHECKS, NOISE, SPECKLE), (2, 14), (1, 6), (.1, .7),
                         ("Wallpaper", "Fabric", "Wallpaper"), (.5, 2.0)),
     "masonry": Finish(((.62, .36, .28), (.74, .68, .60), (.86, .84, .80)) + GREYS, (BRICKS,), (3, 8), (1.5, 3),
                       (.3, .9),
@@ -201,12 +201,12 @@ def random_material(finish: Finish, rng: Random, textures: TextureCatalogue | No
     first = jittered(rng.choice(finish.colors), rng)
     second = jittered(rng.choice(finish.colors), rng) if rng.random() < .5 else shaded(first, rng.uniform(.35, 1.2))
     if not luminous and finish.mirror[1] < .5 and rng.random() < .03:   # the odd colour that nobody expects
-        first = (rng.random(), rng.random(), rng.random())
+        first = (between(.1, .9), between(.1, .9), between(.1, .9))
     texture, scale = -1, 1.0
     if textures is not None and finish.textures and rng.random() < PHOTO_SHARE:
-        own = textures.categories.get(rng.choice(finish.textures))
-        if own is not None and rng.random() < .93:
-            texture = rng.choice(own)
+        fitting = [name for name in finish.textures if name in textures.categories]
+        if fitting and rng.random() < .93:
+            texture = rng.choice(textures.categories[rng.choice(fitting)])
         elif textures.everything:
             texture = rng.choice(textures.everything)
         scale = log_uniform(rng, *finish.texture_scale)

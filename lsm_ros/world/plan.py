@@ -91,7 +91,7 @@ def split_plan(m: Maker, n: int, height: float, wall: float) -> list[Room]:
     """A rectangle cut in two until there are n rooms; the largest is cut next, across its longer side."""
     long = m.between(1.9, 2.5) if n < 4 else m.between(2.3, 2.8)
     w, d = m.between(2.7, 4.3) * long * (n / 3) ** .5, m.between(2.7, 4.8) * (n / 3) ** .5
-    cells = [(0.0, w, 0.0, max(d, SMALLEST_ROOM))]
+    cells = [(0.0, max(w, 2 * SMALLEST_ROOM + .5), 0.0, max(d, SMALLEST_ROOM))]
     while len(cells) < n:
         x0, x1, y0, y1 = cell = max(cells, key=lambda c: (c[1] - c[0]) * (c[3] - c[2]))
         along_x = x1 - x0 > y1 - y0

@@ -110,13 +110,13 @@ def dining(layout: Layout) -> None:
     for x, side in places:
         if not m.chance(.88):
             continue
-        tuck = m.between(-.15, .22)
+        tuck, turn = m.between(-.15, .22), m.between(-.25, .25)
         if side:
+            under = tuck > 0 and clear_behind(layout, pose, x * table.width, side * (table.depth / 2 + .45))
             layout.beside(pose, seat, x * table.width, side * (table.depth / 2 + seat.depth / 2 - tuck),
-                          (pi if side > 0 else 0) + m.between(-.25, .25),
-                          force=tuck > 0 and clear_behind(layout, pose, x * table.width, side * (table.depth / 2 + .45)))
+                          (pi if side > 0 else 0) + turn, force=under)
         else:
-            layout.beside(pose, seat, x * (table.width / 2 + seat.depth / 2 + .03), 0, x * pi / 2 + m.between(-.2, .2))
+            layout.beside(pose, seat, x * (table.width / 2 + seat.depth / 2 + .03), 0, x * pi / 2 + turn)
 
 
 def clear_behind(layout: Layout, pose, dx: float, dy: float) -> bool:
@@ -369,5 +369,4 @@ def mixed(layout: Layout) -> None:
 
 
 RECIPES = {"living": living, "bedroom": bedroom, "kitchen": kitchen, "bath": bath, "office": office,
-           "corridor": corridor,
-           "mixed": mixed}
+           "corridor": corridor, "mixed": mixed}

@@ -13,15 +13,15 @@ POINT, SUN = range(2)
 
 MATERIAL_COLUMNS = ("red", "green", "blue",              # 0-2 first colour, linear light, 0..1
                     "red2", "green2", "blue2",           # 3-5 second colour of the pattern
-                    "pattern",                           # 6 plain 0, noise 1, checks 2, stripes 3, rings (wood) 4, bricks 5, speckle 6
+                    "pattern",                           # 6 plain, noise, checks, stripes, wood, bricks, speckle: 0-6
                     "frequency",                         # 7 pattern cells a metre
                     "stretch",                           # 8 >= 1: the pattern is that much longer along one axis
                     "contrast",                          # 9 0..1 share of the second colour
                     "texture",                           # 10 index into the texture atlas, -1 none
                     "texture_scale",                     # 11 texture repeats a metre
                     "gloss",                             # 12 0..1 strength of the specular highlight
-                    "emission",                          # 13 added radiance, in units of the first colour (lamps, screens, sky)
-                    "mirror",                            # 14 0..1 share of one mirrored bounce (mirrors, screens, floors)
+                    "emission",                          # 13 added radiance, times the first colour (lamps, sky)
+                    "mirror",                            # 14 0..1 share of one mirror bounce (mirrors, screens, floors)
                     "seed")                              # 15 integer that makes two equal materials look different
 LIGHT_COLUMNS = ("x", "y", "z",                          # 0-2 position, or for a sun the unit direction TO it
                  "red", "green", "blue",                 # 3-5 intensity: radiance at 1 m (point), irradiance (sun)

@@ -155,7 +155,7 @@ def jpeg(image: Tensor, quality: np.ndarray) -> Tensor:
 
 @cache
 def _jpeg_tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """RGB -> YCbCr and back as 1x1 convolutions (ITU-T T.871, without offsets), a block's DCT (64, 64), steps (3, 64)."""
+    """RGB -> YCbCr and back as 1x1 convolutions (ITU-T T.871, no offsets), a block's DCT (64, 64), steps (3, 64)."""
     r, g, b = LUMINANCE
     to_ycc = np.array([[r, g, b], [-r / (2 - 2 * b), -g / (2 - 2 * b), 0.5], [0.5, -g / (2 - 2 * r), -b / (2 - 2 * r)]])
     k, n = np.mgrid[:8, :8]

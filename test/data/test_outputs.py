@@ -1,5 +1,6 @@
 """What a run writes, read by others."""
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -80,10 +81,27 @@ def test_objects_summary_and_pictures(tmp_path):
                                                                 "trajectory.txt"]
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("points", [400, 10_000])       # the limit is met by a picture, and by the cloud
+def test_a_disk_that_takes_no_more_leaves_the_old_files_whole(tmp_path, points):
+    save_run(tmp_path, make_run(400))
+    before, (soft, hard) = contents(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match=f"can't be written into {tmp_path}: File too large"):
+            save_run(tmp_path, make_run(points))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path) == before
+
+
 def test_a_full_disk_leaves_the_old_files_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "map_picture", lambda *_, **__: np.zeros((9, 16, 3), np.uint8))
     save_run(tmp_path, make_run(400))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
 
     def full(path, *_):
         with open("/dev/full", "wb") as device:
@@ -92,7 +110,7 @@ def test_a_full_disk_leaves_the_old_files_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "write_picture", full)
     with pytest.raises(OutputError, match=f"can't be written into {tmp_path}: No space left on device"):
         save_run(tmp_path, make_run(200))
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

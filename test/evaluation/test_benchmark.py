@@ -18,17 +18,21 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real sequences in 
 
 
 def test_a_predictor_that_knows_the_truth_makes_no_error(folder, truth_predictor):
-    line, = benchmark.score_set(truth_predictor(folder), "known", FolderWindows(folder, 3, 2), progress=False)
-    assert line["windows"] == 4 and not line["intrinsics"]
-    for name in ("auc5", "auc15", "auc30", "auc30_pairs", "delta125", "delta125_metric", "miou", "miou_lsm8", "accuracy"):
-        assert line[name] == pytest.approx(1), name
-    for name in ("rotation_deg_median", "translation_deg_median", "absrel", "absrel_metric", "focal_err_median",
-                 "scale_err_median"):
-        assert line[name] == pytest.approx(0, abs=1e-4), name
+    refined, alone = benchmark.score_set(truth_predictor(folder), "known", FolderWindows(folder, 3, 2), progress=False)
+    assert alone["set"] == "known: network alone"
+    for line in (refined, alone):                            # noise has no matches, so nothing is refined
+        assert line["windows"] == 4 and not line["intrinsics"]
+        for name in ("auc5", "auc15", "auc30", "auc30_pairs", "delta125", "delta125_metric", "miou", "miou_lsm8",
+                     "accuracy"):
+            assert line[name] == pytest.approx(1), name
+        for name in ("rotation_deg_median", "translation_deg_median", "absrel", "absrel_metric", "focal_err_median",
+                     "scale_err_median"):
+            assert line[name] == pytest.approx(0, abs=1e-4), name
 
 
 def test_a_wrong_scale_is_seen_in_the_metric_figures_only(folder, truth_predictor):
-    line, = benchmark.score_set(truth_predictor(folder, 1.3), "scaled", FolderWindows(folder, 2, 1), progress=False)
+    line, = benchmark.score_set(truth_predictor(folder, 1.3), "scaled", FolderWindows(folder, 2, 1), progress=False,
+                                refine=False)
     assert line["auc30"] == 1 and line["absrel"] == pytest.approx(0, abs=1e-6) and line["delta125"] == 1
     assert line["scale_err_median"] == pytest.approx(0.3, abs=1e-5)
     assert line["absrel_metric"] == pytest.approx(0.3, abs=1e-5) and line["delta125_metric"] == 0
@@ -67,7 +71,7 @@ def test_command_on_a_folder(folder, known_truth, tmp_path, capsys):
     assert {"rotation_deg_median", "translation_deg_median", "auc5", "auc15", "auc30", "absrel", "delta125",
             "focal_err_median", "scale_err_median", "windows"} <= result.keys()
     assert result["auc30"] == 1 and result["intrinsics"] and all(known_truth.shown_K)
-    assert result["baseline"]["auc30"] < 0.5                 # noise has no features in common
+    assert result["sift"]["auc30"] < 0.5                 # noise has no features in common
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert pictures == [f"sequence-2-views-1-apart-{rank}.png" for rank in ("best", "median", "worst")]
     table = capsys.readouterr().out.splitlines()
@@ -79,8 +83,8 @@ def test_command_on_everything(folder, known_truth, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "DEFAULT_GAPS", (1, 2))
     benchmark.main(["all", "--data", str(folder.parent), "--json", str(tmp_path / "out.json")])
     sets = [(line["set"], line.get("intrinsics")) for line in json.loads((tmp_path / "out.json").read_text())]
-    assert sets == [("worlds", None)] + [(f"sequence, 4 views {gap} apart", known)
-                                         for gap in (1, 2) for known in (False, True)]
+    assert sets == [("worlds", None)] + [(f"sequence, 4 views {gap} apart{line}", known) for gap in (1, 2)
+                                         for known in (False, True) for line in ("", ": network alone")]
 
 
 def test_baseline_finds_the_pose_of_a_textured_scene():
@@ -131,23 +135,30 @@ def shipped() -> NetworkPredictor:
     return predictor
 
 
-# Floors under the shipped weights: a tenth or so below what they score on these windows, so that a change that makes them
+# Floors under the shipped weights: four fifths of what they score on these windows, so that a change that makes them
 # worse is seen. `lsm eval all` gives the whole scoreboard.
 
 @pytest.mark.slow
 def test_floor_on_rendered_worlds(shipped):
-    line, = benchmark.score_set(shipped, "worlds", WorldWindows(8, views=4), progress=False)
-    assert line["auc30"] > 0.45 and line["absrel"] < 0.12 and line["miou_lsm8"] > 0.4
+    line, = benchmark.score_set(shipped, "worlds", WorldWindows(8, views=4), progress=False, refine=False)
+    assert line["auc30"] > 0.25 and line["absrel"] < 0.11 and line["miou_lsm8"] > 0.6
 
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "gap", "auc30", "absrel"), [("hololens_dvmvs_000", 4, 0.18, 0.25),
-                                                              ("tum_fr3_cabinet_58", 1, 0.13, 0.25)])
+@pytest.mark.parametrize(("name", "gap", "auc30", "absrel"), [("hololens_dvmvs_000", 4, 0.4, 0.23),
+                                                              ("tum_fr3_cabinet_58", 1, 0.2, 0.14)])
 def test_floor_on_real_sequences(shipped, name, gap, auc30, absrel):
     windows = FolderWindows(DATA / name, 4, gap)
-    line, = benchmark.score_set(shipped, name, Few(windows, max(1, len(windows) // 30)), progress=False)
-    assert line["auc30"] > auc30 and line["absrel"] < absrel
+    refined, alone = benchmark.score_set(shipped, name, Few(windows, max(1, len(windows) // 30)), progress=False)
+    assert refined["auc30"] > auc30 > alone["auc30"] and alone["absrel"] < absrel
+
+
+@needs_data
+@pytest.mark.slow
+def test_floor_on_real_labels(shipped):
+    line = benchmark.score_boxes(shipped, DATA / benchmark.BOXES)
+    assert line["box_score"] > 0.53 and line["box_class_score"] > 0.49
 
 
 @needs_data

@@ -54,7 +54,8 @@ def test_pose_errors_do_not_depend_on_world_or_scale():
     moved = pose((20, 30, 40), (3, 2, 1)) @ T_a
     moved_scaled = moved.copy()
     moved_scaled[:, :3, 3] *= 7
-    before, after = pose_errors(from_first(T_a), from_first(T_b)), pose_errors(from_first(moved_scaled), from_first(T_b))
+    before = pose_errors(from_first(T_a), from_first(T_b))
+    after = pose_errors(from_first(moved_scaled), from_first(T_b))
     np.testing.assert_allclose(before.rotation, after.rotation, atol=1e-6)
     np.testing.assert_allclose(before.translation, after.translation, atol=1e-6)
 

@@ -29,7 +29,8 @@ def cloud_of(frame: SequenceFrame, scale: float = 1.0) -> Cloud:
     half = K.copy()
     half[:2] /= 2
     points = unproject(frame.depth, half).reshape(-1, 3) * np.float32(scale)
-    return Cloud(points, np.zeros((len(points), 3), np.uint8), frame.labels.ravel(), np.full(len(points), 255, np.uint8))
+    return Cloud(points, np.zeros((len(points), 3), np.uint8), frame.labels.ravel(),
+                 np.full(len(points), 255, np.uint8))
 
 
 def test_a_run_that_is_right_but_for_frame_and_scale(truth):

@@ -33,6 +33,15 @@ def test_inverse_parts_and_adjoint():
                                sim3.exp((sim3.adjoint(S) @ xi[..., None])[..., 0]), atol=1e-9)
 
 
+def test_tf_transformations_means_the_same_by_a_quaternion():
+    tf_transformations = pytest.importorskip("tf_transformations", reason="tf_transformations is not installed")
+    for R in sim3.exp_so3(tangents()[:, 3:6]):
+        quaternion = sim3.quaternion_from_matrix(R)
+        np.testing.assert_allclose(tf_transformations.quaternion_matrix(quaternion)[:3, :3], R, atol=1e-9)
+        theirs = tf_transformations.quaternion_from_matrix(sim3.sim3(R, np.zeros(3)))
+        np.testing.assert_allclose(sim3.matrix_from_quaternion(np.array(theirs)), R, atol=1e-9)
+
+
 def test_transform_keeps_the_dtype_and_equals_the_homogeneous_product():
     S, points = sim3.exp(tangents(count=4)), np.random.default_rng(2).normal(size=(4, 9, 3)).astype(np.float32)
     moved = sim3.transform(S, points)

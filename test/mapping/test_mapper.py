@@ -12,11 +12,22 @@ from lsm_ros.errors import InputError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import rigid_of, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping import registration
 from lsm_ros.mapping.mapper import Mapper
 
 LABELS = LabelSet.load()
 POSES = walk(100)
+# Without matched points the errors are those of the network, as chosen, and a doubtful window is all that there is.
+ALONE = MapperConfig(refine_poses=False, min_agreement=0.3)
 HARSH = {"scale": 0.3, "depth": 0.08, "pose": 0.03}       # 3 degrees, 15 % of the baseline, depth off by 11 %
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_good_network():
+    """The fake network's poses are better than those of the first weights, so the graph is told to trust them more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registration, "PREDICTED", registration.PoseSigma(rotation=0.03, depth=0.03, baseline=0.1))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +36,7 @@ def film():
 
 
 def run(film, config=None, **errors):
-    mapper = Mapper(FakeNetwork(POSES, LABELS, **errors), LABELS, config or MapperConfig())
+    mapper = Mapper(FakeNetwork(POSES, LABELS, **errors), LABELS, config or ALONE)
     return mapper, [update for frame in film if (update := mapper.push(frame)) is not None]
 
 
@@ -53,6 +64,13 @@ def test_the_trajectory_is_right_though_every_window_has_another_scale(walked):
     assert count.frames == 100 == count.keyframes + count.static_frames
 
 
+def test_matched_points_put_poor_poses_right(film):
+    poor = {"pose": 0.1}                                         # 6 degrees and half of the baseline
+    (alone, _), (refined, _) = run(film, **poor), run(film, MapperConfig(), **poor)
+    assert trajectory_error(refined)[1] < 0.1
+    assert trajectory_error(refined)[1] < trajectory_error(alone)[1] / 2
+
+
 def test_the_updates_are_in_their_frames(walked):
     mapper, updates = walked
     last = updates[-1]
@@ -65,7 +83,7 @@ def test_the_updates_are_in_their_frames(walked):
     sample = in_map[:: max(1, len(in_map) // 200)]
     gaps = np.sqrt(((sample[:, None] - fused[None]) ** 2).sum(axis=2)).min(axis=1)
     assert np.median(gaps) < 0.12                                # the camera's cloud, moved by its TF, lies on the map
-    assert set(last.seconds) == {"keyframe", "window", "network", "alignment", "graph", "fusion"}
+    assert set(last.seconds) == {"keyframe", "window", "network", "refinement", "alignment", "graph", "fusion"}
 
 
 def test_every_pose_that_moved_is_told(film):

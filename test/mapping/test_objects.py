@@ -29,7 +29,8 @@ def test_classes_touching_and_apart():
                    block("bottle", (0, 20, 0), (2, 22, 2)))
     things = ObjectTracker(LABELS, min_voxels=30).update(scene)
     found = sorted(things, key=lambda t: (t.name, t.center[0]))
-    assert [(t.name, t.points) for t in found] == [("chair", 250), ("chair", 250), ("table", 120)]     # no floor, no speck
+    # No floor, no speck.
+    assert [(t.name, t.points) for t in found] == [("chair", 250), ("chair", 250), ("table", 120)]
     np.testing.assert_allclose(found[0].center, (0.25, 0.25, 0.5), atol=1e-6)
     assert found[0].confidence == pytest.approx(0.8)
 

@@ -40,7 +40,8 @@ def test_prediction(predictor):
     assert prediction.depth.shape == prediction.confidence.shape == (3, 96, 128)
     assert prediction.semantics.shape == (3, 48, 64, 64)
     assert np.allclose(prediction.T_window_cam[0], np.eye(4))
-    assert np.allclose(prediction.T_window_cam[:, :3, :3] @ prediction.T_window_cam[:, :3, :3].swapaxes(1, 2), np.eye(3))
+    R_window_cam = prediction.T_window_cam[:, :3, :3]
+    assert np.allclose(R_window_cam @ R_window_cam.swapaxes(1, 2), np.eye(3))
     assert np.allclose(prediction.K[0], [[100, 0, 64], [0, 100, 48], [0, 0, 1]])
     assert (prediction.depth > 0).all()
     assert ((prediction.confidence >= 0) & (prediction.confidence <= 1)).all()

@@ -34,7 +34,7 @@ def test_shapes(network, count, size):
 
 
 def test_cost_stays_within_its_budget(network):
-    """The budget that the network was designed for: 30 M parameters, 45 GFLOP for four views, 25 for one new keyframe."""
+    """What the network was designed for: 30 M parameters, 45 GFLOP for four views, 25 for one new keyframe."""
     assert sum(parameter.numel() for parameter in network.parameters()) < 30e6
     inputs = views(4, 192, 256)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):    # the fused CPU attention is not counted

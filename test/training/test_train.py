@@ -45,8 +45,8 @@ def small(monkeypatch):
 
 
 def config(folder, **values):
-    return TrainingConfig(**{"out": str(folder), "paths": 1, "height": 32, "width": 32, "warmup": 2, "log_every": 1, "save_every": 0.0,
-                             "steps": 6, **values})
+    return TrainingConfig(**{"out": str(folder), "paths": 1, "height": 32, "width": 32, "warmup": 2, "log_every": 1,
+                             "save_every": 0.0, "steps": 6, **values})
 
 
 def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):

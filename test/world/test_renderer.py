@@ -173,7 +173,8 @@ def test_a_mirror_shows_what_stands_before_it():
 
 
 def test_corners_are_darker_than_open_floor():
-    floor, block = (one_shape(BOX, half, center) for half, center in (((9, 9, 1), (0, 0, -1)), ((1, 9, 1), (-1.05, 0, 1))))
+    floor, block = (one_shape(BOX, half, center)
+                    for half, center in (((9, 9, 1), (0, 0, -1)), ((1, 9, 1), (-1.05, 0, 1))))
     row = draw(joined(floor, block), DOWN, CAMERA, (33, 33)).radiance[0, 0, 0, 16]
     assert row[30] == 1 and row[16] < 0.6 < row[17] < 0.9 and (row[16:].diff() >= 0).all()
 

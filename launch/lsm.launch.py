@@ -1,0 +1,53 @@
+"""The node, and RViz if asked for: ros2 launch lsm_ros lsm.launch.py image_topic:=/camera/image_raw"""
+import posixpath
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.actions import Node
+
+SHARE = Path(get_package_share_directory("lsm_ros"))
+
+# Launch argument -> parameter. Left empty, the value of params_file stands, or else the node's own default.
+PARAMETERS = {
+    "image_topic": ("image_topic", "The camera's images; with image_transport:=compressed <image_topic>/compressed"),
+    "image_transport": ("image_transport", "raw or compressed"),
+    "camera_info_topic": ("camera_info_topic", "Default: the camera_info beside image_topic"),
+    "device": ("predictor.device", "Where the network runs: auto, cpu, cuda or cuda:N"),
+}
+SWITCHES = {
+    "autostart": "false leaves the transitions to a lifecycle manager",
+    "use_sim_time": "true takes the time from /clock",
+}
+TRUTH = ["true", "false", "True", "False"]
+TOPICS = ("map_cloud", "semantic_cloud", "path", "odometry", "label_markers")
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value="", description=text) for name, (_, text) in PARAMETERS.items()),
+        DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "lsm.yaml"),
+                              description="YAML file of the node's parameters"),
+        DeclareLaunchArgument("namespace", default_value="lsm", description="Namespace of the node and its topics"),
+        *(DeclareLaunchArgument(name, default_value="", choices=["", *TRUTH], description=text)
+          for name, text in SWITCHES.items()),
+        DeclareLaunchArgument("rviz", default_value="false", choices=TRUTH, description="Start RViz"),
+        OpaqueFunction(function=nodes),
+    ])
+
+
+def nodes(context: LaunchContext) -> list[Node]:
+    """The nodes, with the arguments as they were given."""
+    given = context.launch_configurations
+    namespace = "/" + given["namespace"].strip("/")
+    parameters = {parameter: given[name] for name, (parameter, _) in PARAMETERS.items() if given[name]}
+    parameters |= {name: given[name].lower() == "true" for name in SWITCHES if given[name]}
+    started = [Node(package="lsm_ros", executable="lsm_node", name="lsm", namespace=namespace, output="screen",
+                    parameters=[given["params_file"], parameters])]
+    if given["rviz"].lower() == "true":
+        started.append(Node(package="rviz2", executable="rviz2", name="rviz2", output="log",
+                            arguments=["-d", str(SHARE / "config" / "rviz" / "lsm.rviz")],
+                            parameters=[{"use_sim_time": given["use_sim_time"].lower() == "true"}],
+                            remappings=[(f"/lsm/{topic}", posixpath.join(namespace, topic)) for topic in TOPICS]))
+    return started

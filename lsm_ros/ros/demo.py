@@ -1,0 +1,274 @@
+"""`lsm demo`: the real node, a player and a recorder as processes over real DDS, and what came of it in a folder."""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from tqdm import tqdm
+
+from lsm_ros.data.recording import CAMERA_INFO_TOPIC, RecordingSequence
+from lsm_ros.data.sequences import open_sequence
+from lsm_ros.errors import AlignmentError, InputError, OutputError
+from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
+from lsm_ros.labels import LabelSet
+from lsm_ros.resources import resource
+from lsm_ros.ros.conversions import cloud, stamp_ns
+from lsm_ros.ros.player import PlayerConfig, RecordedMessages
+from lsm_ros.srv import SaveMap
+
+START_S, SAVE_S, STOP_S = 60.0, 300.0, 10.0     # how long the node may take to start, to save, to stop
+IDLE_S = 2.5                                    # no window for this long after the last image: the node is done
+SETTLE_S = 2.0                                  # for the map's last publication to reach the recorder
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is played and on which topics it comes."""
+    path: Path
+    image_topic: str            # the raw topic, without /compressed
+    transport: str
+    topics: tuple[str, ...]     # of the camera and the truth, to be recorded too
+    images: int | None
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    source = open_source(arguments.recording)
+    folder = arguments.output.absolute()
+    prepare(folder, source.path)
+    own_corner_of_dds()
+    play(source, folder, arguments)
+    report(folder, source, score_recording(folder, source))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lsm demo", description="Plays a recording into the real ROS 2 node, in processes of their own over DDS, "
+        "and leaves the map, the trajectory, the objects, pictures and a rosbag2 of all that it published in a folder.")
+    parser.add_argument("-o", "--output", type=Path, default=Path("lsm_demo"),
+                        help="folder of the results (%(default)s)")
+    parser.add_argument("--recording", type=Path, default=None,
+                        help="a rosbag2, a folder of images or a video, instead of the shipped apartment")
+    parser.add_argument("--rate", type=float, default=PlayerConfig().rate, help="speed of the player (%(default)s)")
+    parser.add_argument("--device", default=None, help="where the network runs: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--params", type=Path, default=None,
+                        help="a parameter file for the node (config/lsm.yaml shows all)")
+    return parser
+
+
+def open_source(recording: Path | None) -> Source:
+    path = Path(recording or resource("recordings/apartment")).absolute()
+    sequence = open_sequence(path)
+    if not isinstance(sequence, RecordingSequence):
+        config = PlayerConfig()
+        topics = (f"{config.image_topic}/{config.image_transport}", CAMERA_INFO_TOPIC)
+        return Source(path, config.image_topic, config.image_transport, topics, sequence.length)
+    compressed = sequence.topics[sequence.image_topic].endswith("/CompressedImage")
+    return Source(path, sequence.image_topic.removesuffix("/compressed"), "compressed" if compressed else "raw",
+                  tuple(sequence.topics), sequence.length)
+
+
+def prepare(folder: Path, source: Path) -> None:
+    """Makes the folder; what an earlier demo recorded and scored in it goes, since a rosbag2 can't be written over.
+
+    Raises OutputError where a recording lies there that no demo has made, or that is the source.
+    """
+    recording, log = folder / "recording", folder / "logs" / "recorder.log"
+    if recording.exists() and (not log.exists() or recording in (source, *source.parents)):
+        raise OutputError(f"{recording} would be overwritten; choose another folder for the results")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if recording.exists():
+            shutil.rmtree(recording)
+        (folder / "score.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"the demo can't write into {folder}: {error.strerror or error}") from error
+
+
+def own_corner_of_dds() -> None:
+    """Keeps the demo and other ROS systems apart, unless the caller has chosen a domain (to look on with RViz, say)."""
+    chosen = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    for name, value in chosen.items():
+        os.environ.setdefault(name, value)
+    print("to look on:", *(f"{name}={os.environ[name]}" for name in chosen), "rviz2", flush=True)
+
+
+def play(source: Source, folder: Path, arguments: argparse.Namespace) -> None:
+    """Runs the three processes until the recording is played, mapped and saved."""
+    device = {"predictor.device": arguments.device} if arguments.device else {}
+    with (program("recorder", folder, {"folder": folder / "recording", "topics": ",".join(source.topics)}),
+          program("node", folder, {"image_topic": source.image_topic, "image_transport": source.transport, **device},
+                  arguments.params) as node,
+          program("player", folder, {"source": source.path, "rate": arguments.rate,
+                                     "wait_for_subscribers": 2}) as player,
+          watching() as watcher):
+        watcher.follow(player, node, source.images)
+        watcher.save(folder)
+        watcher.spin(SETTLE_S)
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    process: subprocess.Popen
+    log: Path
+
+    def ended(self) -> bool:
+        """Raises InputError with the end of its log if it failed."""
+        status = self.process.poll()
+        if status:
+            raise InputError(f"{self.name} ended with status {status}; the end of {self.log}:\n"
+                             + "\n".join(self.log.read_text("utf8", "replace").splitlines()[-10:]))
+        return status is not None
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@contextmanager
+def program(name: str, folder: Path, parameters: dict, file: Path | None = None) -> Iterator[Program]:
+    """One of this package's ROS executables with its output in logs/NAME.log; interrupted at the end."""
+    command = [sys.executable, "-m", f"lsm_ros.ros.{name}", "--ros-args"]
+    command += ["--params-file", str(file.absolute())] if file else []
+    command += [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
+    log = folder / "logs" / f"{name}.log"
+    with log.open("w") as output:
+        # From a folder that holds no source tree of lsm_ros, which would hide the installed package's messages.
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    running = Program(name, process, log)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
+def watching() -> Iterator[Watcher]:
+    rclpy.init(args=[])
+    watcher = Watcher()
+    try:
+        yield watcher
+    finally:
+        watcher.destroy_node()
+        rclpy.try_shutdown()
+
+
+class Watcher(Node):
+    """Follows the node by its diagnostics and asks it to save."""
+
+    def __init__(self):
+        super().__init__("lsm_demo")
+        self.mapping: dict[str, str] = {}
+        self.fault = ""
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "lsm/lsm: mapping":
+                self.mapping = {pair.key: pair.value for pair in status.values}
+                self.fault = status.message if self.mapping["state"] == "unconfigured" else ""
+
+    def follow(self, player: Program, node: Program, images: int | None) -> None:
+        """Shows the progress until the source is played and the node has nothing left to do."""
+        with tqdm(total=images, unit="image", desc="mapping", dynamic_ncols=True, mininterval=0.5) as bar:
+            def advance() -> None:
+                bar.update(int(self.mapping.get("images_received", 0)) - bar.n)
+                bar.set_postfix(windows=self.mapping.get("mapper.windows", 0),
+                                state=self.mapping.get("state", "starting"), refresh=False)
+
+            self.wait(lambda: self.mapping.get("images_received"), START_S, "for the first image", node, player,
+                      advance)
+            while not player.ended() and not node.ended():
+                self.spin(0.2)
+                advance()
+            # The last window is published before the diagnostics call it old.
+            self.wait(lambda: float(self.mapping.get("window_age_s", 0)) > IDLE_S, START_S, "for the last window", node,
+                      player, advance)
+
+    def save(self, folder: Path) -> None:
+        client = self.create_client(SaveMap, "/lsm/save_map")
+        self.wait(client.service_is_ready, START_S, "for the service save_map")
+        answer = client.call_async(SaveMap.Request(folder=str(folder)))
+        self.wait(answer.done, SAVE_S, "for the map to be saved")
+        if not answer.result().success:
+            raise OutputError(answer.result().message)
+
+    def wait(self, condition: Callable[[], object], timeout_s: float, what: str, node: Program | None = None,
+             player: Program | None = None, advance: Callable[[], None] = lambda: None) -> None:
+        end = time.monotonic() + timeout_s
+        while not condition():
+            if self.fault:
+                raise InputError(f"the node can't start: {self.fault}")
+            for running in filter(None, (node, player)):
+                running.ended()
+            if time.monotonic() > end:
+                raise InputError(f"waited {timeout_s:.0f} s {what}, in vain; the node said: {self.mapping}")
+            self.spin(0.1)
+            advance()
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            rclpy.spin_once(self, timeout_sec=left)
+
+
+def score_recording(folder: Path, source: Source) -> RunScore | None:
+    """Compares what the node published with the truth that was recorded beside it; None where no path is comparable."""
+    topic = source.image_topic + ("/compressed" if source.transport == "compressed" else "")
+    recorded = open_sequence(folder / "recording", image_topic=topic)
+    clouds = {stamp_ns(message.header.stamp): cloud(message)
+              for _, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
+    try:
+        return score_run(read_trajectory(folder / "trajectory.txt"), clouds, recorded, LabelSet.load())
+    except AlignmentError:
+        return None
+
+
+def report(folder: Path, source: Source, score: RunScore | None) -> None:
+    """Prints the table and writes score.json."""
+    summary = json.loads((folder / "summary.json").read_text("utf8"))
+    counters, latency = summary["counters"], summary["latency_s"]
+    total, network = latency["stamp_to_cloud"]["median"], latency["network"]["median"]
+    replaced, unreadable = (counters.get(name, 0) for name in ("images_replaced_by_newer", "images_refused"))
+    objects = sum(summary["objects"].values())
+    rows = {
+        "frames": f"{source.images} sent, {counters['images_received']} received; of these {replaced} gave way to a "
+                  f"newer one, {unreadable} unreadable",
+        "windows": f"{counters['windows']} mapped, {counters['refused_windows']} refused",
+        "latency": f"{total:.2f} s from an image's stamp to its cloud (median), {network / total:.0%} of it network",
+        "memory": f"{summary['memory']['peak_mb']:.0f} MB, the node's peak",
+        "map": f"{summary['points']:,} points, {len(summary['class_shares'])} classes, {objects} objects",
+    }
+    if score is None:
+        rows["errors"] = "unknown: too few of the mapped images have a true pose"
+    else:
+        rows["trajectory"] = (f"ATE {score.ate_sim3_m:.3f} m over {score.path_length_m:.1f} m after a Sim(3) "
+                              f"alignment, {score.ate_se3_m:.3f} m after SE(3); scale {score.scale:.2f}")
+        if score.absrel is not None:
+            rows["depth"] = (f"AbsRel {score.absrel:.3f} ({score.absrel_metric:.3f} in metres), "
+                             f"{score.delta125:.0%} within a factor of 1.25; {score.frames} of the clouds have a truth")
+        if score.miou is not None:
+            rows["labels"] = f"{score.label_accuracy:.0%} of the points right, mIoU {score.miou:.2f}"
+        (folder / "score.json").write_text(json.dumps(asdict(score), indent=2) + "\n", "utf8")
+    rows["results"] = str(folder)
+    print("\n" + "\n".join(f"  {name:<11} {text}" for name, text in rows.items()))

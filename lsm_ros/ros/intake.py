@@ -1,0 +1,142 @@
+"""The node's ears: the image and camera_info subscriptions, and the words for a silence."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:                     # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+from lsm_ros.data.calibration import Rectifier, calibration
+from lsm_ros.errors import InputError
+from lsm_ros.ros.diagnostics import SILENCE_S, Health
+from lsm_ros.ros.parameters import NodeConfig
+
+REPEAT_WARNING_S = 30.0
+CAMERA_INFO_WAIT_S = 2.0        # images wait this long for the first camera_info, if somebody publishes it
+IMAGE_DEPTH = 5                 # the callback only swaps a reference; a few more outlast a pause of this thread
+
+
+@dataclass(frozen=True)
+class Work:
+    """An image on its way to the mapper."""
+    message: Image | CompressedImage
+    rectify: Rectifier | None       # None where the intrinsics are unknown
+    received_s: float               # time.perf_counter() at its arrival
+
+
+class Intake:
+    """Subscribes to the camera and hands every image on; says so if none comes."""
+
+    def __init__(self, node: Node, config: NodeConfig, health: Health, hand_on: Callable[[Work], None]):
+        self._node, self._health, self._hand_on = node, health, hand_on
+        self._type = CompressedImage if config.image_transport == "compressed" else Image
+        self.topic, self.info_topic = topics(node, config)
+        self._rectify: Rectifier | None = None
+        self._rectified = config.image_rectified
+        self._info_key: tuple | None = None         # the camera_info in use, to notice another one
+        self._uses_info = config.use_camera_info
+        self._started = self._heard = time.monotonic()
+        self.expect_images()
+        # camera_info first: of two messages that wait, rclpy takes that of the older subscription first.
+        self._subscriptions = []
+        if self._uses_info:
+            self._subscriptions.append(node.create_subscription(CameraInfo, self.info_topic, self._on_info,
+                                                                _qos("best_effort", 1)))
+        self._subscriptions.append(node.create_subscription(
+            self._type, self.topic, self._on_image, _qos(config.image_reliability, IMAGE_DEPTH),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)))
+        self._timer = node.create_timer(1.0, self._on_timer)
+        node.get_logger().info(f"listening to {self.topic} ({self._type.__name__}) and "
+                               f"{self.info_topic if self._uses_info else 'no camera_info'}")
+
+    def destroy(self) -> None:
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def expect_images(self) -> None:
+        """From now on it counts as a silence if no image comes for some seconds."""
+        self._warn_at = time.monotonic() + SILENCE_S
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._heard = time.monotonic()
+        self._warn_at = self._heard + SILENCE_S
+        self._health.arrived()
+        if self._waits_for_info():
+            self._health.count("images_before_camera_info")
+            return
+        self._hand_on(Work(message, self._rectify, time.perf_counter()))
+
+    def _waits_for_info(self) -> bool:
+        return (self._uses_info and self._info_key is None and self._heard - self._started < CAMERA_INFO_WAIT_S
+                and self._node.count_publishers(self.info_topic) > 0)
+
+    def _on_info(self, info: CameraInfo) -> None:
+        # The message comes with every image and hardly ever changes; NaN, which equals nothing, is compared as text.
+        roi = info.roi
+        key = (info.k.tobytes(), tuple(map(str, info.d)), info.distortion_model, info.width, info.height,
+               info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)
+        if key == self._info_key:
+            return
+        self._info_key = key
+        try:
+            camera = calibration(info, self._rectified)
+            self._rectify = Rectifier(camera) if camera else None
+        except InputError as error:
+            self._rectify = None
+            self._health.problem("camera_info_refused",
+                                 f"{self.info_topic}: {error}; the network estimates the intrinsics")
+
+    def _on_incompatible_qos(self, event) -> None:
+        self._health.problem("qos_incompatible", f"{self.topic}: a publisher's QoS does not fit "
+                             f"({event.last_policy_kind}); {self._publishers()}")
+
+    def _on_timer(self) -> None:
+        now = time.monotonic()
+        if now < self._warn_at:
+            return
+        self._warn_at = now + REPEAT_WARNING_S
+        silent_s = now - self._heard
+        self._health.problem("silences", f"no image on {self.topic} for {silent_s:.0f} s; {self._publishers()}")
+
+    def _publishers(self) -> str:
+        """Who publishes the topic, as what and how; or which image topics there are instead."""
+        wanted = f"sensor_msgs/msg/{self._type.__name__}"
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        if found:
+            return "published by " + ", ".join(
+                f"{_join(info.node_namespace, info.node_name)} as {info.topic_type} "
+                f"({info.qos_profile.reliability.name.lower()}, {info.qos_profile.durability.name.lower()})"
+                for info in found) + f"; wanted: {wanted}"
+        images = sorted(f"{name} ({types[0].split('/')[-1]})" for name, types in self._node.get_topic_names_and_types()
+                        if types[0].startswith("sensor_msgs/msg/") and types[0].endswith("Image")
+                        and self._node.count_publishers(name))
+        return "nobody publishes it" + (f"; published images: {', '.join(images)}" if images else "")
+
+
+def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
+    """The full names of the image and the camera_info topic, remappings applied.
+
+    As image_transport has it, a compressed image is a sub-topic of the raw one, and camera_info lies beside that.
+    """
+    base = node.resolve_topic_name(config.image_topic).removesuffix("/compressed")
+    image = base + "/compressed" if config.image_transport == "compressed" else base
+    beside = base.rsplit("/", 1)[0] + "/camera_info"
+    return image, node.resolve_topic_name(config.camera_info_topic or beside)
+
+
+def _qos(reliability: str, depth: int) -> QoSProfile:
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()],
+                      durability=DurabilityPolicy.VOLATILE)
+
+
+def _join(namespace: str, name: str) -> str:
+    return f"{namespace.rstrip('/')}/{name}"

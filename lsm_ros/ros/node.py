@@ -1,0 +1,244 @@
+"""The node `lsm`: a camera's images in, a labelled cloud, the camera's pose and a map out.
+
+A lifecycle node that configures and activates itself unless `autostart` is false. Two threads: the executor's takes
+images and answers services, the worker's decodes, maps and publishes.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from functools import partial
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.task import Future as RosFuture
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+
+from lsm_ros.config import PredictorConfig
+from lsm_ros.errors import LsmError
+from lsm_ros.model.engine import NetworkPredictor
+from lsm_ros.ros.diagnostics import Health, diagnostic_array
+from lsm_ros.ros.intake import Intake, Work
+from lsm_ros.ros.parameters import checked_update, declare
+from lsm_ros.ros.pipeline import Pipeline
+from lsm_ros.ros.process import spin, spinning
+from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.worker import Worker
+from lsm_ros.srv import SaveMap
+
+STOP_S = 1.5                    # the window in progress may end within this time; a stop takes less than 2 s
+DIAGNOSTICS_PERIOD_S = 1.0
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class LsmNode(LifecycleNode):
+    """Raises ConfigError at construction for an unknown or impossible parameter."""
+
+    def __init__(self, make_predictor: Callable[[PredictorConfig], NetworkPredictor] = NetworkPredictor,
+                 **node_options):
+        super().__init__("lsm", namespace="lsm", automatically_declare_parameters_from_overrides=True, **node_options)
+        self._make_predictor = make_predictor
+        self._stage, self._fault, self._paused = "unconfigured", None, False
+        self._intake: Intake | None = None
+        self._pipeline: Pipeline | None = None
+        self._worker: Worker[Work] | None = None
+        self._output: Publishers | None = None
+        self._offered_services: list = []
+        self._map_timer = None
+        self._map_job: Future | None = None
+        self._health = Health(self.get_logger())
+        self._options = declare(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+
+    def start(self) -> None:
+        """Configures and activates, if `autostart` says so. After a failure the node stays, and shows the reason."""
+        if self._options.node.autostart and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    # Lifecycle. rclpy swallows what a callback raises, so each of them catches, logs and returns FAILURE.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("inactive", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("active", self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("inactive", self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("unconfigured", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("finalized", self._release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._transition("unconfigured", self._release)
+
+    def _transition(self, target: str, action: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            action()
+        except LsmError as error:
+            self._fault = str(error)
+            self.get_logger().error(f"not {target}: {error}")
+            return FAILURE
+        except Exception as error:                  # noqa: BLE001 whatever it is, rclpy would hide it
+            self._fault = f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"not {target}: {traceback.format_exc()}")
+            return FAILURE
+        self._stage, self._fault = target, None
+        return SUCCESS
+
+    def _configure(self) -> None:
+        try:
+            predictor = self._make_predictor(self._options.predictor)       # seconds: the weights are read here
+            self._output = Publishers(self, predictor.labels)
+            self._pipeline = Pipeline(predictor, self._output, self._health, self.get_clock(), self._options)
+            self._worker = Worker(self._pipeline.handle, "lsm mapper")
+            awaited = MutuallyExclusiveCallbackGroup()
+            self._offered_services = [
+                self.create_service(Trigger, "reset", self._on_reset, callback_group=awaited),
+                self.create_service(SaveMap, "save_map", self._on_save_map, callback_group=awaited),
+                self.create_service(SetBool, "pause", self._on_pause)]
+        except Exception:
+            self._release()
+            raise
+
+    def _activate(self) -> None:
+        self._paused = False
+        self._intake = Intake(self, self._options.node, self._health, self._on_image)
+        self._map_timer = self.create_timer(self._options.node.map_period_s, self._on_map_timer)
+
+    def _deactivate(self) -> None:
+        self._stop_listening()
+        self._worker.run(lambda: None).result()         # the window in progress still publishes; inactive means silent
+
+    def _stop_listening(self) -> None:
+        if self._intake:
+            self._intake.destroy()
+            self.destroy_timer(self._map_timer)
+            self._intake, self._map_timer = None, None
+        if self._worker:
+            self._worker.discard()
+
+    def _release(self) -> None:
+        self._stop_listening()
+        for service in self._offered_services:
+            self.destroy_service(service)
+        self._offered_services = []
+        if self._worker:
+            self._worker.stop()
+            self._worker = None
+        if self._output:
+            self._output.destroy()
+        self._output, self._pipeline, self._map_job = None, None, None
+
+    def destroy_node(self) -> None:
+        """The end of the process. torch can't be interrupted, so a window that takes too long is left behind."""
+        if self._worker and not self._worker.stop(STOP_S):
+            self.get_logger().warning(f"the window in progress takes longer than {STOP_S} s; ending without it")
+            os._exit(0)
+        self._release()
+        super().destroy_node()
+
+    # Images and timers, on the executor's thread.
+
+    def _on_image(self, work: Work) -> None:
+        if self._paused:
+            self._health.count("images_while_paused")
+        elif self._worker.offer(work):
+            self._health.count("images_replaced_by_newer")
+
+    def _on_map_timer(self) -> None:
+        waiting = self._map_job is not None and not self._map_job.done()
+        if not waiting and self._output.map_is_wanted():
+            self._map_job = self._worker.run(self._pipeline.publish_map)
+
+    def _publish_diagnostics(self) -> None:
+        if not self._diagnostics.get_subscription_count():
+            return
+        state, camera, counters = self._stage, {}, None
+        if self._pipeline:
+            counters = self._pipeline.mapper.counters
+        if self._intake:
+            camera = {"topic": self._intake.topic, "camera_info_topic": self._intake.info_topic,
+                      **self._pipeline.camera}
+            state = "paused" if self._paused else self._pipeline.state
+        self._diagnostics.publish(diagnostic_array(
+            Header(stamp=self.get_clock().now().to_msg()), self.get_fully_qualified_name().lstrip("/"), self._health,
+            counters, state, camera, self._fault))
+
+    # Services. The mapper belongs to the worker's thread, so its answers are awaited, in a callback group of their own:
+    # while a callback of the default group is in progress, rclpy takes no image.
+
+    async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._worker.discard()
+        return await self._answer(self._pipeline.reset, response, "the map is empty")
+
+    async def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
+        return await self._answer(partial(self._pipeline.save, request.folder), response)
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._paused = request.data
+        if self._paused:
+            self._worker.discard()
+        elif self._intake:
+            self._intake.expect_images()
+        response.success, response.message = True, "paused" if self._paused else "running"
+        return response
+
+    async def _answer(self, job: Callable, response, text: str | None = None):
+        """Runs the job on the worker's thread and fills in `success` and `message`, the job's result unless `text`."""
+        done = RosFuture(executor=self.executor)
+        self._worker.run(job).add_done_callback(done.set_result)
+        finished: Future = await done
+        try:
+            result = finished.result()
+            response.success, response.message = True, text or str(result)
+        except LsmError as error:
+            response.success, response.message = False, str(error)
+        except CancelledError:
+            response.success, response.message = False, "the node is stopping"
+        except Exception as error:                  # noqa: BLE001 the caller gets an answer in any case
+            self.get_logger().error(traceback.format_exc())
+            response.success, response.message = False, f"{type(error).__name__}: {error}"
+        return response
+
+    # Parameters.
+
+    def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        options, result = checked_update(self._options, parameters, configured=self._pipeline is not None)
+        if result.successful and options != self._options:
+            if self._pipeline:
+                self._worker.run(partial(self._pipeline.configure, options))
+            if self._map_timer and options.node.map_period_s != self._options.node.map_period_s:
+                self._map_timer.timer_period_ns = round(options.node.map_period_s * 1e9)
+            self._options = options
+        return result
+
+
+def main(args: list[str] | None = None, make_predictor: Callable[[PredictorConfig], NetworkPredictor] = NetworkPredictor
+         ) -> int:
+    """The executable lsm_node."""
+    try:
+        with spinning(lambda: LsmNode(make_predictor), args) as (node, executor, stop):
+            node.start()
+            spin(executor, stop)
+    except LsmError as error:
+        print(f"lsm_node: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Every ROS parameter of the node in one table, made from the option dataclasses, so that a default has one home.
+
+The node's own knobs are `NodeConfig`; those of the mapper and the network come from config.py under `mapper.` and
+`predictor.`. Each gets a descriptor with its text and range. An unknown key in a parameter file is an error.
+"""
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+import textwrap
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from lsm_ros.config import MapperConfig, Options, PredictorConfig, option
+from lsm_ros.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NodeConfig(Options):
+    """Topics, frames and rates of the node."""
+    autostart: bool = option(True, "Configure and activate at the start, without a lifecycle manager.", read_only=True)
+    image_topic: str = option("image", "The camera's image topic (relative to the namespace unless it starts with /).",
+                              read_only=True)
+    image_transport: str = option("raw", "raw: sensor_msgs/Image on image_topic; compressed: "
+                                  "sensor_msgs/CompressedImage (JPEG, PNG) on image_topic/compressed.",
+                                  choices=("raw", "compressed"), read_only=True)
+    image_reliability: str = option("best_effort", "QoS of the image subscription. best_effort fits every publisher; "
+                                    "reliable loses no large raw image over shared memory, but needs a reliable "
+                                    "publisher.", choices=("best_effort", "reliable"), read_only=True)
+    camera_info_topic: str = option("", "sensor_msgs/CameraInfo of the image; empty for the camera_info beside the "
+                                    "image topic. The map is better with it and works without it.", read_only=True)
+    use_camera_info: bool = option(True, "False ignores the intrinsics and the distortion of CameraInfo, so that the "
+                                   "network estimates them.", read_only=True)
+    image_rectified: bool = option(False, "True where the images are rectified already (image_rect topics): then P of "
+                                   "CameraInfo is their camera, not K.", read_only=True)
+    tf_mode: str = option("estimates", "estimates: map_frame -> camera_frame and the window's keyframes; leaf: the "
+                          "image's frame_id -> map_frame; none: no TF.", choices=("estimates", "leaf", "none"))
+    map_frame: str = option("lsm_map", "Frame of the map: z up, metres, origin at the first camera.", read_only=True)
+    camera_frame: str = option("lsm_camera", "Frame of the estimated camera, optical axes (x right, y down, z "
+                               "forward).", read_only=True)
+    map_period_s: float = option(1.0, "Least time between two publications of map_cloud, path and label_markers, "
+                                 "seconds.", minimum=0.1, maximum=3600.0)
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """All of the node's parameters, checked."""
+    node: NodeConfig = field(default_factory=NodeConfig)
+    mapper: MapperConfig = field(default_factory=MapperConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+
+    def __post_init__(self):
+        node = self.node
+        if node.map_frame == node.camera_frame:
+            raise ConfigError(f"map_frame and camera_frame are both {node.map_frame!r}; a frame is not its own parent")
+        for name in ("image_topic", "map_frame", "camera_frame"):
+            if not getattr(node, name):
+                raise ConfigError(f"{name} is empty")
+        if self.mapper.window_views > self.predictor.token_cache:
+            raise ConfigError(f"mapper.window_views = {self.mapper.window_views} is more than predictor.token_cache = "
+                              f"{self.predictor.token_cache}; a window's frames must fit into the cache")
+
+
+SECTIONS = {"": ("node", NodeConfig), "mapper.": ("mapper", MapperConfig), "predictor.": ("predictor", PredictorConfig)}
+TABLE: dict[str, tuple[str, Field]] = {prefix + item.name: (section, item)
+                                       for prefix, (section, options) in SECTIONS.items() for item in fields(options)}
+OWNED_BY_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def declare(node: Node) -> NodeOptions:
+    """Declares the table on a node that was made with `automatically_declare_parameters_from_overrides=True`.
+
+    Raises ConfigError for an unknown key, a wrong type or a value out of range.
+    """
+    given = _given(node, TABLE)
+    options = updated(NodeOptions(), given)
+    for name, (_, item) in TABLE.items():
+        _redeclare(node, name, _value(options, name), item)
+    return options
+
+
+def declare_options(node: Node, kind: type[AnyOptions]) -> AnyOptions:
+    """The same for a node whose parameters are one flat dataclass."""
+    table = {item.name: item for item in fields(kind)}
+    options = kind.from_dict({name: _as_declared(value, table[name]) for name, value in _given(node, table).items()})
+    for name, item in table.items():
+        _redeclare(node, name, getattr(options, name), item)
+    return options
+
+
+def _given(node: Node, known: Iterable[str]) -> dict[str, Any]:
+    """What files and command line say. Raises ConfigError for a key that is none of `known`."""
+    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()
+             if not name.startswith(OWNED_BY_ROS)}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError("unknown parameter " + "; ".join(_with_hint(name, known) for name in unknown))
+    return given
+
+
+def _redeclare(node: Node, name: str, value: Any, item: Field) -> None:
+    """Declares a parameter with its descriptor; rclpy has declared what was given, but without one."""
+    if node.has_parameter(name):
+        node.undeclare_parameter(name)
+    node.declare_parameter(name, value, _descriptor(item), ignore_override=True)
+
+
+def _as_declared(value: Any, item: Field) -> Any:
+    """`voxel_size_m: 1` in a YAML file means 1.0."""
+    return float(value) if isinstance(item.default, float) and type(value) is int else value
+
+
+def updated(options: NodeOptions, values: dict[str, Any]) -> NodeOptions:
+    """`options` with some parameters changed. Raises ConfigError if the result is not allowed."""
+    by_section: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, item = TABLE[name]
+        by_section.setdefault(section, {})[item.name] = _as_declared(value, item)
+    return replace(options, **{section: replace(getattr(options, section), **changed)
+                               for section, changed in by_section.items()})
+
+
+def checked_update(options: NodeOptions, parameters: list[Parameter], configured: bool
+                   ) -> tuple[NodeOptions, SetParametersResult]:
+    """What the set-parameters callback answers: the new options, or the old ones and the reason of the refusal.
+
+    A parameter marked `read_only` in its option is read when the node is configured, so it changes only before that.
+    """
+    values = {p.name: p.value for p in parameters if p.name in TABLE}
+    fixed = sorted(name for name in values if configured and TABLE[name][1].metadata["read_only"]
+                   and values[name] != _value(options, name))
+    if fixed:
+        reason = f"{', '.join(fixed)} is read when the node is configured: clean the node up first, then set it"
+        return options, SetParametersResult(successful=False, reason=reason)
+    try:
+        return updated(options, values), SetParametersResult(successful=True)
+    except ConfigError as error:
+        return options, SetParametersResult(successful=False, reason=str(error))
+
+
+def _value(options: NodeOptions, name: str) -> Any:
+    section, item = TABLE[name]
+    return getattr(getattr(options, section), item.name)
+
+
+def _with_hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+
+
+def _descriptor(item: Field) -> ParameterDescriptor:
+    meta = item.metadata
+    constraints = []
+    if meta["choices"]:
+        constraints.append("one of: " + ", ".join(map(str, meta["choices"])))
+    if meta["read_only"]:
+        constraints.append("changes only while the node is unconfigured")
+    descriptor = ParameterDescriptor(description=meta["text"], additional_constraints="; ".join(constraints))
+    low, high = meta["minimum"], meta["maximum"]
+    if low is None and high is None:
+        return descriptor
+    if isinstance(item.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(
+            from_value=float(-sys.float_info.max if low is None else low),
+            to_value=float(sys.float_info.max if high is None else high))]
+    else:
+        descriptor.integer_range = [IntegerRange(from_value=int(-2**63 if low is None else low),
+                                                 to_value=int(2**63 - 1 if high is None else high), step=1)]
+    return descriptor
+
+
+def as_yaml() -> str:
+    """The table as a commented parameter file: `python -m lsm_ros.ros.parameters > config/lsm.yaml` writes it anew."""
+    lines = ["# Every parameter of the node with its default. This file is made from the code:",
+             "# python -m lsm_ros.ros.parameters > config/lsm.yaml",
+             "# `ros2 param describe /lsm/lsm NAME` says the same. An unknown key is an error that stops the node.",
+             "/**:", "  ros__parameters:"]
+    for prefix, (_, options) in SECTIONS.items():
+        indent = "    "
+        if prefix:
+            lines += ["", f"    # {options.__doc__}", f"    {prefix.removesuffix('.')}:"]
+            indent += "  "
+        for item in fields(options):
+            lines += ["", *textwrap.wrap(_explained(item), 120, initial_indent=f"{indent}# ",
+                                         subsequent_indent=f"{indent}# ")]
+            lines.append(f"{indent}{item.name}: {json.dumps(item.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _explained(item: Field) -> str:
+    low, high, choices = (item.metadata[key] for key in ("minimum", "maximum", "choices"))
+    span = f" One of: {', '.join(choices)}." if choices else f" {low} to {high}." if low is not None else ""
+    return item.metadata["text"] + span + (" Read at configuration." if item.metadata["read_only"] else "")
+
+
+if __name__ == "__main__":
+    print(as_yaml(), end="")

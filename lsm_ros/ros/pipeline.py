@@ -1,0 +1,152 @@
+"""Message -> Frame -> Mapper -> topics: what the worker's thread does with one image."""
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rclpy.clock import Clock
+
+from lsm_ros.contracts import Frame
+from lsm_ros.data.outputs import Run, RunLog, save_run
+from lsm_ros.errors import InputError, LsmError
+from lsm_ros.mapping.mapper import Counters, Mapper
+from lsm_ros.model.engine import NetworkPredictor
+from lsm_ros.ros.conversions import image_to_array, stamp_ns
+from lsm_ros.ros.diagnostics import Health, memory_mb
+from lsm_ros.ros.intake import Work
+from lsm_ros.ros.parameters import NodeOptions
+from lsm_ros.ros.publishers import Publishers
+
+# A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
+JUMP_BACK_NS = 500_000_000
+PLAUSIBLE_AGE_S = 60.0          # an older image has a stamp of another clock, so its age says nothing
+
+
+class Pipeline:
+    """Owns the mapper. Every method but `__init__` runs on the worker's thread."""
+
+    def __init__(self, predictor: NetworkPredictor, publishers: Publishers, health: Health, clock: Clock,
+                 options: NodeOptions):
+        self.mapper = Mapper(predictor, predictor.labels, options.mapper)
+        self.options = options
+        self.state = "waiting"                          # waiting, tracking, still, dark, refused or lost
+        self.camera: dict[str, str] = {}                # the input as the diagnostics show it
+        self._predictor, self._publishers, self._health, self._clock = predictor, publishers, health, clock
+        self._log = RunLog()
+        self._shape: tuple[int, ...] | None = None      # of the images in the map
+        self._stamp: int | None = None                  # of the newest image
+
+    def handle(self, work: Work) -> None:
+        """Maps one image. Whatever goes wrong with it is counted, told and over: the next image comes."""
+        try:
+            self._map(work)
+        except InputError as error:
+            self._health.problem("images_refused", str(error))
+        except LsmError as error:
+            self._health.problem("windows_failed", str(error))
+        except Exception as error:          # noqa: BLE001 the node outlives it
+            self._health.problem("worker_exceptions", repr(error), traceback.format_exc())
+
+    def configure(self, options: NodeOptions) -> None:
+        """Takes parameters that were changed while running."""
+        self.options = options
+        self.mapper.configure(options.mapper)
+
+    def reset(self) -> None:
+        """Forgets the map and starts again with the next image."""
+        self.mapper.reset()
+        self._predictor.reset()
+        self._publishers.map_changed(self._stamp or 0)
+        self._log = RunLog()
+        self._shape, self._stamp, self.state = None, None, "waiting"
+
+    def publish_map(self) -> None:
+        """The fused map, its path and its objects, where they are read and have changed."""
+        try:
+            start = time.perf_counter()
+            self._publishers.publish_map(self.mapper, self.options.node)
+            self._health.timed({"map_publication": time.perf_counter() - start})
+        except Exception as error:          # noqa: BLE001 the node outlives it
+            self._health.problem("worker_exceptions", repr(error), traceback.format_exc())
+
+    def save(self, folder: str) -> str:
+        """Writes the map; the files are those of `lsm map`. Returns the folder's absolute path.
+
+        Raises OutputError where nothing is mapped yet or the folder can't be written.
+        """
+        path = Path(folder or f"lsm_map_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}").expanduser().absolute()
+        mapper = self.mapper
+        mapper.settle()
+        self._publishers.map_changed(self._stamp or 0)
+        save_run(path, Run(
+            mapper.map_cloud(), mapper.trajectory(), mapper.objects(), mapper.labels, title=path.name,
+            samples=self._log.samples(),
+            summary={"counters": {**self._health.snapshot()["counts"], **asdict(mapper.counters)},
+                     "latency_s": self._log.latency(), "memory": memory_mb()}))
+        return str(path)
+
+    def _map(self, work: Work) -> None:
+        started_s = time.perf_counter()
+        message_header = work.message.header
+        stamp = stamp_ns(message_header.stamp)
+        frame = self._frame(work, stamp)
+        decoded_s = time.perf_counter()
+        self._reset_if_another_stream(frame)
+        before = replace(self.mapper.counters)
+        update = self.mapper.push(frame)
+        if update is None:
+            self.state = self._state_without_update(before)
+            return
+        self.state = "tracking"
+        mapped_s = time.perf_counter()
+        self._publishers.publish_update(update, message_header.frame_id, self.options.node)
+        self._publishers.map_changed(update.stamp_ns)
+        published_s = time.perf_counter()
+        seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s, **update.seconds,
+                   "mapper": mapped_s - decoded_s, "publish": published_s - mapped_s,
+                   "image_to_cloud": published_s - work.received_s}
+        age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
+        if abs(age_s) < PLAUSIBLE_AGE_S:
+            seconds["stamp_to_cloud"] = age_s
+        self._health.mapped(seconds)
+        self._log.add(frame, replace(update, seconds=seconds))
+
+    def _state_without_update(self, before: Counters) -> str:
+        now = self.mapper.counters
+        if now.refused_windows > before.refused_windows:
+            self._health.problem("windows_refused", self.mapper.last_refusal)
+            return "lost" if self.mapper.lost else "refused"
+        return "dark" if now.dark_frames > before.dark_frames else "still"
+
+    def _frame(self, work: Work, stamp: int) -> Frame:
+        image, K = image_to_array(work.message), None
+        if work.rectify is not None:
+            try:
+                image, K = work.rectify(image)
+            except InputError as error:
+                self._health.problem("camera_info_refused", f"{error}; the network estimates the intrinsics")
+        height, width = image.shape[:2]
+        self.camera = {"size": f"{width}x{height}", "frame_id": work.message.header.frame_id,
+                       "encoding": getattr(work.message, "encoding", None) or work.message.format,
+                       "intrinsics": "estimated" if K is None else "camera_info"}
+        return Frame(stamp, image, K)
+
+    def _reset_if_another_stream(self, frame: Frame) -> None:
+        shape, stamp = frame.image.shape, frame.stamp_ns
+        if self._shape is not None and shape != self._shape:
+            self._health.problem("resolution_changes", f"the images changed from {_size(self._shape)} to "
+                                 f"{_size(shape)}; the map starts again")
+            self.reset()
+        elif self._stamp is not None and stamp < self._stamp - JUMP_BACK_NS:
+            self._health.problem("time_jumps_back", f"the stamps jumped back by {(self._stamp - stamp) * 1e-9:.3f} s "
+                                 f"to {stamp} ns; the map starts again")
+            self.reset()
+        self._shape = shape
+        self._stamp = stamp if self._stamp is None else max(stamp, self._stamp)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -1,0 +1,173 @@
+"""The node `lsm_player`: plays a recording, a folder of images or a video as if it were a camera.
+
+A recording's messages go out as they are, truth topics included; folders and videos become Image or CompressedImage
+with CameraInfo. By default the stamps are moved to the present, so that latencies and TF are those of a live camera.
+"""
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from lsm_ros.config import Options, option
+from lsm_ros.data.calibration import to_opencv
+from lsm_ros.data.frames import Sequence
+from lsm_ros.data.recording import RecordingSequence, encode_image
+from lsm_ros.data.sequences import open_sequence
+from lsm_ros.errors import LsmError
+from lsm_ros.resources import resource
+from lsm_ros.ros.conversions import compressed_message, header, image_message, message_type, restamp, stamp_ns
+from lsm_ros.ros.parameters import declare_options
+from lsm_ros.ros.process import StopSignal, spinning
+
+JPEG_QUALITY = 90
+QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+MATCH_S = 0.5                   # DDS matches the two ends one after the other; a first message in between is lost
+ACKNOWLEDGE_S = 2.0             # at the end, reliable readers get this long to take the last messages,
+LINGER_S = 0.5                  # and best-effort ones, which don't acknowledge, this long
+
+
+@dataclass(frozen=True)
+class PlayerConfig(Options):
+    """What is played, and how."""
+    source: str = option("", "A rosbag2, a folder of images, a video or a camera; empty for the shipped recording.")
+    rate: float = option(1.0, "Speed: 2.0 plays twice as fast.", minimum=0.01, maximum=100.0)
+    loop: bool = option(False, "Starts again at the end.")
+    stamps: str = option("now", "now: stamps are moved to the present; recorded: they are left as they are.",
+                         choices=("now", "recorded"))
+    wait_for_subscribers: int = option(1, "The first image waits for this many subscribers.", minimum=0, maximum=100)
+    image_topic: str = option("/camera/image_raw", "Image topic of a folder or a video; camera_info lies beside it.")
+    image_transport: str = option("compressed", "How the images of a folder or a video are sent.",
+                                  choices=("raw", "compressed"))
+    frame_id: str = option("camera_optical_frame", "Frame of the images of a folder or a video.")
+
+
+class RecordedMessages:
+    """The messages of a rosbag2 that have a header (a player of images needs no TF), of `only` one topic or all.
+
+    Raises InputError if a message type is not installed.
+    """
+
+    def __init__(self, sequence: RecordingSequence, only: str | None = None):
+        self._path = sequence.path
+        self.image_topic = sequence.image_topic
+        self.types = {topic: kind for topic, name in sequence.topics.items() if only in (None, topic)
+                      and hasattr(kind := message_type(name), "header")}
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        with Reader(self._path) as reader:
+            wanted = [connection for connection in reader.connections if connection.topic in self.types]
+            for connection, _, data in reader.messages(wanted):
+                yield connection.topic, deserialize_message(data, self.types[connection.topic])
+
+
+class SequenceMessages:
+    """The frames of a folder or a video as messages."""
+
+    def __init__(self, sequence: Sequence, config: PlayerConfig):
+        self._sequence, self._config = sequence, config
+        compressed = config.image_transport == "compressed"
+        self.image_topic = config.image_topic + ("/compressed" if compressed else "")
+        self._info_topic = config.image_topic.rsplit("/", 1)[0] + "/camera_info"
+        self.types = {self._info_topic: CameraInfo, self.image_topic: CompressedImage if compressed else Image}
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for item in self._sequence:
+            frame = item.frame
+            at = (frame.stamp_ns, self._config.frame_id)
+            height, width = frame.image.shape[:2]
+            if frame.K is not None:
+                K = to_opencv(frame.K)
+                yield self._info_topic, CameraInfo(
+                    header=header(*at), height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5,
+                    k=K.ravel(), r=np.eye(3).ravel(), p=np.c_[K, np.zeros(3)].ravel())
+            if self._config.image_transport == "raw":
+                yield self.image_topic, image_message(frame.image, header(*at))
+            else:
+                jpeg = encode_image(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
+                                    [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+                yield self.image_topic, compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at))
+
+
+class Player(Node):
+    """Raises ConfigError or InputError at construction for a parameter or a source that can't be used."""
+
+    def __init__(self):
+        super().__init__("lsm_player", automatically_declare_parameters_from_overrides=True)
+        self.config = declare_options(self, PlayerConfig)
+        sequence = open_sequence(self.config.source or resource("recordings/apartment"))
+        self.messages = RecordedMessages(sequence) if isinstance(sequence, RecordingSequence) else \
+            SequenceMessages(sequence, self.config)
+        self._publishers_by_topic: dict[str, Publisher] = {
+            topic: self.create_publisher(kind, topic, QOS) for topic, kind in self.messages.types.items()}
+        self.images = 0             # sent so far
+
+    def play(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
+        """Plays to the end, or until told to stop. Raises InputError where the source is damaged."""
+        self._wait_for_subscribers(executor, stop)
+        while not stop.is_set():
+            self._play_once(executor, stop)
+            if not self.config.loop:
+                break
+        for publisher in self._publishers_by_topic.values():
+            publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+        _spin_until(time.monotonic() + LINGER_S, executor, stop)
+        self.get_logger().info(f"sent {self.images} images on {self.messages.image_topic}")
+
+    def _play_once(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
+        """Every message is due when its stamp is, so messages of one image stay together."""
+        first_ns, start_ns, start_s = None, 0, 0.0
+        for topic, message in self.messages:
+            recorded_ns = stamp_ns(message.header.stamp)
+            if first_ns is None:
+                first_ns, start_ns, start_s = recorded_ns, self.get_clock().now().nanoseconds, time.monotonic()
+            elapsed_ns = round((recorded_ns - first_ns) / self.config.rate)
+            _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
+            if stop.is_set():
+                return
+            if self.config.stamps == "now":
+                restamp(message, start_ns + elapsed_ns)
+            self._publishers_by_topic[topic].publish(message)
+            self.images += topic == self.messages.image_topic
+
+    def _wait_for_subscribers(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
+        publisher, wanted = self._publishers_by_topic[self.messages.image_topic], self.config.wait_for_subscribers
+        if publisher.get_subscription_count() < wanted:
+            self.get_logger().info(f"waiting for {wanted} subscriber(s) of {self.messages.image_topic}")
+        while not stop.is_set() and publisher.get_subscription_count() < wanted:
+            executor.spin_once(timeout_sec=0.1)
+        _spin_until(time.monotonic() + MATCH_S, executor, stop)
+
+
+def _spin_until(time_s: float, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
+    """Until time.monotonic() is `time_s`, or the signal."""
+    while not stop.is_set() and (ahead_s := time_s - time.monotonic()) > 0:
+        executor.spin_once(timeout_sec=min(ahead_s, 0.1))
+
+
+def main(args: list[str] | None = None) -> int:
+    """The executable lsm_player."""
+    try:
+        with spinning(Player, args) as (player, executor, stop):
+            player.play(executor, stop)
+    except LsmError as error:
+        print(f"lsm_player: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Matched points move a window's poses to the truth, and only where there are enough of them."""
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from lsm_ros.contracts import WindowPrediction
+from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, rotation_angle, rotation_of, sim3, transform
+from lsm_ros.mapping.features import Features, find_features, match
+from lsm_ros.mapping.refinement import refine
+
+K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
+SIZE = np.array([128, 96])
+
+
+@pytest.fixture
+def scene():
+    """A truth of three views of a wavy wall, and what is matched: 150 points with exact places, three in ten wrong."""
+    random = np.random.default_rng(0)
+    T_window_cam = np.stack([np.eye(4), sim3(exp_so3([0.02, 0.15, 0.0]), [0.3, 0.0, 0.05]),
+                             sim3(exp_so3([0.0, 0.3, 0.03]), [0.6, 0.05, 0.1])])
+    v, u = np.mgrid[:96, :128]
+    rays = np.stack([(u + 0.5 - 64) / 100, (v + 0.5 - 48) / 100, np.ones(u.shape)], axis=-1)
+    depth = np.stack([wall_depth(T, rays) for T in T_window_cam])
+    x, y = random.uniform(-0.9, 1.1, 400), random.uniform(-0.8, 0.8, 400)
+    points = np.stack([x, y, wall(x, y)], axis=1)
+    shares = []
+    for T in T_window_cam:
+        seen = transform(inverse(T), points)
+        shares.append(((seen @ K.T)[:, :2] / seen[:, 2:]) / SIZE)
+    inside = np.all([(s > 0.02) & (s < 0.98) for s in shares], axis=(0, 2))
+    descriptors = random.normal(size=(int(inside.sum()), 128)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    features = []
+    for s in shares:
+        s = s[inside][:150]
+        wrong = random.random(len(s)) < 0.15                 # of each view: three in ten matches
+        features.append(Features(np.where(wrong[:, None], random.random(s.shape), s), descriptors[:150]))
+    truth = WindowPrediction(depth.astype(np.float32), np.ones_like(depth, dtype=np.float32), np.stack([K] * 3),
+                             T_window_cam, 1.0, np.zeros((3, 1, 1, 64), np.float32))
+    return truth, features
+
+
+def wall(x, y):
+    return 2.5 + 0.3 * np.sin(2 * x) + 0.2 * np.cos(3 * y)
+
+
+def wall_depth(T, rays):
+    """z depth of the wall along the rays of a camera, by fixed-point steps."""
+    depth = np.full(rays.shape[:2], 2.5)
+    for _ in range(60):
+        world = transform(T, (rays * depth[..., None]).reshape(-1, 3)).reshape(rays.shape)
+        depth = depth + 0.7 * (wall(world[..., 0], world[..., 1]) - world[..., 2])
+    return depth
+
+
+def disturbed(truth):
+    """As a network errs: 9 degrees, a wrong direction, and every depth off by some per cent."""
+    random = np.random.default_rng(1)
+    turn = exp(np.stack([np.zeros(6), [0.2, 0.1, 0, 0.1, -0.12, 0.02], [-0.2, 0.2, 0.1, -0.1, 0.1, 0.05]]))
+    noise = np.exp(0.05 * random.normal(size=truth.depth.shape)) * np.array([1.0, 1.05, 0.95])[:, None, None]
+    return replace(truth, T_window_cam=truth.T_window_cam @ turn, depth=(truth.depth * noise).astype(np.float32))
+
+
+def test_poses_are_found_among_wrong_matches(scene):
+    truth, features = scene
+    predicted = disturbed(truth)
+    found = refine(predicted, features)
+    assert (found.support[np.triu_indices(3, 1)] > 60).all()
+    for view in (1, 2):
+        T, before = truth.T_window_cam[view], predicted.T_window_cam[view]
+        after = found.prediction.T_window_cam[view]
+        assert np.degrees(rotation_angle(rotation_of(T), rotation_of(before))) > 7
+        assert np.degrees(rotation_angle(rotation_of(T), rotation_of(after))) < 1
+        cosine = T[:3, 3] @ after[:3, 3] / np.linalg.norm(T[:3, 3]) / np.linalg.norm(after[:3, 3])
+        assert np.degrees(np.arccos(min(cosine, 1.0))) < 4
+        assert np.linalg.norm(after[:3, 3]) == pytest.approx(np.linalg.norm(T[:3, 3]), rel=0.12)
+    np.testing.assert_allclose(found.prediction.T_window_cam[0], np.eye(4), atol=1e-6)
+
+
+def test_without_texture_the_network_stands_alone(scene):
+    truth, _ = scene
+    predicted = disturbed(truth)
+    bare = [find_features(np.full((96, 128, 3), 90, np.uint8))] * 3
+    found = refine(predicted, bare)
+    assert not found.support.any()
+    np.testing.assert_array_equal(found.prediction.T_window_cam, predicted.T_window_cam)
+    np.testing.assert_array_equal(found.prediction.depth, predicted.depth)
+
+
+def test_chance_matches_move_nothing(scene):
+    truth, features = scene
+    random = np.random.default_rng(2)
+    predicted = disturbed(truth)
+    chance = [Features(random.random(f.shares.shape), f.descriptors) for f in features]
+    found = refine(predicted, chance)
+    assert not found.support.any()
+    np.testing.assert_array_equal(found.prediction.T_window_cam, predicted.T_window_cam)
+
+
+def test_a_point_at_the_lens_breaks_nothing(scene):
+    truth, features = scene
+    predicted = disturbed(truth)
+    predicted.depth[1] = 1e-3
+    assert np.isfinite(refine(predicted, features).prediction.T_window_cam).all()
+
+
+def test_features_are_found_again_in_a_shifted_image():
+    random = np.random.default_rng(3)
+    image = cv2.GaussianBlur(random.integers(0, 255, (240, 320), np.uint8), (0, 0), 2)
+    image = cv2.cvtColor(cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX), cv2.COLOR_GRAY2RGB)
+    a, b = find_features(image[:, :300]), find_features(image[:, 20:])
+    pairs = match(a, b)
+    shift = (a.shares[pairs[:, 0]] - b.shares[pairs[:, 1]]) * (300, 240)
+    assert len(pairs) > 100
+    np.testing.assert_allclose(np.median(shift, axis=0), (20, 0), atol=0.1)
+
+
+def test_an_image_without_features_matches_nothing():
+    bare = find_features(np.zeros((60, 80, 3), np.uint8))
+    assert match(bare, bare).shape == (0, 2)

@@ -1,0 +1,106 @@
+"""Nodes that can't start, have nothing to hear, or a network in trouble."""
+from __future__ import annotations
+
+import signal
+import time
+
+import cv2
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from harness import FRAME_ID, PATIENCE_S, Camera
+from lifecycle_msgs.srv import GetState
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from lsm_ros.ros.conversions import compressed_message, image_to_array
+
+MAPPING = "lsm/lsm: mapping"
+FATES = ("mapper.frames", "images_replaced_by_newer", "images_before_camera_info")      # of an image that was received
+
+
+def test_an_unknown_parameter_stops_the_node_and_is_named(start):
+    node = start("mapper.voxel_size:=0.1")
+    assert node.process.wait(PATIENCE_S) == 2
+    assert "unknown parameter 'mapper.voxel_size' (did you mean 'mapper.voxel_size_m'?)" in node.output()
+
+
+@pytest.mark.parametrize("damage", [None, b"these are no weights"])
+def test_without_weights_the_node_stays_unconfigured_and_says_why(start, camera: Camera, tmp_path, damage):
+    weights = tmp_path / "lost.safetensors"
+    if damage:
+        weights.write_bytes(damage)
+    node = start(f"predictor.weights:={weights}", fake=False)
+    camera.spin_until(lambda: camera.levels.get(MAPPING, (b"", ""))[0] == DiagnosticStatus.ERROR)
+    assert str(weights) in camera.levels[MAPPING][1]
+    assert camera.call(GetState, "/lsm/lsm/get_state", GetState.Request()).current_state.label == "unconfigured"
+    assert node.stop() == 0
+    assert str(weights) in node.output()
+
+
+def test_the_newest_image_wins_and_a_second_interrupt_ends_at_once(start, camera: Camera):
+    node = start("predictor.weights:=slow 2.0")
+    camera.connect()
+    sent = len(camera.walk(20, pause_s=0.03))
+    camera.spin_until(lambda: camera.counter("images_received") == sent, what="for every image")
+    camera.spin_until(lambda: sum(map(camera.counter, FATES)) == sent, what="for every image to be accounted for")
+    assert camera.counter("images_replaced_by_newer") > sent / 2
+    camera.walk(4)
+    # An orderly end would have the status 0. On a busy machine several signals may count as one, so they go on.
+    end = time.monotonic() + PATIENCE_S
+    while node.process.poll() is None and time.monotonic() < end:
+        node.interrupt()
+        time.sleep(0.1)
+    # Ours while the window goes on, or the default one once Python takes itself apart.
+    assert node.process.returncode in (128 + signal.SIGINT, -signal.SIGINT)
+
+
+def test_a_failing_network_is_counted_and_the_node_goes_on(start, camera: Camera):
+    node = start("predictor.weights:=raise")
+    camera.connect()
+    for failures in (1, 2):
+        while camera.counter("worker_exceptions") < failures:
+            camera.walk(1)
+        assert camera.levels[MAPPING] == (DiagnosticStatus.WARN, "RuntimeError('the network is on fire')")
+    assert "Traceback" in node.output()
+    assert node.stop() == 0
+
+
+@pytest.mark.slow
+def test_silence_names_the_topic_its_publishers_and_their_qos(start, camera: Camera):
+    """A best-effort publisher can't serve a reliable subscription: nothing comes, which is the commonest complaint."""
+    lossy = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = camera.create_publisher(Image, "/lossy/image", lossy)
+    node = start("image_reliability:=reliable", remap=("image:=/lossy/image",))
+    camera.spin_until(lambda: camera.counter("silences") and camera.counter("qos_incompatible"))
+    level, text = camera.levels["lsm/lsm: camera"]
+    assert (level, text) == (DiagnosticStatus.ERROR, "no image yet on /lossy/image")
+    assert "no image on /lossy/image for 5 s; published by /test_camera as sensor_msgs/msg/Image " \
+           "(best_effort, volatile); wanted: sensor_msgs/msg/Image" in node.output()
+    camera.destroy_publisher(publisher)
+    assert node.stop() == 0
+
+
+def test_compressed_images_and_a_truncated_one(start, camera: Camera):
+    publisher = camera.create_publisher(CompressedImage, "/camera/image_raw/compressed", 10)
+    node = start("image_transport:=compressed")
+    camera.connect()
+
+    def send(cut: int | None = None) -> None:
+        camera.number += 1
+        jpeg = cv2.imencode(".jpg", image_to_array(camera.image())[..., ::-1])[1].tobytes()
+        camera.info_publisher.publish(camera.info())
+        publisher.publish(compressed_message(jpeg[:cut], "jpeg", camera.header()))
+        camera.spin(0.1)
+
+    for _ in range(8):
+        send()
+    camera.spin_until(lambda: camera.counter("mapper.windows") >= 2)
+    send(cut=-100)
+    camera.spin_until(lambda: camera.counter("images_refused") == 1)
+    assert "truncated" in camera.levels[MAPPING][1]
+    assert camera.diagnostics["lsm/lsm: camera"]["frame_id"] == FRAME_ID
+    windows = camera.counter("mapper.windows")
+    for _ in range(8):
+        send()
+    camera.spin_until(lambda: camera.counter("mapper.windows") > windows)
+    assert node.stop() == 0

@@ -1,0 +1,155 @@
+"""The other programs over real DDS: another vendor's reader, a lifecycle manager's calls, player, recorder, demo."""
+from __future__ import annotations
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from harness import FRAME_ID, HERE, PATIENCE_S, Camera, Process
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import CameraInfo, CompressedImage
+
+from lsm_ros.data.sequences import open_sequence
+from lsm_ros.errors import InputError, OutputError
+from lsm_ros.ros import demo, recorder
+from lsm_ros.ros.conversions import stamp_ns
+
+
+def program(name: str, log, **parameters) -> Process:
+    arguments = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
+    return Process([sys.executable, "-m", f"lsm_ros.ros.{name}", "--ros-args", *arguments], log)
+
+
+@pytest.fixture
+def folder_of_images(camera: Camera, tmp_path):
+    """Twelve images of the walk in the layout with the truth beside them, K in intrinsics.txt."""
+    (tmp_path / "walk/color").mkdir(parents=True)
+    for number in range(12):
+        image = np.frombuffer(camera.image().data, np.uint8).reshape(120, 160, 3)
+        cv2.imwrite(str(tmp_path / f"walk/color/{number:06d}.jpg"), image[..., ::-1])
+        camera.number += 1
+    np.savetxt(tmp_path / "walk/intrinsics.txt", [[120, 0, 80], [0, 120, 60], [0, 0, 1]])
+    return tmp_path / "walk"
+
+
+def test_another_vendors_dds_reads_the_clouds(start, camera: Camera, tmp_path):
+    pytest.importorskip("cyclonedds")
+    start()
+    camera.connect()
+    reader = Process([sys.executable, str(HERE / "cyclone_reader.py"), "/lsm/semantic_cloud", str(PATIENCE_S)],
+                     tmp_path / "reader.log")
+    for _ in range(300):
+        camera.walk(1)
+        if reader.process.poll() is not None:
+            break
+    assert reader.process.wait(PATIENCE_S) == 0, reader.output()
+    read = json.loads(reader.output())
+    assert read["frame_id"] == FRAME_ID
+    ours = next(cloud for cloud in camera.clouds
+                if [cloud.header.stamp.sec, cloud.header.stamp.nanosec] == read["stamp"])
+    assert (read["points"], read["bytes"], read["point_step"]) == (ours.width, 20 * ours.width, 20)
+    assert read["fields"] == [["x", 0, 7], ["y", 4, 7], ["z", 8, 7], ["rgb", 12, 7], ["label", 16, 4],
+                              ["confidence", 18, 2]]
+    xyz = np.ndarray((ours.width, 3), "<f4", bytes(ours.data), strides=(20, 4))
+    np.testing.assert_allclose(read["mean"], xyz.mean(0), rtol=1e-5)
+
+
+def test_a_lifecycle_manager_can_run_it(start, camera: Camera):
+    start("autostart:=false")
+
+    def state() -> str:
+        return camera.call(GetState, "/lsm/lsm/get_state", GetState.Request()).current_state.label
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return camera.call(ChangeState, "/lsm/lsm/change_state", request).success
+
+    assert state() == "unconfigured"
+    for _ in range(2):
+        assert change(Transition.TRANSITION_CONFIGURE)
+        assert change(Transition.TRANSITION_ACTIVATE)
+        camera.connect()
+        clouds = len(camera.clouds)
+        camera.walk(12)
+        camera.spin_until(lambda clouds=clouds: len(camera.clouds) > clouds)
+        assert change(Transition.TRANSITION_DEACTIVATE)
+        assert state() == "inactive"
+        assert change(Transition.TRANSITION_CLEANUP)
+        camera.diagnostics.clear()
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+
+
+def test_a_folder_is_played_as_a_camera_and_recorded(camera: Camera, folder_of_images, tmp_path):
+    images = camera.keep(CompressedImage, "/played/image/compressed")
+    infos = camera.keep(CameraInfo, "/played/camera_info")
+    recording = program("recorder", tmp_path / "recorder.log", folder=tmp_path / "bag", node="/lsm_player",
+                        topics="/rosout")
+    player = program("player", tmp_path / "player.log", source=folder_of_images, image_topic="/played/image",
+                     wait_for_subscribers=2, rate=4)
+    camera.spin_until(lambda: player.process.poll() is not None)
+    assert player.process.returncode == 0, player.output()
+    camera.spin(0.5)
+    assert len(images) == len(infos) == 12
+    stamps = np.array([stamp_ns(image.header.stamp) for image in images])
+    np.testing.assert_allclose(np.diff(stamps), 0.1e9 / 4, atol=1)
+    assert abs(stamps[0] - camera.get_clock().now().nanoseconds) < PATIENCE_S * 1e9, "stamps are moved to the present"
+    assert infos[0].k[2] == 80.0
+    assert recording.stop() == 0, recording.output()
+    with Reader(tmp_path / "bag") as bag:
+        counts = {connection.topic: connection.msgcount for connection in bag.connections}
+    assert (counts["/played/image/compressed"], counts["/played/camera_info"]) == (12, 12)
+    # What was recorded plays again, its messages as they are.
+    again = list(open_sequence(tmp_path / "bag"))
+    assert [frame.frame.stamp_ns for frame in again] == stamps.tolist()
+
+
+def test_the_recorder_finds_the_definitions_of_messages():
+    definition, inner = recorder.definition("lsm_ros/msg/LabelLegend"), recorder.messages_in("lsm_ros/msg/LabelLegend")
+    assert definition == (HERE.parents[1] / "msg/LabelLegend.msg").read_text()
+    assert inner == {"std_msgs/msg/Header", "std_msgs/msg/ColorRGBA"}
+    with pytest.raises(InputError, match="no Nothing.msg in share/std_msgs/msg"):
+        recorder.definition("std_msgs/msg/Nothing")
+
+
+@pytest.mark.parametrize(("source", "words"), [("nowhere", "nowhere does not exist"), ("", None)])
+def test_a_source_that_cannot_be_played_is_named(tmp_path, source, words):
+    if words is None:
+        (tmp_path / "empty").mkdir()
+        source, words = "empty", "no images in"
+    player = program("player", tmp_path / "player.log", source=tmp_path / source)
+    assert player.process.wait(PATIENCE_S) == 2
+    assert words in player.output()
+
+
+def test_the_demo_overwrites_only_what_a_demo_made(tmp_path):
+    results = tmp_path / "results"
+    (results / "recording").mkdir(parents=True)
+    with pytest.raises(OutputError, match="results/recording would be overwritten"):
+        demo.prepare(results, tmp_path / "bag")
+    (results / "logs").mkdir()
+    (results / "logs/recorder.log").touch()
+    with pytest.raises(OutputError, match="results/recording would be overwritten"):
+        demo.prepare(results, results / "recording/recording.mcap")
+    demo.prepare(results, tmp_path / "bag")
+    assert not (results / "recording").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_from_end_to_end(folder_of_images, tmp_path):
+    demo = Process([sys.executable, "-c", "import sys; from lsm_ros.ros.demo import main; sys.exit(main(sys.argv[1:]))",
+                    "-o", str(tmp_path / "demo"), "--recording", str(folder_of_images), "--rate", "0.5"],
+                   tmp_path / "demo.log")
+    assert demo.process.wait(4 * PATIENCE_S) == 0, demo.output()
+    assert "12 sent, 12 received" in demo.output()
+    for name in ("cloud.ply", "trajectory.txt", "objects.json", "summary.json", "pictures/frames.png",
+                 "recording/metadata.yaml", "logs/node.log"):
+        assert (tmp_path / "demo" / name).is_file(), name
+    with Reader(tmp_path / "demo/recording") as bag:
+        topics = {connection.topic: connection.msgcount for connection in bag.connections}
+    assert {"/lsm/semantic_cloud", "/lsm/map_cloud", "/lsm/label_legend", "/lsm/label_markers", "/lsm/odometry",
+            "/lsm/path", "/tf", "/diagnostics", "/camera/image_raw/compressed", "/camera/camera_info"} <= set(topics)
+    assert min(topics[f"/lsm/{name}"] for name in ("semantic_cloud", "map_cloud", "label_legend", "path")) >= 1

@@ -1,0 +1,117 @@
+"""The launch files, run with stand-ins for ROS 2's `launch`, which no package registry has."""
+from __future__ import annotations
+
+import runpy
+import sys
+from collections import defaultdict
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+class Recorded:
+    """Stands in for every class of launch and launch_ros: it keeps what it is made with."""
+
+    def __init__(self, *values, **named):
+        self.values, self.named = values, named
+
+
+def recorded(name: str) -> type[Recorded]:
+    return type(name, (Recorded,), {})
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Runs a launch file; returns its LaunchDescription's entities, by the name of their class."""
+    classes = {
+        "launch": ["LaunchContext", "LaunchDescription"],
+        "launch.actions": ["DeclareLaunchArgument", "IncludeLaunchDescription", "OpaqueFunction"],
+        "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
+        "launch.substitutions": ["LaunchConfiguration"],
+        "launch_ros": [],
+        "launch_ros.actions": ["Node"],
+        "launch_ros.parameter_descriptions": ["ParameterValue"],
+    }
+    for name, members in classes.items():
+        module = ModuleType(name)
+        vars(module).update({member: recorded(member) for member in members})
+        monkeypatch.setitem(sys.modules, name, module)
+    index = ModuleType("ament_index_python.packages")
+    index.get_package_share_directory = {"lsm_ros": str(ROOT)}.__getitem__
+    monkeypatch.setitem(sys.modules, "ament_index_python", ModuleType("ament_index_python"))
+    monkeypatch.setitem(sys.modules, "ament_index_python.packages", index)
+
+    def run(name: str) -> dict[str, list[Recorded]]:
+        kinds = defaultdict(list)
+        for entity in runpy.run_path(str(ROOT / "launch" / name))["generate_launch_description"]().values[0]:
+            kinds[type(entity).__name__].append(entity)
+        return kinds
+    return run
+
+
+def arguments(entities) -> dict[str, str]:
+    return {item.values[0]: item.named["default_value"] for item in entities["DeclareLaunchArgument"]}
+
+
+def started(entities, **given: str) -> list[dict]:
+    """What the nodes of lsm.launch.py are started with."""
+    assert set(given) <= set(arguments(entities)), "an argument that the launch file doesn't declare"
+    context = SimpleNamespace(launch_configurations=arguments(entities) | given)
+    return [node.named for node in entities["OpaqueFunction"][0].named["function"](context)]
+
+
+def test_left_alone_it_starts_the_node_with_its_parameter_file(load):
+    node, = started(load("lsm.launch.py"))
+    assert (node["package"], node["executable"], node["namespace"]) == ("lsm_ros", "lsm_node", "/lsm")
+    assert node["parameters"] == [str(ROOT / "config" / "lsm.yaml"), {}]
+
+
+def test_what_is_given_wins_over_the_file(load):
+    node, = started(load("lsm.launch.py"), image_topic="/cam/image", image_transport="compressed", device="cuda:1",
+                    params_file="/tmp/my.yaml", namespace="robot/lsm", use_sim_time="True", autostart="false")
+    assert node["namespace"] == "/robot/lsm"
+    assert node["parameters"] == ["/tmp/my.yaml", {
+        "image_topic": "/cam/image", "image_transport": "compressed", "predictor.device": "cuda:1",
+        "use_sim_time": True, "autostart": False}]
+
+
+@pytest.mark.parametrize("namespace, topic", [("lsm", "/lsm/map_cloud"), ("/robot/", "/robot/map_cloud"),
+                                              ("", "/map_cloud")])
+def test_rviz_follows_the_namespace(load, namespace, topic):
+    _, rviz = started(load("lsm.launch.py"), rviz="true", namespace=namespace)
+    assert ("/lsm/map_cloud", topic) in rviz["remappings"]
+    shown = yaml.safe_load(Path(rviz["arguments"][1]).read_text())["Visualization Manager"]
+    topics = {display["Topic"]["Value"] for display in shown["Displays"] if "Topic" in display}
+    assert topics == {before for before, _ in rviz["remappings"]}
+
+
+def test_parameters_and_topics_are_the_nodes(load):
+    parameters = pytest.importorskip("lsm_ros.ros.parameters", reason="no ROS 2 on this machine")
+    entities = load("lsm.launch.py")
+    node, rviz = started(entities, **{name: "true" for name, default in arguments(entities).items() if not default},
+                         rviz="true")
+    assert set(node["parameters"][1]) <= {*parameters.TABLE, "use_sim_time"}
+    publishers = (ROOT / "lsm_ros" / "ros" / "publishers.py").read_text()
+    for topic, _ in rviz["remappings"]:
+        assert f'"{topic.removeprefix("/lsm/")}"' in publishers
+
+
+def test_the_demo_plays_what_the_node_listens_to(load):
+    player_module = pytest.importorskip("lsm_ros.ros.player", reason="no ROS 2 on this machine")
+    entities = load("demo.launch.py")
+    include, = entities["IncludeLaunchDescription"]
+    assert include.values[0].values[0] == str(ROOT / "launch" / "lsm.launch.py")
+    passed = dict(include.named["launch_arguments"])
+    assert set(passed) <= set(arguments(load("lsm.launch.py")))
+    player, = entities["Node"]
+    config = player_module.PlayerConfig()
+    assert set(player.named["parameters"][0]) <= set(vars(config))
+    assert (passed["image_topic"], passed["image_transport"]) == (config.image_topic, config.image_transport)
+    recording = Path(arguments(entities)["source"]) / "metadata.yaml"
+    bag = yaml.safe_load(recording.read_text())["rosbag2_bagfile_information"]
+    topics = {item["topic_metadata"]["name"] for item in bag["topics_with_message_count"]}
+    assert passed["image_topic"] + "/compressed" in topics

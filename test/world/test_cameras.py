@@ -1,0 +1,172 @@
+"""Camera paths: proper poses in free space, something to see, the motion that their kind promises."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lsm_ros.errors import InputError
+from lsm_ros.world.cameras import KINDS, STEP_M, STEP_RAD, Space, camera_path, glimpse, poses
+from lsm_ros.world.parts import label_indices
+from lsm_ros.world.rooms import make_scene
+from lsm_ros.world.scene import BOX, POINT, Scene
+from lsm_ros.world.walks import smooth_walk
+
+
+def room_with_box() -> Scene:
+    """A 6 m x 4 m x 2.5 m room with a cube of 1 m in its middle, turned by 45 degrees."""
+    names = ("floor", "ceiling", "wall", "wall", "wall", "wall", "box")
+    half = np.array([(3, 2, .1), (3, 2, .1), (3, .1, 1.25), (3, .1, 1.25), (.1, 2, 1.25), (.1, 2, 1.25), (.5, .5, .5)])
+    centre = np.array([(3, 2, -.1), (3, 2, 2.6), (3, -.1, 1.25), (3, 4.1, 1.25), (-.1, 2, 1.25), (6.1, 2, 1.25),
+                       (3, 2, .5)])
+    T_world_prim = np.concatenate([np.einsum("pi,ij->pij", half, np.eye(3)), centre[..., None]], axis=2)
+    c = .5 ** .5
+    T_world_prim[6, :, :3] = .5 * np.array([[c, -c, 0], [c, c, 0], [0, 0, 1]])
+    return Scene(shape=np.full(7, BOX, np.int32), T_world_prim=T_world_prim.astype(np.float32),
+                 label=np.array([label_indices()[name] for name in names], np.int32),
+                 instance=np.array([0, 0, 0, 0, 0, 0, 1], np.int32), material=np.zeros(7, np.int32),
+                 materials=np.zeros((1, 16), np.float32), lights=np.array([[3, 2, 2, 1, 1, 1, POINT, 1]], np.float32),
+                 ambient=np.ones(6, np.float32))
+
+
+def angles_between(T_world_cam: np.ndarray) -> np.ndarray:
+    R = np.swapaxes(T_world_cam[:-1, :3, :3], 1, 2) @ T_world_cam[1:, :3, :3]
+    return np.arccos(np.clip((np.trace(R, axis1=1, axis2=2) - 1) / 2, -1, 1))
+
+
+def test_poses_look_where_their_angles_say():
+    T_world_cam = poses(np.zeros((3, 3)), np.array([[0, 0, 0], [np.pi / 2, .3, 0], [0, 0, .1]]))
+    assert np.allclose(T_world_cam[0, :3, :3], [[0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # along x: right is -y, down is -z
+    assert np.allclose(T_world_cam[1, :3, 2], [0, np.cos(.3), np.sin(.3)])              # along y and upwards
+    assert T_world_cam[2, 2, 0] < 0  # clockwise: the right side goes down
+
+
+def test_clearance_is_the_distance_to_the_nearest_surface():
+    space = Space(room_with_box())
+    points = np.array([(1, 2, 1.25), (3, 2, 1.4), (3, 2, .5), (3 - 1.5 * .5 ** .5, 2 - 1.5 * .5 ** .5, .5), (7, 2, 1)])
+    assert np.allclose(space.clearance(points), [1, .4, 0, .5, 0], atol=1e-5)
+    assert space.height == pytest.approx(2.5)
+
+
+def test_cast_finds_the_first_surface():
+    space = Space(room_with_box())
+    origins = np.array([(.5, 2, .5), (.5, 2, 1.5), (.5, 2, 1.5)])
+    distance, first = space.cast(origins, np.array([(1, 0, 0), (1, 0, 0), (0, 0, -2)]))
+    assert np.allclose(distance, [2.5 - .5 ** .5, 5.5, .75], atol=1e-5)
+    assert space.kind[first[0]] == 1 and list(first[1:]) == [5, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_paths_are_proper_and_keep_clear(kind):
+    near = 0
+    for seed in range(12):
+        scene = make_scene(seed)
+        path = camera_path(scene, np.random.default_rng(seed), views=6, kind=kind)
+        T = path.T_world_cam
+        assert path.kind == kind and T.shape == (6, 4, 4) and T.dtype == np.float64
+        assert np.allclose(T[:, :3, :3] @ np.swapaxes(T[:, :3, :3], 1, 2),
+                           np.eye(3)) and (np.linalg.det(T[:, :3, :3]) > 0).all()
+        assert (T[:, 3] == (0, 0, 0, 1)).all()
+        horizontal = np.degrees(2 * np.arctan(.5 / path.focal))
+        assert 39.9 < horizontal < 110.1
+        roll = np.degrees(np.arcsin(np.clip(-T[:, 2, 0], -1, 1)))
+        assert abs(roll).max() < 8.1
+        near += Space(scene).clearance(T[:, :3, 3]).min() < .2
+    assert near <= 1, "at most one fallback in a dozen worlds"
+
+
+def test_the_same_generator_makes_the_same_path():
+    scene = make_scene(4)
+    one, two = (camera_path(scene, np.random.default_rng(9)) for _ in range(2))
+    assert np.array_equal(one.T_world_cam, two.T_world_cam) and one.focal == two.focal and one.kind == two.kind
+
+
+def test_kinds_move_as_they_are_named():
+    scene = room_with_box()
+    for seed in range(8):
+        T = camera_path(scene, np.random.default_rng(seed), 8, "drive").T_world_cam
+        assert np.ptp(T[:, 2, 3]) < 1e-9 and .2 <= T[0, 2, 3] <= 1.2
+        T = camera_path(scene, np.random.default_rng(seed), 8, "turn").T_world_cam
+        assert np.ptp(T[:, :3, 3], axis=0).max() < 1.0
+        assert angles_between(T).min() > .5 * STEP_RAD[0]
+        T = camera_path(scene, np.random.default_rng(seed), 8, "orbit").T_world_cam
+        to_box = np.array([3, 2, .5]) - T[:, :3, 3]
+        cosine = (to_box * T[:, :3, 2]).sum(axis=1) / np.linalg.norm(to_box, axis=1)
+        assert np.median(cosine) > .8
+    hands = [camera_path(scene, np.random.default_rng(seed), 8, "hand").T_world_cam for seed in range(8)]
+    assert any(np.ptp(T[:, 2, 3]) > .05 for T in hands)
+
+
+def test_steps_spread_over_their_range():
+    """Real recordings lie between 0.05 and 1 m, 3 and 40 degrees a step; see what is drawn against them."""
+    length, angle = [], []
+    for seed in range(30):
+        scene, rng = make_scene(seed), np.random.default_rng(seed)
+        for _ in range(2):
+            path = camera_path(scene, rng)
+            if path.kind != "cut":
+                length.extend(np.linalg.norm(np.diff(path.T_world_cam[:, :3, 3], axis=0), axis=1))
+                angle.extend(np.degrees(angles_between(path.T_world_cam)))
+    low, middle, high = np.percentile(length, (10, 50, 90))
+    assert low < .08 and .1 < middle < .45 and .4 < high < STEP_M[1] + .4
+    low, middle, high = np.percentile(angle, (10, 50, 90))
+    assert low < 4 and 5 < middle < 15 and 17 < high < 45
+
+
+def test_views_show_something_and_mostly_overlap():
+    shared, seen, nearest = [], [], []
+    for seed in range(20):
+        scene = make_scene(seed)
+        path = camera_path(scene, np.random.default_rng(seed), 6)
+        space, T = Space(scene), path.T_world_cam
+        points, depth, objects = glimpse(space, T[None], path.focal)
+        seen.append(objects.mean())
+        nearest.append(np.median(depth, axis=2).min())
+        later = (points[0, :-1] - T[1:, None, :3, 3]) @ T[1:, :3, :3]
+        inside = (later[..., 2] > 0) & (abs(later[..., 0]) < .5 / path.focal * later[..., 2]) & \
+            (abs(later[..., 1]) < .375 / path.focal * later[..., 2])
+        shared.extend(inside.mean(axis=1))
+    assert np.mean(np.array(shared) > .1) > .85
+    assert np.mean(seen) > 3 and min(nearest) > .2
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(InputError, match="'fly'.*orbit"):
+        camera_path(room_with_box(), np.random.default_rng(0), 4, "fly")
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_paths(kind, views):
+    assert camera_path(room_with_box(), np.random.default_rng(0), views, kind).T_world_cam.shape == (views, 4, 4)
+
+
+def test_a_walk_is_steady_and_keeps_clear_and_goes_round_things():
+    scene = room_with_box()
+    path = smooth_walk(scene, np.random.default_rng(1), seconds=8, rate=10, focal=.8)
+    T = path.T_world_cam
+    assert T.shape == (80, 4, 4) and path.focal == .8
+    assert np.linalg.norm(np.diff(T[:, :2, 3], axis=0), axis=1).max() * 10 < .55
+    assert np.degrees(angles_between(T)).max() * 10 < 42
+    at_waist = T[:, :3, 3] * (1, 1, 0) + (0, 0, .6)
+    assert Space(scene).clearance(at_waist).min() > .15
+    assert np.linalg.norm(np.diff(T[:, :2, 3], axis=0), axis=1).sum() > 1.5
+
+
+def test_a_walk_goes_through_doors():
+    through = 0
+    for seed in (-2, -1):
+        scene = make_scene(seed, "apartment")
+        position = smooth_walk(scene, np.random.default_rng(0), seconds=12, rate=5).T_world_cam[:, :3, 3]
+        x0, x1, y0, y1 = Space(scene).floors.T
+        inside = (position[:, :1] > x0) & (position[:, :1] < x1) & (position[:, 1:2] > y0) & (position[:, 1:2] < y1)
+        through += inside.any(axis=0).sum() > 1
+    assert through >= 1
+
+
+def test_a_walk_that_does_not_fit_says_so():
+    scene = room_with_box()
+    shelf = scene.T_world_prim.copy()
+    shelf[6, :, :3] = np.diag((2.9, 1.9, 1.0))                      # fills the room
+    full = Scene(**{**vars(scene), "T_world_prim": shelf})
+    with pytest.raises(InputError, match="no free floor"):
+        smooth_walk(full, np.random.default_rng(0), seconds=5, rate=5)

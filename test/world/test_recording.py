@@ -1,0 +1,48 @@
+"""The shipped recording and the program that renders it."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lsm_ros.data.recording import RecordingSequence
+from lsm_ros.errors import InputError, OutputError
+from lsm_ros.resources import resource
+from lsm_ros.world.recording import SEED, TRUTH_EVERY, record
+
+
+def test_a_recording_holds_pictures_and_truth(tmp_path):
+    assert record(tmp_path / "walk", seconds=.6, rate=10.0) == 6
+    frames = list(RecordingSequence(tmp_path / "walk"))
+    assert len(frames) == 6
+    assert [frame.depth is not None for frame in frames] == [k % TRUTH_EVERY == 0 for k in range(6)]
+    for known in frames[::TRUTH_EVERY]:
+        assert known.labels.shape == known.depth.shape and known.labels.max() < 40
+        assert .2 < np.nanmin(known.depth) < np.nanmax(known.depth) < 15
+    stamps = [frame.frame.stamp_ns for frame in frames]
+    assert set(np.diff(stamps)) == {100_000_000}
+    for frame in frames:
+        assert frame.frame.image.shape == (480, 640, 3) and 40 < frame.frame.image.mean() < 200
+        assert np.allclose(frame.T_world_cam[:3, :3] @ frame.T_world_cam[:3, :3].T, np.eye(3), atol=1e-6)
+        assert 1.0 < frame.T_world_cam[2, 3] < 1.5
+    with pytest.raises(OutputError, match="walk"):
+        record(tmp_path / "walk", seconds=.6, rate=10.0)
+
+
+@pytest.mark.parametrize("seed", [0, 1 << 40])
+def test_seeds_of_training_and_evaluation_are_refused(seed, tmp_path):
+    with pytest.raises(InputError, match=str(seed)):
+        record(tmp_path / "walk", seed=seed)
+    assert SEED < 0
+
+
+def test_the_shipped_recording():
+    folder = resource("recordings/apartment")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 6_000_000
+    frames = RecordingSequence(folder)
+    poses = np.array([frame.T_world_cam for frame in frames])
+    seconds = len(poses) / 15
+    assert frames.length == len(poses) and seconds >= 10
+    speed = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) * 15
+    turn = np.einsum("vji,vjk->vik", poses[:-1, :3, :3], poses[1:, :3, :3]).trace(axis1=1, axis2=2)
+    assert speed.max() < .65 and np.degrees(np.arccos(np.clip((turn - 1) / 2, -1, 1))).max() * 15 < 42
+    assert np.ptp(poses[:, :2, 3], axis=0).max() > 2
