@@ -94,7 +94,7 @@ class MapperConfig(Options):
     min_inliers: float = option(0.4, "Share of an earlier keyframe's points that must fit the map for it to hold a "
                                 "window.",
                                 minimum=0.0, maximum=1.0)
-    min_agreement: float = option(0.5, "Share of a newest view's points that must fit an earlier one where no images "
+    min_agreement: float = option(0.4, "Share of a newest view's points that must fit an earlier one where no images "
                                   "match.",
                                   minimum=0.0, maximum=1.0)
     max_scale_change: float = option(4.0, "A window whose scale differs from the map's by a larger factor is refused.",

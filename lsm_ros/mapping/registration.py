@@ -22,15 +22,16 @@ SCALE_SIGMA = 0.05         # log of scale between two views
 
 @dataclass(frozen=True)
 class PoseSigma:
-    """The error expected of the pose between two views that share everything."""
+    """The error expected of the pose between two views."""
     rotation: float            # radians about each axis
     depth: float               # of the translation along each axis, as a share of the depth of the scene
     baseline: float            # and as a share of the distance between the cameras
 
 
-# Measured on real recordings, from the first weights of the network.
-MATCHED = PoseSigma(rotation=0.008, depth=0.01, baseline=0.08)
-PREDICTED = PoseSigma(rotation=0.1, depth=0.1, baseline=0.5)
+# Measured on real recordings with the first weights of the network. An error falls with the root of the matches.
+MATCHED = PoseSigma(rotation=0.007, depth=0.015, baseline=0.08)        # of two views with so many matches:
+MATCHES = 100
+PREDICTED = PoseSigma(rotation=0.1, depth=0.1, baseline=0.5)           # of two views that share everything
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.nd
 
 def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen: np.ndarray) -> tuple[Edge, ...]:
     """One edge for each pair of views that see each other: far more certain where matches support it than where the
-    network stands alone, and the less certain the less they share.
+    network stands alone, and the less certain the fewer they are, or the less the views share.
 
     S views have S - 1 independent poses but S (S - 1) / 2 pairs, so each pair's variance is S / 2 times its own.
     """
@@ -186,16 +187,15 @@ def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen
     edges = []
     for m, a in enumerate(places):
         for b in places[m + 1:]:
-            matched = refinement.support[a, b] > 0
-            if share[a, b] < MIN_SEEN and not matched:
+            matches = refinement.support[a, b]
+            if share[a, b] < MIN_SEEN and not matches:
                 continue
             T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
             S_a_b = scaling(units[ids[a]]) @ T_a_b @ scaling(1 / units[ids[b]])
             depth = float(np.median(prediction.depth[a])) * units[ids[a]]
             distance = float(np.linalg.norm(S_a_b[:3, 3]))
-            error = MATCHED if matched else PREDICTED
+            error, variance = (MATCHED, MATCHES / matches) if matches else (PREDICTED, 1 / share[a, b])
             translation = error.depth * depth + error.baseline * distance
             sigma = np.array([translation] * 3 + [error.rotation] * 3 + [SCALE_SIGMA])
-            edges.append(Edge(ids[a], ids[b], S_a_b,
-                              sigma * np.sqrt(len(places) / 2 / max(share[a, b], MIN_SEEN))))
+            edges.append(Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(len(places) / 2 * variance)))
     return tuple(edges)
