@@ -8,7 +8,7 @@ from room import FURNITURE, FakeNetwork, K, frames, walk
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
-from lsm_ros.errors import InputError
+from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import rigid_of, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
@@ -117,6 +117,28 @@ def test_a_bad_network_still_gives_a_map(film, seed):
     mapper, _ = run(film, seed=seed, **HARSH)
     assert mapper.counters.windows > 0.8 * mapper.counters.keyframes
     assert trajectory_error(mapper)[1] < 0.3
+
+
+def test_options_change_between_frames(film):
+    mapper, _ = run(film[:20])
+    mapper.configure(dataclasses.replace(ALONE, keyframe_motion=1.0, keyframe_tracks=0.0, object_min_voxels=10**5,
+                                         max_depth_m=2.0))
+    before = mapper.counters.keyframes
+    assert mapper.objects() == []
+    for frame in film[20:40]:
+        mapper.push(frame)
+    assert mapper.counters.keyframes == before
+    with pytest.raises(ConfigError, match="voxel_size_m of a mapper"):
+        mapper.configure(dataclasses.replace(ALONE, voxel_size_m=0.1))
+
+
+def test_a_view_that_was_fused_under_other_limits_is_taken_out_completely(film):
+    mapper, _ = run(film[:20])
+    mapper.configure(dataclasses.replace(ALONE, confidence_drop=0.5, max_depth_m=0.5))
+    assert len(mapper.map_cloud()) > 1000
+    for keyframe_id, view in mapper._views.items():
+        mapper._map.fuse(view, mapper._graph.pose(keyframe_id))
+    assert len(mapper.map_cloud()) < 10                          # nothing true is so near
 
 
 def test_nonsense_is_refused_counted_and_survived(film):
