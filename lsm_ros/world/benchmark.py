@@ -18,11 +18,13 @@ import torch
 
 from lsm_ros.world import reference
 from lsm_ros.world.factory import HELD_OUT_SEEDS, make_parcel
-from lsm_ros.world.materials import TextureCatalogue, load_textures
-from lsm_ros.world.renderer import Renderer, SceneBank, TextureAtlas
+from lsm_ros.world.materials import load_textures
+from lsm_ros.world.meshes import MeshLibrary, load_meshes
+from lsm_ros.world.renderer import MeshAtlas, Renderer, SceneBank, TextureAtlas
 from lsm_ros.world.rooms import make_scene
+from lsm_ros.world.scene import Scene
 from lsm_ros.world.sensor import Look, develop
-from lsm_ros.world.stream import Lens, WorldStream
+from lsm_ros.world.stream import Lens, Shutter, WorldStream
 
 VIEWS = 4                                      # of a sample
 CHECKED_WORLDS, CHECKED_SIZE = 4, (48, 64)     # what is held against the reference
@@ -38,13 +40,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long each speed is measured")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes of a stream")
     parser.add_argument("--textures", help="folder or packed file of photo textures")
+    parser.add_argument("--meshes", help="file of furniture models")
     options = parser.parse_args()
     device, size, batch = torch.device(options.device), tuple(options.size), options.batch
 
     catalogue, images = load_textures(options.textures) if options.textures else (None, None)
     atlas = None if images is None else TextureAtlas(images, device)
+    models, library = load_meshes(options.meshes) if options.meshes else (None, None)
+    mesh_atlas = None if library is None else MeshAtlas(library, device)
     began = time.perf_counter()
-    parcel = make_parcel(HELD_OUT_SEEDS[:options.worlds], 1, VIEWS, catalogue)
+    parcel = make_parcel(HELD_OUT_SEEDS[:options.worlds], 1, VIEWS, catalogue, models)
     made = time.perf_counter() - began
     bank = SceneBank.empty(options.worlds, device)
     bank.put(0, parcel.scenes)
@@ -59,20 +64,27 @@ def main() -> int:
           f"{len(primitives) / made:.1f} a second on one core, {len(images) if atlas else 'no'} textures")
 
     K, bend = (torch.from_numpy(array).to(device) for array in Lens.random(rng, focal).cameras(VIEWS, CHECKED_SIZE))
-    right = check(bank, T_world_cam, K, bend, catalogue, atlas, device)
+    right = check(bank, T_world_cam, K, bend, partial(make_scene, textures=catalogue, meshes=models), atlas, mesh_atlas,
+                  library)
 
     K, bend = (torch.from_numpy(array).to(device) for array in Lens.random(rng, focal).cameras(VIEWS, size))
     print(f"speed at {size[1]}x{size[0]}, {batch} samples of {VIEWS} views a call:")
     for samples in (1, 2, 4):
-        render = partial(Renderer(device, atlas, samples=samples).render, bank, scene, T_world_cam, K, size, bend)
+        renderer = Renderer(device, atlas, samples=samples, meshes=mesh_atlas)
+        render = partial(renderer.render, bank, scene, T_world_cam, K, size, bend)
         report(f"draw, {samples} ray{'s' * (samples > 1)} a pixel", batch, *measure(render, device, options.seconds))
+    shutter = Shutter(np.full(batch, 0.05, np.float32)).motion(T_world_cam)
+    renderer = Renderer(device, atlas, meshes=mesh_atlas)
+    rolling = partial(renderer.render, bank, scene, T_world_cam, K, size, bend, shutter)
+    report("draw, rolling shutter", batch, *measure(rolling, device, options.seconds))
     radiance = render().radiance
 
     def photograph():
         develop(radiance, Look.random(rng, batch, VIEWS))
     report("camera", batch, *measure(photograph, device, options.seconds))
 
-    stream = WorldStream(size, VIEWS, batch, device, seed=1, workers=options.workers, textures=options.textures)
+    stream = WorldStream(size, VIEWS, batch, device, seed=1, workers=options.workers, textures=options.textures,
+                         meshes=options.meshes)
     with closing(stream):
         began = time.perf_counter()
         stream.next()
@@ -84,16 +96,21 @@ def main() -> int:
 
 
 def check(bank: SceneBank, T_world_cam: torch.Tensor, K: torch.Tensor, bend: torch.Tensor,
-          catalogue: TextureCatalogue | None, atlas: TextureAtlas | None, device: torch.device) -> bool:
-    """Holds the first view of the first worlds against the reference and prints the worst of each measure."""
-    renderer = Renderer(device, atlas, samples=1, light_radius_m=0.0)
+          make: Callable[[int], Scene], atlas: TextureAtlas | None, mesh_atlas: MeshAtlas | None,
+          library: MeshLibrary | None) -> bool:
+    """Holds the first view of the first worlds against the reference and prints the worst of each measure. Every other
+    camera has a rolling shutter."""
+    device = T_world_cam.device
+    renderer = Renderer(device, atlas, samples=1, light_radius_m=0.0, meshes=mesh_atlas)
+    every_other = np.arange(len(T_world_cam), dtype=np.float32) % 2
+    shutter = Shutter(0.05 * every_other).motion(T_world_cam)
     found = []
     for i, seed in enumerate(HELD_OUT_SEEDS[:CHECKED_WORLDS]):
         one = slice(i, i + 1), slice(0, 1)
         drawn = renderer.render(bank, torch.tensor([i], device=device), T_world_cam[one], K[one], CHECKED_SIZE,
-                                bend[one])
-        expected = reference.render(make_scene(seed, textures=catalogue), T_world_cam[i, 0], K[i, 0], CHECKED_SIZE,
-                                    atlas, bend[i, 0])
+                                bend[one], shutter[one])
+        expected = reference.render(make(seed), T_world_cam[i, 0], K[i, 0], CHECKED_SIZE, atlas, bend[i, 0],
+                                    library, shutter[i, 0])
         found.append(reference.compare(drawn, expected))
     worst = reference.Agreement(identity=min(each.identity for each in found), depth=max(each.depth for each in found),
                                 radiance=min(each.radiance for each in found))

@@ -6,6 +6,7 @@ roll clockwise as the camera sees it; radians.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -13,14 +14,19 @@ from lsm_ros.errors import InputError
 from lsm_ros.world.parts import label_indices
 from lsm_ros.world.scene import CameraPath, Scene
 
-KINDS = ("drive", "turn", "hand", "orbit", "jump", "cut")
-KIND_WEIGHTS = (.28, .08, .34, .18, .06, .06)
-STEP_M = (.02, 1.2)            # between consecutive views, log-uniform
-STEP_RAD = (.018, .70)
+KINDS = ("drive", "turn", "look", "hand", "door", "orbit", "back", "jump", "cut")
+KIND_WEIGHTS = (.14, .08, .06, .25, .10, .14, .07, .06, .10)
+STEP_M = (.02, 1.6)            # between consecutive views, log-uniform
+STEP_RAD = (.018, 1.22)
+ABRUPT_RAD = 1.9               # no step turns by more, be it to get round things
+ORBIT_RAD = .65                # the largest step around an object
 CLEARANCE_M = .25
 CANDIDATES = 6                 # drawn at once
-OPTIONS = 8                    # directions that each step tries
+OPTIONS = 8                    # directions that each step tries,
+REACH = np.array((1, 1, 1, 1, .9, .75, .6, .4))  # and how much of its length
 ROUNDS = 10
+
+ALONE = np.array(KIND_WEIGHTS[:-1]) / sum(KIND_WEIGHTS[:-1])  # the parts of a cut are of the other kinds
 
 Motion = tuple[np.ndarray, np.ndarray]
 """Positions (K, V, 3) and angles (K, V, 3): yaw, pitch, roll."""
@@ -29,9 +35,9 @@ Motion = tuple[np.ndarray, np.ndarray]
 def camera_path(scene: Scene, rng: np.random.Generator, views: int = 8, kind: str | None = None) -> CameraPath:
     """A camera that moves in the free space of a scene and looks at something.
 
-    Consecutive views share at least a tenth of what they see; "cut" takes the second half of its views elsewhere. Where
-    no path of the wanted kind is found a turn on the spot is, at the freest place that turned up.
-    Raises InputError for a kind that does not exist.
+    One path in five sees at least a tenth of each view in the next one, the others may lose sight of everything; "cut"
+    goes on elsewhere. Where no path of the wanted kind is found a turn on the spot is, at the freest place that turned
+    up. Raises InputError for a kind that does not exist.
     """
     if kind is not None and kind not in KINDS:
         raise InputError(f"no kind of camera path {kind!r}; there are {', '.join(KINDS)}")
@@ -39,9 +45,9 @@ def camera_path(scene: Scene, rng: np.random.Generator, views: int = 8, kind: st
     space = Space(scene)
     focal = random_focal(rng)
     if kind == "cut":
-        half = (views + 1) // 2
-        T_world_cam = np.concatenate([find(space, rng, str(rng.choice(KINDS[:5])), part, focal)
-                                      for part in (half, views - half) if part])
+        first = int(rng.integers(1, max(views, 2)))
+        T_world_cam = np.concatenate([find(space, rng, str(rng.choice(KINDS[:-1], p=ALONE)), part, focal)
+                                      for part in (first, views - first) if part])
     else:
         T_world_cam = find(space, rng, kind, views, focal)
     return CameraPath(T_world_cam, focal, kind)
@@ -54,35 +60,40 @@ def random_focal(rng: np.random.Generator) -> float:
 
 
 def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: float) -> np.ndarray:
-    """(V, 4, 4): the first candidate that keeps clear of everything and whose views overlap.
+    """(V, 4, 4): the first candidate that keeps clear of everything and shows something.
 
     The pace is drawn once, so that fast paths, which fit into fewer places, are not rarer for that; only after several
     failures does it slow down.
     """
-    pace = rng.beta(2.0, 1.15)
-    turning = np.clip(pace + rng.normal(0, .2), 0, 1) if rng.random() < .65 else rng.beta(2.0, 1.15)
+    pace = rng.beta(2.6, .5) if rng.random() < .85 else rng.uniform(0, .4)  # mostly far apart, sometimes like video
+    turning = np.clip(pace + rng.normal(0, .2), 0, 1) if rng.random() < .6 else rng.beta(2.4, .8)
+    share = None if kind in ("back", "jump") or rng.random() < .8 else (.1, .25)
     closest_m = np.exp(rng.uniform(np.log(.35), np.log(1.6)))  # how near the things in the picture may be
     richest = rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45))  # objects that should be in a picture
     fallback, best = None, -np.inf
     for attempt in range(ROUNDS):
-        ease = 1 - .08 * attempt
+        ease = 1 - .06 * attempt
         length = spread(rng, STEP_M, pace * ease, views)
         turn = spread(rng, STEP_RAD, turning * ease, views)
         position, angles = MOVES[kind](space, rng, length, turn)
-        points = np.concatenate([position, (position[:, 1:] + position[:, :-1]) / 2], axis=1)
+        thirds = (position[:, :-1] + part * (position[:, 1:] - position[:, :-1]) for part in (1 / 3, 2 / 3))
+        points = np.concatenate([position, *thirds], axis=1)         # closer than twice the clearance: no wall between
         clear = space.clearance(points.reshape(-1, 3)).reshape(CANDIDATES, -1).min(axis=1)
         demands = (focal, closest_m * ease ** 2, richest * ease)
-        clear_ones = np.flatnonzero(clear > CLEARANCE_M)
-        T_world_cam = poses(position[clear_ones], angles[clear_ones])
+        T_world_cam = poses(position, angles)
+        forward = T_world_cam[..., :3, 2]
+        steady = ((forward[:, 1:] * forward[:, :-1]).sum(axis=2) > np.cos(ABRUPT_RAD)).all(axis=1)
+        T_world_cam = T_world_cam[steady & (clear > CLEARANCE_M)]
         for k in np.flatnonzero(sees_well(space, T_world_cam[:, :1], *demands)):  # the first views first
-            if sees_well(space, T_world_cam[k, None], *demands, shared=kind != "jump")[0]:
+            if sees_well(space, T_world_cam[k, None], *demands, share)[0]:
                 return T_world_cam[k]
         if clear.max() > best:
             k = int(clear.argmax())
             best, fallback = clear[k], position[k, 0]
-    yaw = rng.uniform(-np.pi, np.pi) + np.cumsum(np.full(views, rng.uniform(.05, .4)))
-    angles = np.stack([yaw, np.full(views, -.1), np.zeros(views)], axis=-1)
-    return poses(np.repeat(fallback[None], views, axis=0), angles)
+    yaw = rng.uniform(-np.pi, np.pi, (CANDIDATES, 1)) + np.arange(views) * rng.uniform(.05, .4)
+    angles = np.stack([yaw, np.full_like(yaw, -.1), np.zeros_like(yaw)], axis=-1)
+    T_world_cam = poses(np.broadcast_to(fallback, angles.shape), angles)
+    return T_world_cam[glimpse(space, T_world_cam, focal)[2].sum(axis=1).argmax()]
 
 
 def spread(rng: np.random.Generator, bounds: tuple[float, float], pace: float, views: int) -> np.ndarray:
@@ -92,20 +103,22 @@ def spread(rng: np.random.Generator, bounds: tuple[float, float], pace: float, v
 
 
 def sees_well(space: Space, T_world_cam: np.ndarray, focal: float, closest_m: float, objects: float,
-              shared: bool = False) -> np.ndarray:
-    """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by and there is something to see; where `shared`,
-    each view also sees some of what the one before saw."""
+              share: tuple[float, float] | None = None) -> np.ndarray:
+    """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by, there is something to see, and the parts of
+    the views that lie in the next view's image are larger than `share`: the smallest of them, and their mean."""
     points, depth, seen = glimpse(space, T_world_cam, focal)
     typical = np.median(depth, axis=2).min(axis=1)
     good = (depth.min(axis=(1, 2)) > .2) & (typical > closest_m) & (seen.mean(axis=1) > objects)
-    if not shared or T_world_cam.shape[1] < 2:
+    if objects > 1.5:
+        good &= (seen < 2).mean(axis=1) < .25                        # few views of nothing but a wall
+    if share is None or T_world_cam.shape[1] < 2:
         return good
     R, t = T_world_cam[..., :3, :3], T_world_cam[..., None, :3, 3]
     later = (points[:, :-1] - t[:, 1:]) @ R[:, 1:]  # in the next view
     z = np.maximum(later[..., 2], 1e-6)
     inside = (later[..., 2] > .1) & (abs(later[..., 0] / z) < .5 / focal) & (abs(later[..., 1] / z) < .375 / focal)
-    share = inside.mean(axis=2)
-    return good & (share.min(axis=1) > .1) & (share.mean(axis=1) > .25)
+    inside = inside.mean(axis=2)
+    return good & (inside.min(axis=1) > share[0]) & (inside.mean(axis=1) > share[1])
 
 
 def glimpse(space: Space, T_world_cam: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,6 +181,37 @@ class Space:
         first = distance.argmin(axis=1)
         return distance[np.arange(len(o)), first], first
 
+    @cached_property
+    def doors(self) -> np.ndarray:
+        """(N, 4): points x, y in the openings between two rooms, and the unit vector that leads through."""
+        found = []
+        for i, (x0, x1, y0, y1) in enumerate(self.floors):
+            for a0, a1, b0, b1 in self.floors[:i]:
+                low, high = np.maximum((x0, y0), (a0, b0)), np.minimum((x1, y1), (a1, b1))
+                axis = int((high - low).argmin())                    # they touch along the other one
+                if abs(high - low)[axis] < .02 and high[1 - axis] - low[1 - axis] > .8:
+                    line = np.arange(low[1 - axis] + .4, high[1 - axis] - .35, .04)
+                    points = np.full((len(line), 3), (low + high)[axis] / 2 + .005)  # on a floor, not its edge
+                    points[:, 1 - axis], points[:, 2] = line, 1.0
+                    points = points[self.clearance(points) > CLEARANCE_M + .02, :2]
+                    found.append(np.concatenate([points, np.tile(np.eye(2)[axis], (len(points), 1))], axis=1))
+        return np.concatenate(found) if found else np.zeros((0, 4))
+
+    def room_centre(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) -> (N, 3): at the same height, the middle of the room that each is in, or of the nearest one."""
+        x, y, (x0, x1, y0, y1) = points[:, 0, None], points[:, 1, None], self.floors.T
+        outside = np.maximum(abs(x - (x0 + x1) / 2) - (x1 - x0) / 2, abs(y - (y0 + y1) / 2) - (y1 - y0) / 2)
+        middle = self.floors[outside.argmin(axis=1)].reshape(-1, 2, 2).mean(axis=2)
+        return np.concatenate([middle, points[:, 2:]], axis=1)
+
+    def open_course(self, rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
+        """(K, 3) -> (K,): a direction about z, the likelier the farther one can go there."""
+        yaw = rng.uniform(-np.pi, np.pi, (len(points), OPTIONS))
+        ahead = np.stack([np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)], axis=-1).reshape(-1, 3)
+        distance, _ = self.cast(points.repeat(OPTIONS, axis=0), ahead)
+        chosen = (np.minimum(distance, 8).reshape(yaw.shape) * rng.random(yaw.shape)).argmax(axis=1)
+        return yaw[np.arange(len(points)), chosen]
+
     def places(self, rng: np.random.Generator, count: int, low: float, high: float) -> np.ndarray:
         """(count, 3): the freest of a handful of random places each, between two heights."""
         tries = 6
@@ -201,7 +245,7 @@ def poses(position: np.ndarray, angles: np.ndarray) -> np.ndarray:
 def walk(space: Space, rng: np.random.Generator, start: np.ndarray, length: np.ndarray, course: np.ndarray,
          bend: np.ndarray,
          climb: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Steps of given lengths from `start` (K, 3) that turn out of the way of things.
+    """Steps of given lengths, shorter in need, from `start` (K, 3) that turn out of the way of things.
 
     Args:
         course: (K,) first direction about z; bend: (K, V - 1) the turn that each step would take by itself.
@@ -213,8 +257,9 @@ def walk(space: Space, rng: np.random.Generator, start: np.ndarray, length: np.n
     for v in range(steps):
         way = course[:, None] + bend[:, v, None] + rng.normal(0, 1, (K, OPTIONS)) * np.linspace(0, 1.6, OPTIONS)
         slope = climb * rng.normal(0, 1, (K, OPTIONS))
+        reach = length[:, v, None] * REACH
         move = np.stack([np.cos(way) * np.cos(slope), np.sin(way) * np.cos(slope), np.sin(slope)], axis=-1)
-        ends = positions[-1][:, None] + length[:, v, None, None] * move
+        ends = positions[-1][:, None] + reach[..., None] * move
         ends[..., 2] = np.clip(ends[..., 2], .2, space.height - .3)
         points = np.concatenate([ends, (ends + positions[-1][:, None]) / 2]) if length.max() > .3 else ends
         clear = space.clearance(points.reshape(-1, 3)).reshape(-1, K, OPTIONS).min(axis=0) > CLEARANCE_M
@@ -237,18 +282,30 @@ def accumulate(start: np.ndarray, change: np.ndarray) -> np.ndarray:
     return np.concatenate([start[:, None], start[:, None] + np.cumsum(change, axis=1)], axis=1)
 
 
+def mean(change: np.ndarray) -> np.ndarray:
+    """(K, V - 1) -> (K, 1), of no change 0."""
+    return change.sum(axis=1, keepdims=True) / max(change.shape[1], 1)
+
+
+def swing(angle: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """An angle that grows on and on -> one that goes to and fro between -reach and reach, as fast."""
+    return reach - abs((angle + reach) % (4 * reach) - 2 * reach)
+
+
 def either(rng: np.random.Generator, K: int, probability: float) -> np.ndarray:
     """(K, 1) bool."""
     return rng.random((K, 1)) < probability
 
 
 def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
-    """A wheeled robot: level, forward, along arcs, its camera fixed with a small pitch."""
+    """A wheeled robot: level, forward, along arcs or with turns on the spot, its camera fixed with a small pitch."""
     (K, n), start = length.shape, space.places(rng, CANDIDATES, .2, 1.2)
     sign = np.where(either(rng, K, .75), rng.choice((-1, 1), (K, 1)), rng.choice((-1, 1), (K, n)))
-    heading = rng.uniform(-np.pi, np.pi, K)
+    stops = either(rng, K, .25) & (rng.random((K, n)) < .5)
+    sign = sign * np.where(stops | either(rng, K, .5), 1, .25)              # half of them drive nearly straight on
+    heading = space.open_course(rng, start)
     backwards = np.where(either(rng, K, .08), np.pi, 0)
-    position, course = walk(space, rng, start, length, heading, sign * turn)
+    position, course = walk(space, rng, start, np.where(stops, STEP_M[0], length), heading, sign * turn)
     yaw = np.concatenate([heading[:, None], course], axis=1) + backwards
     yaw += np.where(either(rng, K, .15), rng.uniform(-1.6, 1.6, (K, 1)), 0)  # a camera that looks sideways
     pitch = rng.normal(-.03, .1, (K, 1)) + rng.normal(0, .004, yaw.shape)
@@ -259,41 +316,81 @@ def turn_on_spot(space: Space, rng: np.random.Generator, length: np.ndarray, tur
     """A robot or a person turning, the camera a little off the axis."""
     K, centre = len(length), space.places(rng, CANDIDATES, .2, 1.7)
     yaw = accumulate(rng.uniform(-np.pi, np.pi, K), rng.choice((-1, 1), (K, 1)) * turn)
-    arm = np.abs(rng.normal(0, .15, (K, 1)))
+    arm = np.abs(rng.normal(0, .25, (K, 1)))
     position = centre[:, None] + np.stack([arm * np.cos(yaw), arm * np.sin(yaw), rng.normal(0, .004, yaw.shape)],
                                           axis=-1)
     pitch = rng.normal(-.08, .14, (K, 1)) + rng.normal(0, .01, yaw.shape)
     return position, np.stack([yaw, pitch, rng.normal(0, .02, yaw.shape)], axis=-1)
 
 
+def look(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """Around and back again from nearly one place, as somebody who searches a room."""
+    (K, n), centre = length.shape, space.places(rng, CANDIDATES, .5, 1.8)
+    sway = np.exp(rng.uniform(np.log(.02), np.log(.3), (K, 1, 1)))
+    position = centre[:, None] + sway * rng.normal(0, 1, (K, n + 1, 3)) * (1, 1, .4)
+    position[..., 2] = np.clip(position[..., 2], .2, space.height - .3)
+    reach = rng.uniform(.5, 2.6, (K, 1))                             # half of the arc that is looked over
+    yaw = rng.uniform(-np.pi, np.pi, (K, 1)) + swing(accumulate(rng.uniform(-.5, .5, K), turn), reach)
+    pitch = np.clip(rng.normal(-.12, .15, (K, 1)) + .3 * np.minimum(mean(turn), .6)
+                    * wander(rng, yaw.shape), -.8, .5)
+    return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
+
+
 def hand(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """Carried: any direction, mostly level; it keeps looking at a place, or turns as it goes."""
     (K, n), start = length.shape, space.places(rng, CANDIDATES, .9, 1.8)
-    course = rng.uniform(-np.pi, np.pi, K)
+    course = space.open_course(rng, start)
     position, _ = walk(space, rng, start, length, course, .35 * wander(rng, (K, n)), climb=.25)
     yaw = np.where(rng.random(K) < .45, course + rng.normal(0, .5, K), rng.uniform(-np.pi, np.pi, K))
-    pitch = np.clip(rng.normal(-.18, .25, K), -.9, .5)
+    pitch = np.clip(rng.normal(-.18, .22, K), -.9, .25)
     distance = rng.uniform(1.0, 3.5, K)
     target = start + distance[:, None] * np.stack([np.cos(yaw), np.sin(yaw), np.tan(pitch)], axis=-1)
     at_yaw, at_pitch = towards(position, target[:, None])
-    sway = np.minimum(turn.sum(axis=1, keepdims=True) / max(n, 1), .3)
-    keeps = either(rng, K, .45)
+    sway = np.minimum(mean(turn), .35)
+    nearest = np.linalg.norm(position - target[:, None], axis=2).min(axis=1, keepdims=True)
+    keeps = either(rng, K, .6) & (nearest > .9)                      # or it would spin round when it passes by
     drift = turn * np.clip(rng.choice((-1, 1), (K, 1)) * either(rng, K, .7) + .8 * wander(rng, (K, n)), -1.5, 1.5)
     yaw = np.where(keeps, at_yaw + sway * rng.normal(0, .5, (K, n + 1)), accumulate(yaw, drift))
     pitch = np.where(keeps, at_pitch + sway * rng.normal(0, .3, (K, n + 1)),
-                     accumulate(pitch, .35 * turn * wander(rng, (K, n))))
-    return position, np.stack([yaw, np.clip(pitch, -1.1, .7), hand_roll(rng, K, n + 1)], axis=-1)
+                     accumulate(pitch, .25 * np.minimum(turn, .4) * wander(rng, (K, n))))
+    return position, np.stack([yaw, np.clip(pitch, -.9, .25), hand_roll(rng, K, n + 1)], axis=-1)
+
+
+def door(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """Through a doorway into another room, with a turn behind it."""
+    if not len(space.doors):
+        return hand(space, rng, length, turn)
+    K, n = length.shape
+    x, y, *through = np.split(space.doors[rng.integers(len(space.doors), size=K)], 4, axis=1)
+    way = np.concatenate(through, axis=1) * rng.choice((-1, 1), (K, 1))
+    at = accumulate(np.zeros(K), np.minimum(length, 3.5 / max(n, 1)))
+    at -= rng.uniform(.15, .85, (K, 1)) * at[:, -1:]                 # metres before (-) and behind (+) the door
+    slope = np.clip(rng.normal(0, .6, (K, 2)), -1.5, 1.5)            # how the way comes and goes aside
+    aside = slope[:, :1] * np.minimum(at + .3, 0) + slope[:, 1:] * np.maximum(at - .3, 0)
+    xy = np.concatenate([x, y], axis=1)[:, None] + at[..., None] * way[:, None] + aside[..., None] * (
+        np.stack([-way[:, 1], way[:, 0]], axis=1)[:, None])
+    z = rng.uniform(.2, 1.8, (K, 1)) + .01 * rng.normal(0, 1, at.shape)
+    position = np.concatenate([xy, np.minimum(z, 1.85)[..., None]], axis=-1)
+    bend = np.arctan(slope)
+    yaw = np.arctan2(way[:, 1:], way[:, :1]) + np.where(at < 0, bend[:, :1], bend[:, 1:])
+    behind = accumulate(np.zeros(K), np.where(at[:, 1:] > 0, turn, 0))
+    yaw += rng.choice((-1, 1), (K, 1)) * np.minimum(behind, rng.uniform(0, 2.2, (K, 1)))
+    yaw += np.minimum(mean(turn), .5) * .5 * wander(rng, yaw.shape)
+    pitch = np.clip(rng.normal(-.08, .12, (K, 1)) + .02 * wander(rng, yaw.shape), -.5, .4)
+    return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
 
 
 def orbit(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
-    """Around an object, looking at it."""
+    """Around an object as far as the room lets one, to and fro, looking at it."""
     if not len(space.things):
         return hand(space, rng, length, turn)
     K, n = length.shape
     target = space.middle[rng.choice(space.things, K)] + rng.normal(0, .1, (K, 3))
     radius = np.exp(rng.uniform(np.log(.7), np.log(3.0), (K, 1)))
-    angle = accumulate(rng.uniform(-np.pi, np.pi, K),
-                       rng.choice((-1, 1), (K, 1)) * np.minimum(length / radius, STEP_RAD[1]))
+    step = np.minimum(np.where(either(rng, K, .6), np.maximum(length / radius, .7 * turn), length / radius), ORBIT_RAD)
+    open_side, _ = towards(target, space.room_centre(target))
+    arc = rng.uniform(.4, np.pi, (K, 1))
+    angle = (open_side + rng.normal(0, .5, K))[:, None] + swing(accumulate(rng.uniform(-np.pi, np.pi, K), step), arc)
     radius = radius * np.exp(.08 * wander(rng, angle.shape))
     z = rng.uniform(.4, 1.8, (K, 1)) + accumulate(np.zeros(K), .15 * length * wander(rng, (K, n)))
     position = target[:, None] + np.stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros_like(angle)],
@@ -303,15 +400,33 @@ def orbit(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.n
     return position, np.stack([yaw + rng.normal(0, .12, (K, 1)), pitch, hand_roll(rng, K, n + 1)], axis=-1)
 
 
+def back(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """There and back again: home by nearly the same way, facing the other way or another one."""
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, .3, 1.8)
+    half = (n + 1) // 2
+    out = int(rng.integers(half, max(n - 1, half + 1)))                      # steps before it turns round
+    course = space.open_course(rng, start)
+    way, _ = walk(space, rng, start, length[:, :out], course, .3 * wander(rng, (K, out)), climb=.05)
+    returns = way[:, ::-1][:, 1:n - out + 1]
+    home = returns + rng.normal(0, 1, returns.shape) * (.12, .12, .03)
+    position = np.concatenate([way, home], axis=1)
+    facing = np.where(either(rng, K, .6), towards(way[:, :1], way[:, -1:])[0], rng.uniform(-np.pi, np.pi, (K, 1)))
+    yaw = facing + np.concatenate([np.zeros((K, 1)), np.minimum(turn, .5) * wander(rng, turn.shape)], axis=1)
+    other = np.where(either(rng, K, .5), np.pi, rng.uniform(.6, 2.6, (K, 1))) * rng.choice((-1, 1), (K, 1))
+    yaw += other * np.clip((np.arange(n + 1) - out + 1) / 2, 0, 1)           # the turn takes two steps
+    pitch = np.clip(rng.normal(-.1, .15, (K, 1)) + .03 * wander(rng, yaw.shape), -.6, .4)
+    return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
+
+
 def jump(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """Single pictures from all over a part of a room, more or less of the same thing."""
     (K, n), start = length.shape, space.places(rng, CANDIDATES, .5, 1.7)
-    reach = rng.normal(0, 1, (K, n + 1, 3)) * np.exp(rng.uniform(np.log(.15), np.log(.8), (K, 1, 1))) * (1, 1, .4)
+    reach = rng.normal(0, 1, (K, n + 1, 3)) * mean(length)[..., None] * (1, 1, .4)
     position = start[:, None] + reach
     position[..., 2] = np.clip(position[..., 2], .3, min(1.9, space.height - .3))
     yaw = rng.uniform(-np.pi, np.pi, K)
     target = start + rng.uniform(1.5, 4, (K, 1)) * np.stack([np.cos(yaw), np.sin(yaw), np.full(K, -.2)], axis=-1)
-    yaw, pitch = towards(position, target[:, None] + rng.normal(0, .4, position.shape))
+    yaw, pitch = towards(position, target[:, None] + rng.normal(0, 1, position.shape) * (.6, .6, .3))
     return position, np.stack([yaw, np.clip(pitch, -1, .6), hand_roll(rng, K, n + 1)], axis=-1)
 
 
@@ -320,7 +435,8 @@ def hand_roll(rng: np.random.Generator, K: int, V: int) -> np.ndarray:
 
 
 MOVES: dict[str, Callable[[Space, np.random.Generator, np.ndarray, np.ndarray], Motion]] = {
-    "drive": drive, "turn": turn_on_spot, "hand": hand, "orbit": orbit, "jump": jump}
+    "drive": drive, "turn": turn_on_spot, "look": look, "hand": hand, "door": door, "orbit": orbit, "back": back,
+    "jump": jump}
 
 
 def towards(position: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

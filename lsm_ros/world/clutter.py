@@ -5,6 +5,7 @@ from collections.abc import Callable
 from math import pi
 
 from lsm_ros.world import fixtures, things
+from lsm_ros.world.models import model_piece
 from lsm_ros.world.parts import Maker, Piece, Top
 
 SMALL: dict[str, tuple[Callable, ...]] = {
@@ -24,7 +25,7 @@ def litter(m: Maker, piece: Piece, of: str, most: int, made: list[Callable] = ()
     """Puts things on the tops of a piece, clear of each other."""
     for top in piece.tops:
         taken: list[tuple[float, float, float]] = []
-        wanted = list(made) + [m.pick(SMALL[of]) for _ in range(m.count(0, most))]
+        wanted = list(made) + [small(m, of) for _ in range(m.count(0, most))]
         for make in wanted:
             thing = make(m)
             if thing.height > top.clear or thing.count() > 10:
@@ -39,6 +40,14 @@ def litter(m: Maker, piece: Piece, of: str, most: int, made: list[Callable] = ()
                 taken.append((x, y, r))
                 piece.put(thing, x, y, top.z, m.between(-.5, .5))
     return piece
+
+
+def small(m: Maker, of: str) -> Callable[[Maker], Piece]:
+    """What makes one of the things that belong there."""
+    if m.models is not None and m.chance(.2):
+        role = "kitchen object" if of == "kitchen" else "small object"
+        return lambda m: model_piece(m, role) or things.toy(m)
+    return m.pick(SMALL[of])
 
 
 def workplace(m: Maker, desk: Piece) -> Piece:

@@ -4,25 +4,29 @@ Free of torch: a worker starts in a moment and stays small.
 """
 from __future__ import annotations
 
+import fcntl
 import os
-import queue
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.world.cameras import camera_path
 from lsm_ros.world.materials import TextureCatalogue
+from lsm_ros.world.meshes import MeshCatalogue
 from lsm_ros.world.packing import PackedScenes, pack
 from lsm_ros.world.rooms import make_scene
 
 PARCEL = 8            # scenes that travel together
 PATHS = 8             # camera paths a scene
-WAITING = 4           # parcels a worker that may wait to be taken; the workers pause while nobody takes any
+PIPE_BYTES = 1 << 20  # room for two parcels of a worker that wait to be taken; it pauses while nobody takes any
 PATIENCE_S = 120      # how long a parcel may take before something must be wrong
 
 HELD_OUT_SEEDS = range(1 << 32)
@@ -47,11 +51,12 @@ def training_seeds(stream: int, worker: int) -> Iterable[int]:
     return count(((1 + stream) << 12 | worker) << 32)
 
 
-def make_parcel(seeds: Iterable[int], paths: int, views: int, textures: TextureCatalogue | None) -> Parcel:
-    """One world a seed; the same seed gives the same world and the same paths."""
+def make_parcel(seeds: Iterable[int], paths: int, views: int, textures: TextureCatalogue | None,
+                meshes: MeshCatalogue | None = None, kind: str | None = None) -> Parcel:
+    """One world a seed, all of one `kind` where one is given; the same seed gives the same world and the same paths."""
     scenes, poses, focal = [], [], []
     for seed in seeds:
-        scene, rng = make_scene(seed, textures=textures), np.random.default_rng(seed)
+        scene, rng = make_scene(seed, kind, textures, meshes), np.random.default_rng(seed)
         found = [camera_path(scene, rng, views=views) for _ in range(paths)]
         scenes.append(scene)
         poses.append([path.T_world_cam for path in found])
@@ -60,57 +65,61 @@ def make_parcel(seeds: Iterable[int], paths: int, views: int, textures: TextureC
 
 
 class Factory:
-    """Worker processes that fill a queue of parcels until `close`."""
+    """Worker processes that make parcels until `close`, each with a pipe of its own.
 
-    def __init__(self, stream: int, workers: int, views: int, textures: TextureCatalogue | None):
+    A queue that all of them share would hang its reader for good when a worker is killed while it writes.
+    """
+
+    def __init__(self, stream: int, workers: int, views: int, textures: TextureCatalogue | None,
+                 meshes: MeshCatalogue | None = None):
         if not 1 <= workers < 1 << 12:
             raise InputError(f"workers = {workers}; it must lie in 1..{(1 << 12) - 1}")
         context = get_context("spawn")               # forking a process that holds a GPU breaks both
-        self._parcels = context.Queue(WAITING * workers)
-        self._workers = [context.Process(target=_work, daemon=True, name=f"worlds-{worker}",
-                                         args=(self._parcels, stream, worker, views, textures, os.getpid()))
-                         for worker in range(workers)]
+        self._workers: dict[Connection, BaseProcess] = {}
         before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
         os.environ.update({name: "1" for name in _THREAD_VARIABLES})    # numpy of a worker reads them when it starts
         try:
-            for process in self._workers:
+            for worker in range(workers):
+                parcels, end = context.Pipe(duplex=False)
+                with suppress(OSError):              # a kernel that grants less room makes workers wait more, no worse
+                    fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                process = context.Process(target=_work, daemon=True, name=f"worlds-{worker}",
+                                          args=(end, stream, worker, views, textures, meshes))
                 process.start()
+                end.close()                          # the worker alone holds it now: its death ends what we read
+                self._workers[parcels] = process
         finally:
             for name, value in before.items():
                 os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
     def take(self, wait: bool) -> Parcel | None:
         """The next parcel; None where there is none and `wait` is false. Raises FactoryError where a worker died."""
-        for _ in range(PATIENCE_S):
-            try:
-                return self._parcels.get(timeout=1.0) if wait else self._parcels.get_nowait()
-            except queue.Empty:
-                dead = [process for process in self._workers if not process.is_alive()]
-                if dead:
-                    raise FactoryError(f"{dead[0].name} ended with exit code {dead[0].exitcode}; "
-                                       "what it said stands above") from None
-                if not wait:
-                    return None
-        raise FactoryError(f"no world in {PATIENCE_S} s from {len(self._workers)} workers")
+        ready = connection.wait(list(self._workers), PATIENCE_S if wait else 0)
+        if not ready:
+            if wait:
+                raise FactoryError(f"no world in {PATIENCE_S} s from {len(self._workers)} workers")
+            return None
+        process = self._workers.pop(ready[0])
+        self._workers[ready[0]] = process            # last in the order, so that each has its turn
+        try:
+            return ready[0].recv()
+        except (EOFError, OSError) as error:
+            process.join()
+            raise FactoryError(f"{process.name} ended with exit code {process.exitcode}; "
+                               "what it said stands above") from error
 
     def close(self) -> None:
-        for process in self._workers:
+        for process in self._workers.values():
             process.terminate()
-        for process in self._workers:
+        for parcels, process in self._workers.items():
             process.join()
-        self._parcels.close()
-        self._parcels.cancel_join_thread()
+            parcels.close()
 
 
-def _work(parcels, stream: int, worker: int, views: int, textures: TextureCatalogue | None, parent: int) -> None:
+def _work(parcels: Connection, stream: int, worker: int, views: int, textures: TextureCatalogue | None,
+          meshes: MeshCatalogue | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is the parent's to handle; it terminates its workers
     seeds = training_seeds(stream, worker)
-    parcel = None
-    while os.getppid() == parent:
-        parcel = parcel or make_parcel(islice(seeds, PARCEL), PATHS, views, textures)
-        try:
-            parcels.put(parcel, timeout=5.0)
-            parcel = None
-        except queue.Full:
-            pass                                     # nobody has taken any for a while: look whether the parent lives
-    parcels.cancel_join_thread()                     # it does not, so nobody will read the rest
+    with suppress(BrokenPipeError):                  # the parent is gone
+        while True:
+            parcels.send(make_parcel(islice(seeds, PARCEL), PATHS, views, textures, meshes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 from math import pi
 
 from lsm_ros.world.furniture import fronts, handle, plinth
+from lsm_ros.world.models import MODEL_SHARE, modelled, row_of_models
 from lsm_ros.world.parts import Maker, Piece, Top
 from lsm_ros.world.scene import BOX, CYLINDER, ELLIPSOID
 
@@ -43,6 +44,7 @@ def hob(m: Maker, w: float, d: float) -> Piece:
     return piece
 
 
+@modelled(lambda m, *size, stove=True: "oven" if stove and not size else None)       # not where it is built in
 def oven(m: Maker, w: float = .6, d: float = .58, h: float | None = None, stove: bool = True) -> Piece:
     """A free-standing stove, or an oven front of the same make to build in."""
     h = h or m.between(.82, .92)
@@ -64,6 +66,7 @@ def oven(m: Maker, w: float = .6, d: float = .58, h: float | None = None, stove:
     return piece
 
 
+@modelled("microwave")
 def microwave(m: Maker) -> Piece:
     w, d, h = m.between(.42, .55), m.between(.3, .4), m.between(.25, .32)
     piece = Piece("oven", w, d, h)
@@ -74,6 +77,7 @@ def microwave(m: Maker) -> Piece:
     return piece
 
 
+@modelled("refrigerator")
 def refrigerator(m: Maker) -> Piece:
     w, d = m.between(.55, .9), m.between(.58, .72)
     h = m.between(1.4, 2.0) if m.chance(.8) else m.between(.82, .95)
@@ -147,6 +151,9 @@ def counter(m: Maker, w: float) -> Piece:
 
 def wall_cupboards(m: Maker, w: float) -> Piece:
     """Hung above a counter; z = 0 is their underside."""
+    row = row_of_models(m, "wall cupboard", w) if m.models is not None and m.chance(MODEL_SHARE) else None
+    if row is not None:
+        return row
     d, h, n = m.between(.3, .38), m.between(.5, .8), max(1, round(w / m.between(.45, .65)))
     piece = Piece("cabinet", w, d, h)
     body = m.mat(m.pick(("wood", "lacquer", "lacquer")))
@@ -163,6 +170,7 @@ def hood(m: Maker) -> Piece:
     return piece
 
 
+@modelled("pot")
 def pot_on_hob(m: Maker) -> Piece:
     piece = Piece("object", .2, .2, .15)
     metal, w, h = m.mat(m.pick(("metal", "ceramic", "dark plastic"))), m.between(.16, .24), m.between(.06, .16)
@@ -174,6 +182,7 @@ def pot_on_hob(m: Maker) -> Piece:
     return piece
 
 
+@modelled("toilet")
 def toilet(m: Maker) -> Piece:
     w, d, h = m.between(.34, .4), m.between(.56, .72), m.between(.38, .44)
     tank = m.chance(.7)
@@ -202,6 +211,7 @@ def toilet(m: Maker) -> Piece:
     return piece
 
 
+@modelled("washbasin")
 def washbasin(m: Maker) -> Piece:
     w, d, h = m.between(.42, .75), m.between(.36, .5), m.between(.78, .9)
     piece = Piece("sink", w, d, h)
@@ -231,6 +241,7 @@ def washbasin(m: Maker) -> Piece:
     return piece
 
 
+@modelled("bathtub")
 def bathtub(m: Maker) -> Piece:
     w, d, h, t = m.between(1.45, 1.85), m.between(.68, .85), m.between(.48, .62), m.between(.04, .08)
     piece = Piece("bathtub", w, d, h)

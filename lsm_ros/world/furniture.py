@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from math import pi
 
+from lsm_ros.world.models import modelled
 from lsm_ros.world.parts import Maker, Piece, Top
 from lsm_ros.world.scene import BOX, CYLINDER, ELLIPSOID
 
@@ -138,8 +139,21 @@ def pillow(m: Maker, w: float | None = None) -> Piece:
     return piece
 
 
+def pillows(most: int):
+    """Puts some on the level part of a sofa, an armchair or a bed that is a model."""
+    def put(m: Maker, piece: Piece) -> None:
+        for top in piece.tops[:1]:
+            for _ in range(m.count(0, most)):
+                cushion = pillow(m, m.between(.32, .5))
+                x, y = m.between(.8 * top.x0, .8 * top.x1), top.y0 + m.between(.1, .3)
+                piece.put(cushion, x, y, top.z - .01, m.between(-.6, .6))
+        piece.tops.clear()                                         # nothing else stands there
+    return put
+
+
 # ---- seats
 
+@modelled(lambda m, office=False: "office chair" if office else "chair")
 def chair(m: Maker, office: bool = False) -> Piece:
     w, d, seat = m.between(.38, .52), m.between(.38, .50), m.between(.42, .50)
     back = m.between(.32, .60)
@@ -175,6 +189,7 @@ def chair(m: Maker, office: bool = False) -> Piece:
     return piece
 
 
+@modelled(lambda m: m.pick(("stool", "stool", "bar stool")))
 def stool(m: Maker) -> Piece:
     bar = m.chance(.35)
     seat, w = (m.between(.62, .80), m.between(.3, .4)) if bar else (m.between(.38, .5), m.between(.28, .45))
@@ -199,6 +214,7 @@ def stool(m: Maker) -> Piece:
     return piece
 
 
+@modelled("armchair", pillows(1))
 def armchair(m: Maker) -> Piece:
     w, d, seat, back = m.between(.65, .95), m.between(.68, .92), m.between(.36, .46), m.between(.35, .65)
     piece = Piece("armchair", w, d, seat + back)
@@ -235,6 +251,7 @@ def sofa_arms(m: Maker, piece: Piece, mat: int, w, d, base, seat, arm) -> None:
             piece.add(CYLINDER, mat, side * (w - arm) / 2, 0, seat + high, arm * 1.2, arm * 1.2, d, rx=pi / 2)
 
 
+@modelled("sofa", pillows(4))
 def sofa(m: Maker) -> Piece:
     seats = m.pick((2, 2, 3, 3, 3, 4))
     arm, d = m.between(.08, .24), m.between(.78, 1.0)
@@ -287,6 +304,7 @@ def board(m: Maker, piece: Piece, mat: int, w, d, z, t, shape: str) -> None:
         piece.tops.append(Top(-w / 2 + .03, w / 2 - .03, -d / 2 + .03, d / 2 - .03, z + t))
 
 
+@modelled("table")
 def table(m: Maker, w: float | None = None, d: float | None = None) -> Piece:
     shape = m.pick(("rectangle", "rectangle", "rectangle", "round"))
     d = d or m.between(.65, 1.05)
@@ -307,6 +325,7 @@ def table(m: Maker, w: float | None = None, d: float | None = None) -> Piece:
     return piece
 
 
+@modelled("coffee table")
 def coffee_table(m: Maker) -> Piece:
     shape = m.pick(("rectangle", "rectangle", "round"))
     d = m.between(.45, .8)
@@ -327,6 +346,7 @@ def coffee_table(m: Maker) -> Piece:
     return piece
 
 
+@modelled("desk")
 def desk(m: Maker) -> Piece:
     w, d, h, t = m.between(1.0, 1.8), m.between(.55, .85), m.between(.70, .78), m.between(.02, .045)
     piece = Piece("desk", w, d, h)
@@ -358,6 +378,7 @@ def desk(m: Maker) -> Piece:
 
 # ---- beds and storage
 
+@modelled("bed", pillows(3))
 def bed(m: Maker) -> Piece:
     double = m.chance(.6)
     w, d = m.between(1.35, 1.85) if double else m.between(.82, 1.1), m.between(1.9, 2.15)
@@ -410,6 +431,7 @@ def bed(m: Maker) -> Piece:
     return piece
 
 
+@modelled("wardrobe")
 def wardrobe(m: Maker) -> Piece:
     n = m.pick((2, 2, 3, 4))
     w, d, h = n * m.between(.4, .6), m.between(.5, .66), m.between(1.75, 2.35)
@@ -433,6 +455,7 @@ def wardrobe(m: Maker) -> Piece:
     return piece
 
 
+@modelled(lambda m, w=None, low=None: "low cabinet" if low or low is None and m.chance(.6) else "tall cabinet")
 def cabinet(m: Maker, w: float | None = None, low: bool | None = None) -> Piece:
     low = m.chance(.6) if low is None else low
     w, d = w or m.between(.5, 1.7), m.between(.32, .5)
@@ -456,6 +479,7 @@ def cabinet(m: Maker, w: float | None = None, low: bool | None = None) -> Piece:
     return piece
 
 
+@modelled(lambda m, small=None: "small drawers" if small or small is None and m.chance(.4) else "drawers")
 def drawers(m: Maker, small: bool | None = None) -> Piece:
     small = m.chance(.4) if small is None else small
     w, d = (m.between(.35, .55), m.between(.32, .45)) if small else (m.between(.6, 1.4), m.between(.38, .52))
@@ -483,6 +507,7 @@ def book_row(m: Maker, w: float, d: float, h: float) -> Piece:
     return piece
 
 
+@modelled("bookshelf")
 def bookshelf(m: Maker) -> Piece:
     w, d, h = m.between(.45, 1.3), m.between(.22, .38), m.between(.8, 2.2)
     rows = max(2, round(h / m.between(.32, .45)))
@@ -515,6 +540,7 @@ def bookshelf(m: Maker) -> Piece:
     return piece
 
 
+@modelled("rack")
 def rack(m: Maker) -> Piece:
     """A standing open shelf; wall shelves are in things.py."""
     w, d, h = m.between(.5, 1.3), m.between(.28, .5), m.between(.7, 2.0)

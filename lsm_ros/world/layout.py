@@ -105,7 +105,8 @@ class Layout:
         return self.on_wall(piece, low, high, tries=2, side=side, at=along(self.room, side, pose[side % 2]))
 
     def crowded(self) -> bool:
-        return self.ground > .42 * self.room.area or self.assembly.left() - self.spare < 8
+        most = .42 if self.m.models is None else .5        # of the floor
+        return self.ground > most * self.room.area or self.assembly.left() - self.spare < 8
 
 
 def overlap(a: Footprint, b: Footprint) -> bool:

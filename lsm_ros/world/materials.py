@@ -174,19 +174,26 @@ class TextureCatalogue:
 class MaterialPool:
     """Draws the materials of one scene; when all places are taken it hands out those that are there."""
 
-    def __init__(self, rng: Random, textures: TextureCatalogue | None = None):
-        self.rng, self.textures = rng, textures
+    def __init__(self, rng: Random, textures: TextureCatalogue | None = None, room: int = MAX_MATERIALS):
+        self.rng, self.textures, self.room = rng, textures, room
         self.rows: list[tuple[float, ...]] = []
         self.by_finish: dict[str, list[int]] = {}
 
     def draw(self, finish: str, limit: int = MAX_MATERIALS) -> int:
         """Index of a new material; an old one of that finish once there are `limit` of it or the pool is full."""
         made = self.by_finish.setdefault(finish, [])
-        if len(made) >= limit or len(self.rows) >= MAX_MATERIALS:
+        if len(made) >= limit or len(self.rows) >= self.room:
             return self.rng.choice(made) if made else self.rng.randrange(len(self.rows))
         self.rows.append(random_material(FINISHES[finish], self.rng, self.textures))
         made.append(len(self.rows) - 1)
         return made[-1]
+
+    def place(self, rows: list[tuple[float, ...]]) -> int | None:
+        """Adds materials that belong together and returns the index of the first; None where they do not fit."""
+        if len(self.rows) + len(rows) > self.room:
+            return None
+        self.rows.extend(rows)
+        return len(self.rows) - len(rows)
 
     def array(self) -> np.ndarray:
         """(M, 16) float32, MATERIAL_COLUMNS."""

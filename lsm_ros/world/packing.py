@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from lsm_ros.errors import InputError
-from lsm_ros.world.scene import CONE, LIGHT_COLUMNS, MATERIAL_COLUMNS, Scene
+from lsm_ros.world.scene import LIGHT_COLUMNS, MATERIAL_COLUMNS, MESH, Scene
 
-MAX_PRIMITIVES, MAX_MATERIALS, MAX_LIGHTS = 256, 96, 3
+MAX_PRIMITIVES, MAX_MATERIALS, MAX_LIGHTS = 256, 256, 3
 """What one scene of a bank can hold."""
+MAX_MODELS = 1 << 16
 MAX_LABELS, MAX_INSTANCES = 255, 1 << 15
 """What fits into a pixel of a rendering: uint8 with one value for "nothing", int16."""
 PRIMITIVE_COLUMNS = 32
@@ -55,7 +56,8 @@ def _check(scene: Scene) -> None:
                                 ("lights", len(scene.lights), MAX_LIGHTS)):
         if length > limit:
             raise InputError(f"a scene has {length} {name}; at most {limit} fit")
-    for name, values, end in (("shape", scene.shape, CONE + 1), ("material", scene.material, len(scene.materials)),
+    for name, values, end in (("shape", scene.shape, MESH + MAX_MODELS),
+                              ("material", scene.material, len(scene.materials)),
                               ("label", scene.label, MAX_LABELS), ("instance", scene.instance, MAX_INSTANCES)):
         if len(values) and not 0 <= values.min() <= values.max() < end:
             raise InputError(f"a scene has {name} {values.min()} to {values.max()}; they must lie in 0..{end - 1}")

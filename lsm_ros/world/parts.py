@@ -14,6 +14,7 @@ import numpy as np
 
 from lsm_ros.labels import LabelSet
 from lsm_ros.world.materials import MaterialPool
+from lsm_ros.world.meshes import MeshCatalogue
 from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID, Scene
 
 MAX_PRIMITIVES = 256
@@ -77,10 +78,10 @@ class Piece:
 
 
 class Maker:
-    """What every furniture function draws from: random numbers and the scene's materials."""
+    """What every furniture function draws from: random numbers, the scene's materials, and models if there are any."""
 
-    def __init__(self, rng: Random, pool: MaterialPool):
-        self.rng, self.pool = rng, pool
+    def __init__(self, rng: Random, pool: MaterialPool, models: MeshCatalogue | None = None):
+        self.rng, self.pool, self.models = rng, pool, models
         self.between, self.pick, self.mat = rng.uniform, rng.choice, pool.draw
 
     def chance(self, probability: float) -> bool:

@@ -17,7 +17,9 @@
 constexpr int TILE = 16, PIXELS = TILE * TILE;
 constexpr int MAX_PRIMITIVES = 512, MAX_LIGHTS = 4;
 constexpr float FAR = 1e6f, LIFT = 1e-3f;           // "no hit"; how far shadow rays start from their surface
+constexpr float MESH_LIFT = 2e-3f;                  // how far surfaces of meshes are lifted off their triangles
 constexpr float SUN_DISTANCE = 100.0f;              // where shadow rays towards a sun end
+constexpr float MESH_SHARE = 0.5f;                  // of the contact darkening of a box, for a mesh in that box
 constexpr float TAP_NEAR = 0.06f, TAP_FAR = 0.25f;  // heights at which contact darkening looks around
 
 #ifdef __CUDACC__
@@ -82,7 +84,7 @@ FN float fraction(float x) { return x - floorf(x); }
 FN float away_from_zero(float x) { return fabsf(x) < 1e-12f ? 1e-12f : x; }
 
 // ------------------------------------------------------------------------------------------------------ what is drawn
-enum Shape { BOX, ELLIPSOID, CYLINDER, CONE };
+enum Shape { BOX, ELLIPSOID, CYLINDER, CONE, MESH };    // MESH + i: model i of the library, in the box
 enum Pattern { PLAIN, NOISE, CHECKS, STRIPES, RINGS, BRICKS, SPECKLE };
 
 struct alignas(16) Primitive {         // 128 bytes, packed by renderer.py
@@ -98,15 +100,22 @@ struct Material {
     float pattern, frequency, stretch, contrast, texture, texture_scale, gloss, emission, mirror, seed;
 };
 struct Light { vec3 at, intensity; float sun, shadow; };
+struct vec4 { float x, y, z, w; };
+struct alignas(16) Node { vec4 low, high; };                       // low.w: bits of the axis that splits it
+struct alignas(16) Triangle { vec4 corner, edge1, edge2; };        // w: bits of the normals at the three corners
+struct alignas(16) Model { int32_t node, triangle, triangles, depth; };   // a tree in heap order, as meshes.py says
+struct Meshes { const Node* nodes; const Triangle* triangles; const Model* models; };
 
 struct Arguments {                     // mirrored by renderer.py
     const Primitive* primitives; const Material* materials; const Light* lights; const float* ambient;
     const int32_t* counts;             // (N, 2): primitives, lights of a scene
+    Meshes meshes;                     // the library of furniture models
     const uint32_t* texels;            // mip levels of the atlas one after the other, each (textures, size, size)
     const int64_t* scene;              // (B,) which scene of the bank
     const float* T_world_cam;          // (B, V, 4, 4)
     const float* K;                    // (B, V, 3, 3)
     const float* distortion;           // (B, V, 2) or null
+    const float* shutter;              // (B, V, 6) the camera's shift and turn while it reads its rows, or null
     float* radiance;                   // (B, V, 3, H, W)
     float* depth;                      // (B, V, H, W), 0 where a ray meets nothing
     uint8_t* label;                    // (B, V, H, W), 255 where a ray meets nothing
@@ -193,11 +202,72 @@ FN vec3 unit_normal(int shape, vec3 o, vec3 d, vec3 q) {
     return fabsf(base) <= fabsf(side) ? vec3{0.0f, 0.0f, -1.0f} : vec3{q.x, q.y, 0.5f * r};
 }
 
-struct Hit { float t; int primitive; };            // primitive -1: nothing
-FN void closer(Hit& hit, const Primitive& p, int index, Ray ray, float from) {
+// Where the ray o + t d meets a triangle (Moeller & Trumbore, 1997); u, v weigh its second and third corner.
+struct Touch { float t, u, v; };
+FN bool touch(const Triangle& f, vec3 o, vec3 d, Touch& at) {
+    vec3 e1 = {f.edge1.x, f.edge1.y, f.edge1.z}, e2 = {f.edge2.x, f.edge2.y, f.edge2.z};
+    vec3 p = cross(d, e2), s = o - vec3{f.corner.x, f.corner.y, f.corner.z};
+    float det = dot(e1, p);
+    if (fabsf(det) < 1e-14f) return false;
+    float inverse = 1.0f / det;
+    at.u = dot(s, p) * inverse;
+    if (!(at.u >= 0.0f && at.u <= 1.0f)) return false;
+    vec3 q = cross(s, e1);
+    at.v = dot(d, q) * inverse;
+    at.t = dot(e2, q) * inverse;
+    return at.v >= 0.0f && at.u + at.v <= 1.0f;
+}
+// The first triangle of a model that the ray o + t d meets between `from` and `t`, or any one; -1 where there is none. The
+// nearer child comes first; of the way back up one bit a level is kept: which child it was.
+struct Found { float t; int triangle; };
+FN_CALL Found first_triangle(const Meshes* meshes, int model, vec3 o, vec3 d, float from, float t, bool any) {
+    Model m = meshes->models[model];
+    const Node* nodes = meshes->nodes + m.node;
+    const Triangle* triangles = meshes->triangles + m.triangle;
+    vec3 inverse = {1.0f / away_from_zero(d.x), 1.0f / away_from_zero(d.y), 1.0f / away_from_zero(d.z)};
+    int found = -1, leaves = 1 << m.depth, i = 1;
+    unsigned trail = 0;
+    while (true) {
+        Node n = nodes[i];
+        vec3 a = {(n.low.x - o.x) * inverse.x, (n.low.y - o.y) * inverse.y, (n.low.z - o.z) * inverse.z};
+        vec3 b = {(n.high.x - o.x) * inverse.x, (n.high.y - o.y) * inverse.y, (n.high.z - o.z) * inverse.z};
+        float enter = fmaxf(fmaxf(fminf(a.x, b.x), fminf(a.y, b.y)), fminf(a.z, b.z));
+        float leave = fminf(fminf(fmaxf(a.x, b.x), fmaxf(a.y, b.y)), fmaxf(a.z, b.z));
+        if (enter <= leave && leave > from && enter < t) {
+            if (i < leaves) {
+                int axis = float_bits(n.low.w);
+                float along = axis == 0 ? d.x : axis == 1 ? d.y : d.z;
+                i = 2 * i + (along < 0.0f ? 1 : 0);
+                trail <<= 1;
+                continue;
+            }
+            int k = i - leaves, end = (k + 1) * m.triangles >> m.depth;
+            for (int f = k * m.triangles >> m.depth; f < end; ++f) {
+                Touch at;
+                if (touch(triangles[f], o, d, at) && at.t > from && at.t < t) { t = at.t; found = f; }
+            }
+            if (any && found >= 0) return {t, found};
+        }
+        while (trail & 1) { trail >>= 1; i >>= 1; }
+        if (i == 1) return {t, found};
+        trail |= 1;
+        i ^= 1;
+    }
+}
+
+struct Hit { float t; int primitive, triangle; };  // primitive -1: nothing; the triangle is the model's
+FN void closer(const Meshes* meshes, Hit& hit, const Primitive& p, int index, Ray ray, float from) {
+    if (p.shape >= MESH) {
+        vec3 o = point_to_unit(p, ray.from), d = vector_to_unit(p, ray.along);
+        Span s = overlap(overlap(slab(o.x, d.x), slab(o.y, d.y)), slab(o.z, d.z));
+        if (!(s.enter <= s.leave + 1e-4f && s.leave > from && s.enter < hit.t)) return;
+        Found f = first_triangle(meshes, p.shape - MESH, o, d, from, hit.t, false);
+        if (f.triangle >= 0) hit = {f.t, index, f.triangle};
+        return;
+    }
     Span s = inside(p.shape, point_to_unit(p, ray.from), vector_to_unit(p, ray.along));
     bool better = s.enter < hit.t || (s.enter == hit.t && index < hit.primitive);   // lists come in any order
-    if (s.enter < s.leave && s.enter > from && better) hit = {s.enter, index};
+    if (s.enter < s.leave && s.enter > from && better) hit = {s.enter, index, 0};
 }
 
 // ------------------------------------------------------------------------------------------------------------ culling
@@ -208,7 +278,7 @@ struct Region { Half half[6]; };                   // intersection of half-space
 // Largest n.(x - center) over the shape (its support function); a cone counts as the cylinder around it.
 FN float support(const Primitive& p, vec3 n) {
     float a = dot(n, p.axis[0]), b = dot(n, p.axis[1]), c = dot(n, p.axis[2]);
-    if (p.shape == BOX) return fabsf(a) + fabsf(b) + fabsf(c);
+    if (p.shape == BOX || p.shape >= MESH) return fabsf(a) + fabsf(b) + fabsf(c);
     if (p.shape == ELLIPSOID) return sqrtf(a * a + b * b + c * c);
     return sqrtf(a * a + b * b) + fabsf(c);
 }
@@ -235,7 +305,11 @@ FN Region prism(vec3 right, vec3 down, vec3 axis, float u0, float u1, float v0, 
              EVERYWHERE, {axis * -1.0f, margin + reach}}};
 }
 
-struct List { int count; uint16_t primitive[MAX_PRIMITIVES]; };
+struct List { int shapes, meshes; uint16_t primitive[MAX_PRIMITIVES]; };    // shapes from the front, meshes from the back
+FN int length(const List& list) { return list.shapes + list.meshes; }       // shapes come first: they bound the rays
+FN int member(const List& list, int i) {
+    return list.primitive[i < list.shapes ? i : MAX_PRIMITIVES - 1 - (i - list.shapes)];
+}
 struct Bounds { int least[6]; };                   // keys of the minima of +-x, +-y, +-z (or u, v, w)
 FN float low(const Bounds& b, int i) { return from_key(b.least[i]); }
 FN float high(const Bounds& b, int i) { return -from_key(b.least[i + 3]); }
@@ -258,7 +332,8 @@ struct Tile {                                      // shared by the pixels of a 
 
 struct World {                                     // one scene of the bank, as this image sees it
     const Primitive* primitives; const Material* materials; const Light* lights;
-    int primitive_count, light_count;
+    const Meshes* meshes;
+    int primitive_count, light_count, last_material;
     vec3 above, below;
 };
 
@@ -313,6 +388,7 @@ struct Surface {                                   // the place where a ray met 
     int face;                                      // local axis along which flat patterns are projected
     float pixel;                                   // how much of the surface one pixel covers, metres
     int primitive;                                 // -1: none
+    int material;
 };
 
 // Share of the second colour, 0..1. (u, v) are the face's metric coordinates, v along the longer side.
@@ -384,15 +460,38 @@ FN vec3 albedo(const Arguments& g, const Primitive& p, const Material& m, const 
 }
 
 // ------------------------------------------------------------------------------------------------------------ shading
+FN vec3 octahedral(unsigned bits) {                // 14 bits a coordinate (Cigolle et al., JCGT 2014)
+    float x = (bits & 16383u) * (2.0f / 16383.0f) - 1.0f, y = (bits >> 14 & 16383u) * (2.0f / 16383.0f) - 1.0f;
+    float z = 1.0f - fabsf(x) - fabsf(y), fold = fmaxf(-z, 0.0f);
+    return unit({x >= 0.0f ? x - fold : x + fold, y >= 0.0f ? y - fold : y + fold, z});
+}
 FN Surface surface_at(const World& world, Hit hit, Ray ray, float pixel_angle) {
-    if (hit.primitive < 0) return {{0, 0, 0}, {0, 0, 1}, {0, 0, 0}, 0, 0.0f, -1};
+    if (hit.primitive < 0) return {{0, 0, 0}, {0, 0, 1}, {0, 0, 0}, 0, 0.0f, -1, 0};
     const Primitive& p = world.primitives[hit.primitive];
-    vec3 o = point_to_unit(p, ray.from), d = vector_to_unit(p, ray.along), q = o + d * hit.t;
-    vec3 n = unit_normal(p.shape, o, d, q), world_normal = normal_to_world(p, n);
+    vec3 o = point_to_unit(p, ray.from), d = vector_to_unit(p, ray.along), q = o + d * hit.t, x = at(ray, hit.t), n;
+    int material = p.material & 0xffff;
+    if (p.shape >= MESH) {
+        const Triangle& f = world.meshes->triangles[world.meshes->models[p.shape - MESH].triangle + hit.triangle];
+        unsigned bits = (unsigned)float_bits(f.corner.w);
+        Touch t;
+        touch(f, o, d, t);
+        n = octahedral(bits) * (1.0f - t.u - t.v) + octahedral((unsigned)float_bits(f.edge1.w)) * t.u +
+            octahedral((unsigned)float_bits(f.edge2.w)) * t.v;
+        vec3 flat = cross({f.edge1.x, f.edge1.y, f.edge1.z}, {f.edge2.x, f.edge2.y, f.edge2.z});
+        if (dot(flat, d) > 0.0f) flat = flat * -1.0f;            // both sides of a triangle can be seen
+        if (dot(flat, n) < 0.0f) n = n * -1.0f;
+        if (!(dot(n, n) > 1e-6f)) n = flat;
+        x = x + normal_to_world(p, flat) * MESH_LIFT;            // smooth normals must not let it shade itself
+        material = material + (int)(bits >> 28);
+        material = material < world.last_material ? material : world.last_material;
+    } else {
+        n = unit_normal(p.shape, o, d, q);
+    }
+    vec3 world_normal = normal_to_world(p, n);
     vec3 flat = {fabsf(n.x) * p.half.y * p.half.z, fabsf(n.y) * p.half.x * p.half.z, fabsf(n.z) * p.half.x * p.half.y};
     int face = flat.x >= flat.y && flat.x >= flat.z ? 0 : flat.y >= flat.z ? 1 : 2;
     float reach = sqrtf(dot(ray.along, ray.along)), facing = -dot(world_normal, ray.along) / reach;
-    return {at(ray, hit.t), world_normal, q * p.half, face, hit.t * pixel_angle / fmaxf(facing, 0.3f), hit.primitive};
+    return {x, world_normal, q * p.half, face, hit.t * pixel_angle / fmaxf(facing, 0.3f), hit.primitive, material};
 }
 
 // Distance from x to the primitive, metres; exact outside a box without shear, close for the rest.
@@ -401,11 +500,13 @@ FN float distance_to(const Primitive& p, vec3 x) {
     if (p.shape == ELLIPSOID) {
         vec3 r = {q.x / p.half.x, q.y / p.half.y, q.z / p.half.z};
         float k = sqrtf(dot(q, q));
-        return fmaxf(k * (k - 1.0f) / fmaxf(sqrtf(dot(r, r)), 1e-9f), 0.0f);
+        vec3 v = q * p.half, reach = v * p.half;           // far from thin ones the first says too little
+        float away = sqrtf(dot(v, v)), least = away - sqrtf(dot(reach, reach)) / fmaxf(away, 1e-9f);
+        return fmaxf(fmaxf(k * (k - 1.0f) / fmaxf(sqrtf(dot(r, r)), 1e-9f), least), 0.0f);
     }
     vec3 d = {fmaxf(fabsf(q.x) - 1.0f, 0.0f) * p.half.x, fmaxf(fabsf(q.y) - 1.0f, 0.0f) * p.half.y,
               fmaxf(fabsf(q.z) - 1.0f, 0.0f) * p.half.z};
-    if (p.shape != BOX) {
+    if (p.shape != BOX && p.shape < MESH) {
         float wide = p.shape == CONE ? 0.5f * (1.0f - clamp(q.z, -1.0f, 1.0f)) : 1.0f;
         d.x = fmaxf(sqrtf(q.x * q.x + q.y * q.y) - wide, 0.0f) * 0.5f * (p.half.x + p.half.y);
         d.y = 0.0f;
@@ -415,12 +516,13 @@ FN float distance_to(const Primitive& p, vec3 x) {
 // Contact darkening: how much of the room above the surface is taken, seen from two heights (Evans, SIGGRAPH 2006).
 FN float openness(const World& world, const List& around, const Surface& s) {
     float near = TAP_NEAR, far = TAP_FAR;
-    for (int i = 0; i < around.count; ++i) {
-        int index = around.primitive[i];
+    for (int i = 0; i < length(around); ++i) {
+        int index = member(around, i);
         if (index == s.primitive) continue;
         const Primitive& p = world.primitives[index];
-        near = fminf(near, distance_to(p, s.x + s.n * TAP_NEAR));
-        far = fminf(far, distance_to(p, s.x + s.n * TAP_FAR));
+        float full = p.shape < MESH ? 1.0f : MESH_SHARE;           // of a mesh the box is known, and most of it is air
+        near = fminf(near, mix(TAP_NEAR, distance_to(p, s.x + s.n * TAP_NEAR), full));
+        far = fminf(far, mix(TAP_FAR, distance_to(p, s.x + s.n * TAP_FAR), full));
     }
     return 1.0f - 0.35f * (1.0f - near / TAP_NEAR) - 0.45f * (1.0f - far / TAP_FAR);
 }
@@ -431,9 +533,16 @@ FN vec3 scatter(uint32_t h, float radius) {
     return {r * cosf(angle), r * sinf(angle), r * (2.0f * chance(scramble(h + 1u)) - 1.0f)};
 }
 FN bool blocked(const World& world, const List& list, vec3 x, vec3 to) {
-    for (int i = 0; i < list.count; ++i) {
-        const Primitive& p = world.primitives[list.primitive[i]];
-        Span s = inside(p.shape, point_to_unit(p, x), vector_to_unit(p, to));
+    for (int i = 0; i < length(list); ++i) {
+        const Primitive& p = world.primitives[member(list, i)];
+        vec3 o = point_to_unit(p, x), d = vector_to_unit(p, to);
+        if (p.shape >= MESH) {
+            Span box = overlap(overlap(slab(o.x, d.x), slab(o.y, d.y)), slab(o.z, d.z));
+            if (box.enter <= box.leave + 1e-4f && box.leave > 0.0f && box.enter < 1.0f &&
+                first_triangle(world.meshes, p.shape - MESH, o, d, 0.0f, 1.0f, true).triangle >= 0) return true;
+            continue;
+        }
+        Span s = inside(p.shape, o, d);
         if (s.enter < s.leave && s.leave > 0.0f && s.enter < 1.0f) return true;
     }
     return false;
@@ -441,7 +550,7 @@ FN bool blocked(const World& world, const List& list, vec3 x, vec3 to) {
 // Light that leaves `s` towards the eye. Without a tile (a mirrored surface) nothing is shadowed.
 FN vec3 shade(const Arguments& g, const World& world, const Tile* tile, const Surface& s, vec3 view, uint32_t dice) {
     const Primitive& p = world.primitives[s.primitive];
-    const Material& m = world.materials[p.material & 0xffff];
+    const Material& m = world.materials[s.material];
     vec3 base = albedo(g, p, m, s);
     float open = tile ? openness(world, tile->around, s) : 1.0f;
     vec3 out = base * mix(world.below, world.above, 0.5f + 0.5f * s.n.z) * open + base * m.emission;
@@ -470,28 +579,41 @@ FN vec3 sky(const World& world, vec3 view) {
 // What a mirror shows: the closest hit among all primitives, shaded without shadows.
 FN_CALL vec3 glimpse(const Arguments& g, const World& world, const Surface& s, vec3 view, float pixel_angle) {
     Ray ray = {s.x + s.n * LIFT, view - s.n * (2.0f * dot(view, s.n))};
-    Hit hit = {FAR, -1};
+    Hit hit = {FAR, -1, 0};
     for (int i = 0; i < world.primitive_count; ++i) {
         const Primitive& p = world.primitives[i];
         vec3 c = p.center - ray.from;
         float along = dot(c, ray.along), reach = hit.t + p.radius;
         if (along < -p.radius || along > reach || dot(c, c) - along * along > p.radius * p.radius) continue;
-        closer(hit, p, i, ray, 1e-4f);
+        closer(world.meshes, hit, p, i, ray, 1e-4f);
     }
     if (hit.primitive < 0) return sky(world, ray.along);
     return shade(g, world, nullptr, surface_at(world, hit, ray, pixel_angle), ray.along, 0u);
 }
 
 // -------------------------------------------------------------------------------------------------------------- tiles
-struct Camera { vec3 right, down, forward, center; float fx, fy, cx, cy, k1, k2; };
+struct Camera { vec3 right, down, forward, center; float fx, fy, cx, cy, k1, k2, rows; const float* shutter; };
 
-FN vec3 ray_slopes(const Camera& c, float u, float v) {            // x, y of the ray with z = 1, camera frame
-    float x = (u - c.cx) / c.fx, y = (v - c.cy) / c.fy, r2 = x * x + y * y, bend = 1.0f + r2 * (c.k1 + r2 * c.k2);
-    return {x * bend, y * bend, 1.0f};
+// Everything is told in the frame that the camera has in the middle of the readout, at time 0.
+FN float row_time(const Camera& c, float v) { return v / c.rows - 0.5f; }
+FN vec3 row_shift(const Camera& c, float v) {                      // where the camera is while it reads this row
+    return c.shutter ? vec3{c.shutter[0], c.shutter[1], c.shutter[2]} * row_time(c, v) : vec3{0.0f, 0.0f, 0.0f};
 }
-FN Ray camera_ray(const Camera& c, float u, float v) {             // t along it is z depth
+FN vec3 ray_slopes(const Camera& c, float u, float v) {            // x, y of the ray with z = 1
+    float x = (u - c.cx) / c.fx, y = (v - c.cy) / c.fy, r2 = x * x + y * y, bend = 1.0f + r2 * (c.k1 + r2 * c.k2);
+    vec3 d = {x * bend, y * bend, 1.0f};
+    if (!c.shutter) return d;
+    d = d + cross({c.shutter[3], c.shutter[4], c.shutter[5]}, d) * row_time(c, v);    // first order: turns of 0.05 rad
+    return {d.x / d.z, d.y / d.z, 1.0f};
+}
+FN vec3 row_center(const Camera& c, float v) {                     // world frame
+    if (!c.shutter) return c.center;
+    vec3 shift = row_shift(c, v);
+    return c.center + c.right * shift.x + c.down * shift.y + c.forward * shift.z;
+}
+FN Ray camera_ray(const Camera& c, float u, float v) {             // t along it is z, counted from where it starts
     vec3 s = ray_slopes(c, u, v);
-    return {c.center, c.right * s.x + c.down * s.y + c.forward};
+    return {row_center(c, v), c.right * s.x + c.down * s.y + c.forward};
 }
 FN Region tile_region(const Camera& c, float u, float v) {         // the rays of the tile at (u, v) and a pixel around
     float u0 = FAR, u1 = -FAR, v0 = FAR, v1 = -FAR, step = 0.5f * TILE + 1.0f;
@@ -500,7 +622,9 @@ FN Region tile_region(const Camera& c, float u, float v) {         // the rays o
             vec3 s = ray_slopes(c, u - 1.0f + i * step, v - 1.0f + j * step);
             u0 = fminf(u0, s.x); u1 = fmaxf(u1, s.x); v0 = fminf(v0, s.y); v1 = fmaxf(v1, s.y);
         }
-    return pyramid(c.center, c.right, c.down, c.forward, u0, u1, v0, v1, FAR, 0.0f);
+    float margin = 0.0f;                           // rays start this far from the one in the tile's middle at most
+    if (c.shutter) { vec3 most = row_shift(c, 0.5f * c.rows + step); margin = sqrtf(dot(most, most)); }
+    return pyramid(row_center(c, v + 0.5f * TILE), c.right, c.down, c.forward, u0, u1, v0, v1, FAR, margin);
 }
 FN LightFrame light_frame(const Light& light, const Bounds& surfaces) {
     vec3 middle = vec3{low(surfaces, 0) + high(surfaces, 0), low(surfaces, 1) + high(surfaces, 1),
@@ -531,7 +655,11 @@ FN Region around_region(const Bounds& taps) {      // what is closer than TAP_FA
     return {{{{1, 0, 0}, m - low(taps, 0)}, {{-1, 0, 0}, m + high(taps, 0)}, {{0, 1, 0}, m - low(taps, 1)},
              {{0, -1, 0}, m + high(taps, 1)}, {{0, 0, 1}, m - low(taps, 2)}, {{0, 0, -1}, m + high(taps, 2)}}};
 }
-FN void keep(List& list, int index) { list.primitive[append(&list.count)] = (uint16_t)index; }
+FN void clear(List& list) { list.shapes = list.meshes = 0; }
+FN void keep(List& list, const Primitive& p, int index) {
+    int place = p.shape >= MESH ? MAX_PRIMITIVES - 1 - append(&list.meshes) : append(&list.shapes);
+    list.primitive[place] = (uint16_t)index;
+}
 FN void forget(Bounds& b) { for (int i = 0; i < 6; ++i) b.least[i] = key(FAR); }
 
 FN int column(int i) {
@@ -549,27 +677,30 @@ FN int row(int i) {
 #endif
 }
 
+template <bool ROLLING>                            // compiled twice: cameras without a shutter pay nothing for it
 FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int tile_y) {
     int64_t scene = g.scene[image / g.views];
     const float* T = g.T_world_cam + 16 * (size_t)image;
     const float* K = g.K + 9 * (size_t)image;
     const float* ambient = g.ambient + 6 * scene;
     World world = {g.primitives + scene * g.max_primitives, g.materials + scene * g.max_materials,
-                   g.lights + scene * g.max_lights, g.counts[2 * scene], g.counts[2 * scene + 1],
+                   g.lights + scene * g.max_lights, &g.meshes, g.counts[2 * scene], g.counts[2 * scene + 1],
+                   g.max_materials - 1,
                    {ambient[0], ambient[1], ambient[2]}, {ambient[3], ambient[4], ambient[5]}};
     Camera camera = {{T[0], T[4], T[8]}, {T[1], T[5], T[9]}, {T[2], T[6], T[10]}, {T[3], T[7], T[11]},
-                     K[0], K[4], K[2], K[5], 0.0f, 0.0f};
+                     K[0], K[4], K[2], K[5], 0.0f, 0.0f, (float)g.height,
+                     ROLLING ? g.shutter + 6 * (size_t)image : nullptr};
     if (g.distortion) { camera.k1 = g.distortion[2 * image]; camera.k2 = g.distortion[2 * image + 1]; }
     float pixel_angle = 1.0f / camera.fx;
 
     // 1. what the tile's rays can meet
     for (int i = first(); i == 0; i += stride()) {
         tile.region[0] = tile_region(camera, (float)tile_x, (float)tile_y);
-        tile.seen.count = 0;
+        clear(tile.seen);
     }
     sync();
     for (int i = first(); i < world.primitive_count; i += stride())
-        if (touches(world.primitives[i], tile.region[0])) keep(tile.seen, i);
+        if (touches(world.primitives[i], tile.region[0])) keep(tile.seen, world.primitives[i], i);
     sync();
 
     vec3 sum[LANES];
@@ -586,15 +717,15 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
         for (int lane = 0; lane < LANES; ++lane) {
             int x = tile_x + column(pixel_of(lane)), y = tile_y + row(pixel_of(lane));
             Ray ray = camera_ray(camera, x + du, y + dv);
-            Hit hit = {FAR, -1};
-            for (int i = 0; i < tile.seen.count; ++i)
-                closer(hit, world.primitives[tile.seen.primitive[i]], tile.seen.primitive[i], ray, LIFT);
+            Hit hit = {FAR, -1, 0};
+            for (int i = 0; i < length(tile.seen); ++i)
+                closer(world.meshes, hit, world.primitives[member(tile.seen, i)], member(tile.seen, i), ray, LIFT);
             surface[lane] = surface_at(world, hit, ray, pixel_angle);
             include(tile.surfaces, surface[lane].x + surface[lane].n * TAP_FAR, hit.primitive >= 0);
             if (sample == 0 && x < g.width && y < g.height) {
                 size_t pixel = ((size_t)image * g.height + y) * g.width + x;
                 const Primitive* p = hit.primitive < 0 ? nullptr : world.primitives + hit.primitive;
-                g.depth[pixel] = p ? hit.t : 0.0f;
+                g.depth[pixel] = p ? hit.t + row_shift(camera, y + dv).z : 0.0f;
                 g.label[pixel] = p ? (uint8_t)p->label : 255;
                 g.instance[pixel] = p ? (int16_t)p->instance : -1;
             }
@@ -614,7 +745,7 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
             }
         sync();
         for (int i = first(); i < 1 + world.light_count; i += stride()) {
-            (i == 0 ? tile.around : tile.shadow[i - 1]).count = 0;
+            clear(i == 0 ? tile.around : tile.shadow[i - 1]);
             tile.region[i] = i == 0 ? around_region(tile.surfaces)
                 : shadow_region(world.lights[i - 1], tile.frame[i - 1], tile.lit[i - 1], g.light_radius);
         }
@@ -622,9 +753,9 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
         for (int i = first(); i < world.primitive_count; i += stride()) {
             const Primitive& p = world.primitives[i];
             if (p.material >> 16) continue;        // what shines neither casts shadows nor darkens
-            if (touches(p, tile.region[0])) keep(tile.around, i);
+            if (touches(p, tile.region[0])) keep(tile.around, p, i);
             for (int l = 0; l < world.light_count; ++l)
-                if (world.lights[l].shadow > 0.5f && touches(p, tile.region[1 + l])) keep(tile.shadow[l], i);
+                if (world.lights[l].shadow > 0.5f && touches(p, tile.region[1 + l])) keep(tile.shadow[l], p, i);
         }
         sync();
 
@@ -635,7 +766,7 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
             const Surface& s = surface[lane];
             if (s.primitive < 0) { sum[lane] = sum[lane] + sky(world, view); continue; }
             vec3 out = shade(g, world, &tile, s, view, cell(x, y, image, 13u + sample));
-            float mirror = world.materials[world.primitives[s.primitive].material & 0xffff].mirror;
+            float mirror = world.materials[s.material].mirror;
             if (mirror > 0.0f) out = mix(out, glimpse(g, world, s, view, pixel_angle), mirror);
             sum[lane] = sum[lane] + out;
         }
@@ -654,11 +785,12 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
 
 // -------------------------------------------------------------------------------------------------------------- doors
 #ifdef __CUDACC__
+template <bool ROLLING>
 __global__ void __launch_bounds__(PIXELS, 4) draw(const __grid_constant__ Arguments g) {
     __shared__ Tile tile;
     int across = (g.width + TILE - 1) / TILE, down = (g.height + TILE - 1) / TILE;
     int image = blockIdx.x / (across * down), place = blockIdx.x % (across * down);
-    draw_tile(g, tile, image, place % across * TILE, place / across * TILE);
+    draw_tile<ROLLING>(g, tile, image, place % across * TILE, place / across * TILE);
 }
 #endif
 
@@ -674,14 +806,16 @@ const char* raycast(const Arguments* arguments) {
     int across = (g.width + TILE - 1) / TILE, down = (g.height + TILE - 1) / TILE, tiles = g.images * across * down;
     if (tiles == 0) return nullptr;
 #ifdef __CUDACC__
-    draw<<<tiles, PIXELS, 0, (cudaStream_t)g.stream>>>(g);
+    auto kernel = g.shutter ? draw<true> : draw<false>;
+    kernel<<<tiles, PIXELS, 0, (cudaStream_t)g.stream>>>(g);
     cudaError_t error = cudaGetLastError();
     return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 #else
 #pragma omp parallel for schedule(dynamic, 8) num_threads(g.threads)
     for (int i = 0; i < tiles; ++i) {
         Tile tile;
-        draw_tile(g, tile, i / (across * down), i % across * TILE, i / across % down * TILE);
+        auto paint = g.shutter ? draw_tile<true> : draw_tile<false>;
+        paint(g, tile, i / (across * down), i % across * TILE, i / across % down * TILE);
     }
     return nullptr;
 #endif

@@ -19,7 +19,8 @@ from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.geometry.camera import intrinsics, scale_intrinsics
 from lsm_ros.world.materials import load_textures
-from lsm_ros.world.renderer import Renderer, Rendering, SceneBank, TextureAtlas
+from lsm_ros.world.meshes import load_meshes
+from lsm_ros.world.renderer import MeshAtlas, Renderer, Rendering, SceneBank, TextureAtlas
 from lsm_ros.world.rooms import make_scene
 from lsm_ros.world.scene import CameraPath
 from lsm_ros.world.sensor import Look, develop, mean_tone
@@ -36,7 +37,7 @@ START_NS = 1_767_225_600_000_000_000
 
 
 def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds: float = 14.0, rate: float = 15.0,
-           quality: int = 76) -> int:
+           quality: int = 76, meshes: Path | None = None) -> int:
     """Writes a rosbag2 with images, CameraInfo, true poses, and for some frames true depth and labels.
 
     Raises InputError for a seed that training may use, OutputError where the folder exists. Returns the images written.
@@ -44,10 +45,12 @@ def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds
     if seed >= 0:
         raise InputError(f"seed = {seed}; recordings have negative seeds, the others belong to training and evaluation")
     catalogue, atlas = load_textures(textures) if textures else (None, None)
-    scene, rng = make_scene(seed, "apartment", catalogue), np.random.default_rng(-seed)
+    models, library = load_meshes(meshes) if meshes else (None, None)
+    scene, rng = make_scene(seed, "apartment", catalogue, models), np.random.default_rng(-seed)
     path = smooth_walk(scene, rng, seconds, rate, focal=FOCAL)
     bank = SceneBank.of([scene], "cpu")
-    renderer = Renderer("cpu", TextureAtlas(atlas, "cpu") if textures else None, samples=4)
+    renderer = Renderer("cpu", TextureAtlas(atlas, "cpu") if textures else None, samples=4,
+                        meshes=MeshAtlas(library, "cpu") if meshes else None)
     K = intrinsics(FOCAL * SIZE[0], FOCAL * SIZE[0], SIZE[0] / 2, SIZE[1] / 2)
     camera = Camera(path, rate)
     with RecordingWriter(folder) as writer:
@@ -102,6 +105,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lsm_ros.world.recording", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the rosbag2 goes; must not exist")
     parser.add_argument("--textures", type=Path, help="folder or packed file of photo textures")
+    parser.add_argument("--meshes", type=Path, help="file of furniture models")
     parser.add_argument("--seed", type=int, default=SEED, help="a negative number (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=14.0)
     parser.add_argument("--rate", type=float, default=15.0, help="images a second")

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lsm_ros.world.meshes import MeshLibrary, corner_normals
 from lsm_ros.world.renderer import NO_INSTANCE, NO_LABEL, Rendering, TextureAtlas
-from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID, SUN, Scene
+from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID, MESH, SUN, Scene
 
 FAR, LIFT, SUN_DISTANCE = 1e6, 1e-3, 100.0
 TAP_NEAR, TAP_FAR = 0.06, 0.25
+MESH_LIFT, MESH_SHARE = 2e-3, 0.5
 GLOSS, EMISSION, MIRROR = 12, 13, 14      # columns of a material
 
 
@@ -26,10 +28,21 @@ class _World:
     to_unit: Tensor         # (P, 3, 3) inverse of `axes`
     half: Tensor            # (P, 3) lengths of the half axes
     material: Tensor        # (P, 16)
+    first_material: Tensor  # (P,) index of it
     lights: Tensor          # (L, 8)
     above: Tensor           # (3,)
     below: Tensor           # (3,)
     textures: TextureAtlas | None
+    meshes: dict[int, _Mesh]    # of the primitives that are meshes
+    materials: Tensor       # (M, 16) all of the scene; `material` are those of the primitives
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """One model in its unit frame."""
+    corners: Tensor         # (F, 3, 3) triangle, corner, xyz
+    normals: Tensor         # (F, 3, 3) at the corners
+    part: Tensor            # (F,) is added to the index of the primitive's material
 
 
 @dataclass(frozen=True)
@@ -42,26 +55,34 @@ class _Surfaces:
     local: Tensor           # (R, 3) in the primitive's own metric frame
     face: Tensor            # (R,) local axis along which flat patterns are projected
     pixel: Tensor           # (R,) metres that one pixel covers
+    material: Tensor        # (R, 16)
 
 
 def render(scene: Scene, T_world_cam: Tensor, K: Tensor, size: tuple[int, int], textures: TextureAtlas | None = None,
-           distortion: Tensor | None = None) -> Rendering:
+           distortion: Tensor | None = None, meshes: MeshLibrary | None = None,
+           shutter: Tensor | None = None) -> Rendering:
     """One view, (1, 1, ...) as Renderer.render would draw it with samples=1 and light_radius_m=0."""
     H, W = size
     T_world_cam, K = T_world_cam.double(), K.double()
-    world = _world(scene, textures, K.device)
+    world = _world(scene, textures, meshes, K.device)
     v, u = torch.meshgrid(torch.arange(H).to(K) + 0.5, torch.arange(W).to(K) + 0.5, indexing="ij")
     slopes = torch.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]], dim=-1).reshape(-1, 2)
     if distortion is not None:
         r2 = slopes.square().sum(dim=-1, keepdim=True)
         slopes = slopes * (1 + distortion[0] * r2 + distortion[1] * r2 * r2)
-    along = torch.cat([slopes, torch.ones_like(slopes[:, :1])], dim=-1) @ T_world_cam[:3, :3].T
-    origin = T_world_cam[:3, 3].expand_as(along)
+    along_cam = torch.cat([slopes, torch.ones_like(slopes[:, :1])], dim=-1)
+    start_cam = torch.zeros_like(along_cam)
+    if shutter is not None:
+        time, (shift, turn) = (v / H - 0.5).reshape(-1, 1), shutter.to(K).split(3)
+        start_cam = time * shift
+        along_cam = along_cam + time * torch.linalg.cross(turn.expand_as(along_cam), along_cam)
+        along_cam = along_cam / along_cam[:, 2:]
+    along, origin = along_cam @ T_world_cam[:3, :3].T, start_cam @ T_world_cam[:3, :3].T + T_world_cam[:3, 3]
     view = torch.nn.functional.normalize(along, dim=-1)
 
     seen = _first_surfaces(world, origin, along, LIFT, 1 / K[0, 0])
     radiance = _shade(world, seen, view, shadows=True)
-    mirror = world.material[seen.primitive, MIRROR, None]
+    mirror = seen.material[:, MIRROR, None]
     reflected = view - 2 * (view * seen.n).sum(-1, keepdim=True) * seen.n
     glimpsed = _first_surfaces(world, seen.x + LIFT * seen.n, reflected, 1e-4, 1 / K[0, 0])
     glimpse = torch.where(glimpsed.primitive[:, None] >= 0, _shade(world, glimpsed, reflected, shadows=False),
@@ -71,25 +92,34 @@ def render(scene: Scene, T_world_cam: Tensor, K: Tensor, size: tuple[int, int], 
     label = torch.as_tensor(scene.label, device=K.device)[seen.primitive].masked_fill(~hit, NO_LABEL)
     instance = torch.as_tensor(scene.instance, device=K.device)[seen.primitive].masked_fill(~hit, NO_INSTANCE)
     return Rendering(radiance=radiance.T.reshape(1, 1, 3, H, W).float(),
-                     depth=seen.t.masked_fill(~hit, 0).reshape(1, 1, H, W).float(),
+                     depth=(seen.t + start_cam[:, 2]).masked_fill(~hit, 0).reshape(1, 1, H, W).float(),
                      label=label.reshape(1, 1, H, W).to(torch.uint8),
                      instance=instance.reshape(1, 1, H, W).to(torch.int16))
 
 
-def _world(scene: Scene, textures: TextureAtlas | None, device: torch.device) -> _World:
+def _world(scene: Scene, textures: TextureAtlas | None, meshes: MeshLibrary | None, device: torch.device) -> _World:
     def tensor(array):
         return torch.as_tensor(array, device=device)
+    def mesh(model: int) -> _Mesh:
+        vertices, faces, part = meshes.model(model)
+        return _Mesh(tensor(vertices[faces]), tensor(corner_normals(vertices, faces, meshes.size[model] / 2)),
+                     tensor(part).long())
     T_world_prim = tensor(scene.T_world_prim).double()
+    materials, material = tensor(scene.materials).double(), tensor(scene.material).long()
     axes = T_world_prim[:, :, :3]
     return _World(shape=tensor(scene.shape), axes=axes, center=T_world_prim[:, :, 3], to_unit=torch.linalg.inv(axes),
-                  half=axes.norm(dim=1), material=tensor(scene.materials).double()[tensor(scene.material).long()],
+                  half=axes.norm(dim=1), material=materials[material], first_material=material, materials=materials,
+                  meshes={i: mesh(shape - MESH) for i, shape in enumerate(scene.shape.tolist()) if shape >= MESH},
                   lights=tensor(scene.lights).double(), above=tensor(scene.ambient[:3]).double(),
                   below=tensor(scene.ambient[3:]).double(), textures=textures)
 
 
 # ------------------------------------------------------------------------------------------------------- intersection
-def _spans(world: _World, origin: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-    """(R, P) the ray parameters at which rays enter and leave each primitive; enter >= leave where they miss it."""
+def _spans(world: _World, origin: Tensor, along: Tensor, start: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(R, P) the ray parameters at which rays enter and leave each primitive; enter >= leave where they miss it.
+
+    A mesh is entered at its first triangle behind `start`, which stands in the third result, and never left.
+    """
     o = torch.einsum("pij,rpj->rpi", world.to_unit, origin[:, None] - world.center)
     d = torch.einsum("pij,rj->rpi", world.to_unit, along)
     d = torch.where(d.abs() < 1e-12, 1e-12, d)
@@ -103,7 +133,29 @@ def _spans(world: _World, origin: Tensor, along: Tensor) -> tuple[Tensor, Tensor
     for kind, side_in, side_out in ((CYLINDER, tube_in, tube_out), (CONE, cone_in, cone_out)):
         enter = torch.where(shape == kind, torch.maximum(side_in, slab_in[..., 2]), enter)
         leave = torch.where(shape == kind, torch.minimum(side_out, slab_out[..., 2]), leave)
-    return torch.where(shape == ELLIPSOID, ball_in, enter), torch.where(shape == ELLIPSOID, ball_out, leave)
+    enter, leave = torch.where(shape == ELLIPSOID, ball_in, enter), torch.where(shape == ELLIPSOID, ball_out, leave)
+    triangle = torch.zeros_like(enter, dtype=torch.long)
+    for i, mesh in world.meshes.items():
+        near = (enter[:, i] <= leave[:, i] + 1e-3).nonzero()[:, 0]           # of the box
+        t, _, _ = _touches(mesh.corners, o[near, None, i], d[near, None, i])
+        enter[:, i] = FAR
+        enter[near, i], triangle[near, i] = torch.where(t > start, t, FAR).min(dim=1)
+        leave[:, i] = torch.where(enter[:, i] < FAR, FAR, -FAR)
+    return enter, leave, triangle
+
+
+def _touches(corners: Tensor, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where rays o + t d meet triangles (..., 3, 3): t, or FAR, and the weights of the second and third corner (Moeller
+    & Trumbore, 1997)."""
+    a, e1, e2 = corners[..., 0, :], corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :]
+    d = d.expand(*torch.broadcast_shapes(d.shape, a.shape))
+    p, s = torch.linalg.cross(d, e2.expand_as(d)), o - a
+    det = (e1 * p).sum(-1)
+    inverse = 1 / torch.where(det.abs() < 1e-14, 1e-14, det)
+    q = torch.linalg.cross(s, e1.expand_as(s))
+    u, v, t = (s * p).sum(-1) * inverse, (d * q).sum(-1) * inverse, (e2 * q).sum(-1) * inverse
+    hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (det.abs() >= 1e-14)
+    return torch.where(hit, t, FAR), u, v
 
 
 def _quadric(o: Tensor, d: Tensor, weights: Tensor, constant: float) -> tuple[Tensor, Tensor]:
@@ -129,7 +181,7 @@ def _cone_side(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 
 def _first_surfaces(world: _World, origin: Tensor, along: Tensor, start: float, pixel_angle: Tensor) -> _Surfaces:
     """What R rays meet first behind `start`."""
-    enter, leave = _spans(world, origin, along)
+    enter, leave, triangle = _spans(world, origin, along, start)
     enter = torch.where((enter < leave) & (enter > start), enter, FAR)
     t, primitive = enter.min(dim=1)
     to_unit, half, shape = world.to_unit[primitive], world.half[primitive], world.shape[primitive]
@@ -137,9 +189,21 @@ def _first_surfaces(world: _World, origin: Tensor, along: Tensor, start: float, 
     d = torch.einsum("rij,rj->ri", to_unit, along)
     q = o + t[:, None] * d
     normal = _unit_normals(shape, q)
+    x, material = origin + t[:, None] * along, world.material[primitive]
+    for i, mesh in world.meshes.items():
+        mine = ((primitive == i) & (t < FAR)).nonzero()[:, 0]
+        faces = triangle[mine, i]
+        corners = mesh.corners[faces]
+        _, u, v = _touches(corners, o[mine], d[mine])
+        smooth = (mesh.normals[faces] * torch.stack([1 - u - v, u, v], dim=-1)[..., None]).sum(dim=1)
+        flat = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        flat = flat * -(flat * d[mine]).sum(-1, keepdim=True).sign()         # both sides of a triangle can be seen
+        normal[mine] = smooth * (flat * smooth).sum(-1, keepdim=True).sign()
+        x[mine] += MESH_LIFT * torch.nn.functional.normalize(flat @ world.to_unit[i], dim=-1)
+        material[mine] = world.materials[world.first_material[i] + mesh.part[faces]]
     n = torch.nn.functional.normalize(torch.einsum("rij,ri->rj", to_unit, normal), dim=-1)
     facing = -(n * along).sum(-1) / along.norm(dim=-1)
-    return _Surfaces(t=t, primitive=torch.where(t < FAR, primitive, -1), x=origin + t[:, None] * along, n=n,
+    return _Surfaces(t=t, primitive=torch.where(t < FAR, primitive, -1), x=x, n=n, material=material,
                      local=q * half, face=(normal.abs() / half).argmax(dim=-1),
                      pixel=t * pixel_angle / facing.clamp_min(0.3))
 
@@ -161,7 +225,7 @@ def _unit_normals(shape: Tensor, q: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------ shading
 def _shade(world: _World, s: _Surfaces, view: Tensor, shadows: bool) -> Tensor:
     """(R, 3) the light that leaves the surfaces against `view`; contact darkening and shadows where asked for."""
-    material = world.material[s.primitive]
+    material = s.material
     base = _albedo(world, s)
     shines = world.material[:, EMISSION] > 0
     openness = _openness(world, s, shines) if shadows else 1.0
@@ -179,7 +243,7 @@ def _shade(world: _World, s: _Surfaces, view: Tensor, shadows: bool) -> Tensor:
             .clamp_min(0) ** sharp * 0.02 * (sharp + 8)
         lit = facing * (base + shine) * light[3:6] / torch.as_tensor(far2).clamp_min(0.05)
         if shadows and light[7] > 0.5:
-            enter, leave = _spans(world, s.x + LIFT * s.n, to * SUN_DISTANCE if sun else to)
+            enter, leave, _ = _spans(world, s.x + LIFT * s.n, to * SUN_DISTANCE if sun else to, 0.0)
             blocked = ((enter < leave) & (leave > 0) & (enter < 1) & ~shines).any(dim=1)
             lit = lit.masked_fill(blocked[:, None], 0)
         out = out + lit
@@ -195,7 +259,9 @@ def _openness(world: _World, s: _Surfaces, shines: Tensor) -> Tensor:
     others = (torch.arange(len(shines), device=shines.device) != s.primitive[:, None]) & ~shines
     free = []
     for height in (TAP_NEAR, TAP_FAR):
-        distance = _distances(world, s.x + height * s.n).masked_fill(~others, height).amin(dim=1)
+        distance = _distances(world, s.x + height * s.n)
+        distance = torch.where(world.shape >= MESH, torch.lerp(torch.full_like(distance, height), distance, MESH_SHARE),
+                               distance).masked_fill(~others, height).amin(dim=1)
         free.append(distance.clamp_max(height) / height)
     return (1 - 0.35 * (1 - free[0]) - 0.45 * (1 - free[1]))[:, None]
 
@@ -207,15 +273,18 @@ def _distances(world: _World, x: Tensor) -> Tensor:
     wide = torch.where(world.shape == CONE, (1 - q[..., 2].clamp(-1, 1)) / 2, 1.0)
     round_side = (q[..., :2].norm(dim=-1) - wide).clamp_min(0) * world.half[:, :2].mean(dim=-1)
     k = q.norm(dim=-1)
-    ball = (k * (k - 1) / (q / world.half).norm(dim=-1).clamp_min(1e-9)).clamp_min(0)
-    distance = torch.where(world.shape == BOX, outside.norm(dim=-1), torch.hypot(round_side, outside[..., 2]))
+    away = (q * world.half).norm(dim=-1)
+    least = away - (q * world.half ** 2).norm(dim=-1) / away.clamp_min(1e-9)    # of the plane across the way
+    ball = torch.maximum(k * (k - 1) / (q / world.half).norm(dim=-1).clamp_min(1e-9), least).clamp_min(0)
+    boxed = (world.shape == BOX) | (world.shape >= MESH)
+    distance = torch.where(boxed, outside.norm(dim=-1), torch.hypot(round_side, outside[..., 2]))
     return torch.where(world.shape == ELLIPSOID, ball, distance)
 
 
 # ----------------------------------------------------------------------------------------------------------- surfaces
 def _albedo(world: _World, s: _Surfaces) -> Tensor:
     """(R, 3) linear reflectance: the first colour times the texture, or the two colours mixed by the pattern."""
-    material, half = world.material[s.primitive], world.half[s.primitive]
+    material, half = s.material, world.half[s.primitive]
     first, second = torch.where(s.face == 0, 1, 0)[:, None], torch.where(s.face == 2, 1, 2)[:, None]
     swap = half.gather(1, first) > half.gather(1, second)            # v runs along the longer side of the face
     first, second = torch.where(swap, second, first), torch.where(swap, first, second)

@@ -14,9 +14,10 @@ import torch
 
 from lsm_ros.errors import InputError
 from lsm_ros.world.materials import srgb_to_linear
+from lsm_ros.world.meshes import MeshLibrary, build
 from lsm_ros.world.native import CompilerError, architecture_of, raycaster
 from lsm_ros.world.packing import PackedScenes, pack
-from lsm_ros.world.scene import BOX, CONE, ELLIPSOID, Scene
+from lsm_ros.world.scene import BOX, CONE, ELLIPSOID, MESH, Scene
 
 NO_LABEL, NO_INSTANCE = 255, -1
 """Label and instance of a pixel whose ray meets nothing; its depth is 0."""
@@ -52,14 +53,20 @@ class SceneBank(PackedScenes):
             slots = getattr(self, field.name)[first:first + len(scenes)]
             slots.copy_(staged(getattr(scenes, field.name), slots.device), non_blocking=True)
 
+    @property
+    def shape(self) -> torch.Tensor:
+        """(N, P) int32"""
+        return self.primitives.view(torch.int32)[..., 28]
+
     def occupied(self, scene: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """(B, V) bool: which of the points (B, V, 3), world frame, lie inside a primitive of the scenes (B,)."""
+        """(B, V) bool: which of the points (B, V, 3), world frame, lie inside a primitive of the scenes (B,);
+        a mesh is taken for its box."""
         rows = self.primitives[scene]
         to_unit = rows[..., :12].unflatten(-1, (3, 4))
         q = torch.einsum("bpij,bvj->bvpi", to_unit[..., :3], points) + to_unit[:, None, ..., 3]
-        shape, counts = rows.view(torch.int32)[:, None, :, 28], self.counts[scene, 0]
+        shape, counts = self.shape[scene][:, None], self.counts[scene, 0]
         r, height = q[..., :2].norm(dim=-1), q[..., 2].abs()
-        inside = torch.where(shape == BOX, q.abs().amax(dim=-1) < 1,
+        inside = torch.where((shape == BOX) | (shape >= MESH), q.abs().amax(dim=-1) < 1,
                              torch.where(shape == ELLIPSOID, q.norm(dim=-1) < 1,
                                          (height < 1) & (r < torch.where(shape == CONE, (1 - q[..., 2]) / 2, 1.0))))
         used = torch.arange(rows.shape[1], device=rows.device) < counts[:, None, None]
@@ -94,11 +101,22 @@ class TextureAtlas:
         self.texels = torch.cat(levels)      # int32, level by level, each (N, S >> level, S >> level)
 
 
+class MeshAtlas:
+    """A library of furniture models on a device, as raycast.cu reads it; one copy serves all scenes."""
+
+    def __init__(self, library: MeshLibrary, device: torch.device | str):
+        trees = build(library)
+        self.count = len(library)
+        self.nodes, self.triangles, self.models = (torch.from_numpy(array).to(device) for array in
+                                                   (trees.nodes, trees.triangles, trees.models))
+
+
 class _Arguments(ctypes.Structure):
     """struct Arguments of raycast.cu."""
     _fields_ = [(name, ctypes.c_void_p) for name in
-                ("primitives", "materials", "lights", "ambient", "counts", "texels", "scene", "T_world_cam", "K",
-                 "distortion", "radiance", "depth", "label", "instance", "stream")] + \
+                ("primitives", "materials", "lights", "ambient", "counts", "nodes", "triangles", "models", "texels",
+                 "scene", "T_world_cam", "K", "distortion", "shutter", "radiance", "depth", "label", "instance",
+                 "stream")] + \
                [(name, ctypes.c_int32) for name in
                 ("images", "views", "height", "width", "max_primitives", "max_materials", "max_lights", "textures",
                  "texture_size", "texture_levels", "samples", "threads")] + [("light_radius", ctypes.c_float)]
@@ -111,24 +129,26 @@ class Renderer:
         device: "cpu", "cuda" or "cuda:N"; the kernel is compiled for it at the first use.
         textures: the atlas that the materials' texture indices point into; without one they show their pattern alone.
         samples: rays a pixel for the colour. Depth and labels always belong to the pixel's centre.
+        meshes: the furniture models that shapes from MESH on point into.
         light_radius_m: how soft shadows are; 0 makes them hard and the picture free of grain.
     """
 
     def __init__(self, device: torch.device | str, textures: TextureAtlas | None = None, samples: int = 2,
-                 light_radius_m: float = 0.03):
+                 light_radius_m: float = 0.03, meshes: MeshAtlas | None = None):
         if not 1 <= samples <= 256:
             raise InputError(f"samples = {samples}; it must lie in 1..256")
         if not light_radius_m >= 0:
             raise InputError(f"light_radius_m = {light_radius_m}; it cannot be negative")
         self.device = torch.device(device)
-        self.textures, self.samples, self.light_radius_m = textures, samples, light_radius_m
+        self.textures, self.meshes, self.samples, self.light_radius_m = textures, meshes, samples, light_radius_m
         self._library = raycaster(architecture_of(self.device))
         if self._library.raycast_arguments_bytes() != ctypes.sizeof(_Arguments):
             raise CompilerError(f"raycast.cu takes {self._library.raycast_arguments_bytes()} bytes of arguments, "
                                 f"renderer.py gives {ctypes.sizeof(_Arguments)}")
 
     def render(self, bank: SceneBank, scene: torch.Tensor, T_world_cam: torch.Tensor, K: torch.Tensor,
-               size: tuple[int, int], distortion: torch.Tensor | None = None) -> Rendering:
+               size: tuple[int, int], distortion: torch.Tensor | None = None,
+               shutter: torch.Tensor | None = None) -> Rendering:
         """Draws B x V views.
 
         Args:
@@ -137,16 +157,26 @@ class Renderer:
             K: (B, V, 3, 3) pixels of `size`; pixel (u, v) has its centre at (u + 0.5, v + 0.5).
             size: (H, W) pixels.
             distortion: (B, V, 2) k1, k2: the ray of normalised image coordinates p is p (1 + k1 |p|^2 + k2 |p|^4).
+            shutter: (B, V, 6) how the camera moves from the first row to the last while they are read out: metres (3)
+                and radians (3) in its own frame. T_world_cam holds in the middle, at s = 0; the row with its centre at
+                v is exposed at s = v / H - 0.5, and its ray d starts at s * metres and goes along
+                d + s * radians x d, which is exact enough for turns up to 0.05 rad. Depth is z in the frame of
+                T_world_cam; unprojecting it with K alone is off by what the camera moved, as with a real one.
         """
         (B, V), (H, W) = T_world_cam.shape[:2], size
         expected = {"scene": (scene, (B,)), "T_world_cam": (T_world_cam, (B, V, 4, 4)), "K": (K, (B, V, 3, 3))}
         if distortion is not None:
             expected["distortion"] = (distortion, (B, V, 2))
+        if shutter is not None:
+            expected["shutter"] = (shutter, (B, V, 6))
         for name, (tensor, shape) in expected.items():
             if tuple(tensor.shape) != shape:
                 raise InputError(f"{name} has the shape {tuple(tensor.shape)}, not {shape}")
         if scene.device.type == "cpu" and B and not 0 <= scene.min() <= scene.max() < len(bank):
             raise InputError(f"scene {scene.min()} to {scene.max()}; the bank has {len(bank)}")
+        models = self.meshes.count if self.meshes else 0
+        if scene.device.type == "cpu" and len(bank) and bank.shape.max() >= MESH + models:
+            raise InputError(f"a scene has the furniture model {bank.shape.max() - MESH}; the renderer has {models}")
         if bank.counts.device.type != self.device.type:
             raise InputError(f"the bank is on {bank.counts.device}, the renderer on {self.device}")
 
@@ -154,7 +184,8 @@ class Renderer:
         scene = scene.to(self.device, torch.int64).contiguous()
         T_world_cam = T_world_cam.to(self.device, torch.float32).contiguous()
         K = K.to(self.device, torch.float32).contiguous()
-        distortion = None if distortion is None else distortion.to(self.device, torch.float32).contiguous()
+        distortion, shutter = (None if given is None else given.to(self.device, torch.float32).contiguous()
+                               for given in (distortion, shutter))
         drawn = Rendering(radiance=torch.empty(B, V, 3, H, W, device=self.device),
                           depth=torch.empty(B, V, H, W, device=self.device),
                           label=torch.empty(B, V, H, W, dtype=torch.uint8, device=self.device),
@@ -166,6 +197,9 @@ class Renderer:
             **{field.name: getattr(drawn, field.name).data_ptr() for field in fields(Rendering)},
             scene=scene.data_ptr(), T_world_cam=T_world_cam.data_ptr(), K=K.data_ptr(),
             distortion=None if distortion is None else distortion.data_ptr(),
+            shutter=None if shutter is None else shutter.data_ptr(),
+            **{name: getattr(self.meshes, name).data_ptr() if self.meshes else None
+               for name in ("nodes", "triangles", "models")},
             texels=atlas.texels.data_ptr() if atlas else None, textures=atlas.count if atlas else 0,
             texture_size=atlas.size if atlas else 0, texture_levels=atlas.levels if atlas else 0,
             stream=torch.cuda.current_stream(self.device).cuda_stream if cuda else None,

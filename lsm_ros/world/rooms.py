@@ -10,29 +10,34 @@ from lsm_ros.world.clutter import litter, workplace
 from lsm_ros.world.layout import Layout
 from lsm_ros.world.lighting import illumination, light_room
 from lsm_ros.world.materials import MaterialPool, TextureCatalogue
+from lsm_ros.world.meshes import MeshCatalogue
+from lsm_ros.world.models import model_piece
 from lsm_ros.world.parts import Assembly, Maker
 from lsm_ros.world.plan import build_walls, make_plan
 from lsm_ros.world.scene import Scene
 
 KINDS = ("home", "office", "kitchen", "bedroom", "bath", "corridor", "apartment")
+MATERIALS_WITH_MESHES = 256     # as many as packing.py takes: a model has up to six of its own
 KIND_WEIGHTS = (.22, .17, .14, .17, .08, .07, .15)
 
 
-def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | None = None) -> Scene:
+def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | None = None,
+               meshes: MeshCatalogue | None = None) -> Scene:
     """The furnished world of a seed; the same seed always makes the same one.
 
     Args:
         seed: any integer, negative ones too.
         kind: one of KINDS, or None to let the seed choose.
         textures: what photo textures there are; None: patterns only.
+        meshes: what furniture models there are; None: everything is assembled of simple shapes.
     Raises InputError for a kind that does not exist.
     """
     if kind is not None and kind not in KINDS:
         raise InputError(f"no kind of world {kind!r}; there are {', '.join(KINDS)}")
     rng = Random(f"world {seed}")
     chosen = rng.choices(KINDS, KIND_WEIGHTS)[0]
-    pool, assembly = MaterialPool(rng, textures), Assembly()
-    m = Maker(rng, pool)
+    pool = MaterialPool(rng, textures) if meshes is None else MaterialPool(rng, textures, MATERIALS_WITH_MESHES)
+    assembly, m = Assembly(), Maker(rng, pool, meshes)
     rooms = make_plan(m, kind or chosen)
     build_walls(m, rooms, assembly)
     lights = []
@@ -217,6 +222,13 @@ def storage(layout: Layout, n: int) -> None:
 def extras(layout: Layout, n: int) -> None:
     """What stands about in any room."""
     m = layout.m
+    if m.models is not None:                       # a model is one primitive: there is room for more
+        storage(layout, m.count(0, 3))
+        n += m.count(1, 5)
+        for _ in range(m.pick((0, 0, 1, 1))):
+            piece = model_piece(m, "large object")
+            if piece is not None and not layout.crowded():
+                layout.at_wall(piece)
     for _ in range(n):
         if layout.crowded():
             return

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BOX, ELLIPSOID, CYLINDER, CONE = range(4)
+BOX, ELLIPSOID, CYLINDER, CONE, MESH = range(5)
 """Shapes in their own unit frame: the box [-1,1]^3; the unit ball; the cylinder x^2 + y^2 <= 1, |z| <= 1; the cone with
-its base (radius 1) at z = -1 and its tip at z = 1."""
+its base (radius 1) at z = -1 and its tip at z = 1. MESH + i is model i of a mesh library (meshes.py), in the box; its
+part k has the material `material` + k."""
 
 POINT, SUN = range(2)
 

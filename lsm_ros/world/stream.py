@@ -17,12 +17,16 @@ import torch
 from lsm_ros.errors import InputError
 from lsm_ros.world.factory import HELD_OUT_SEEDS, PARCEL, PATHS, Factory, make_parcel
 from lsm_ros.world.materials import TextureCatalogue, load_textures
-from lsm_ros.world.renderer import Renderer, SceneBank, TextureAtlas, staged
+from lsm_ros.world.meshes import MeshCatalogue, load_meshes
+from lsm_ros.world.renderer import MeshAtlas, Renderer, SceneBank, TextureAtlas, staged
 from lsm_ros.world.sensor import Look, develop
 
 __all__ = ["HELD_OUT_SEEDS", "ViewBatch", "WorldStream", "fixed_batch"]
 
 NEAR_M = 0.3                # a view whose median depth is below this sees nothing but one surface
+ROLLING_SHARE = 0.3         # of the windows are taken with a rolling shutter
+READOUT = (0.01, 0.05)      # of the time from one view to the next: 10 to 30 ms of 0.6 to 1 s
+READOUT_M, READOUT_RAD = 0.02, 0.02     # most that a camera moves during a readout: 20 ms at 1 m/s and 1 rad/s
 PARCELS_A_BATCH = 32        # most parcels that one batch takes in; the first batch waits for as many
 
 
@@ -34,7 +38,7 @@ class ViewBatch:
     label: torch.Tensor          # (B, V, H, W) uint8, renderer.NO_LABEL where there is nothing
     instance: torch.Tensor       # (B, V, H, W) int16, 0 the building, -1 nothing
     K: torch.Tensor              # (B, V, 3, 3) float32, pixels of this size
-    T_world_cam: torch.Tensor    # (B, V, 4, 4) float32, metres
+    T_world_cam: torch.Tensor    # (B, V, 4, 4) float32, metres; of the middle row, where the shutter rolls
     valid: torch.Tensor          # (B,) bool: no view inside something or with its nose to a surface
 
 
@@ -49,25 +53,28 @@ class WorldStream:
         seed: two streams with different seeds share no world; give every rank its own.
         workers: processes that furnish worlds. One makes some 25 a second.
         textures: a folder or packed file of photo textures (materials.load_textures); None for procedural surfaces.
-        bank: worlds that are kept on the device, 45 kB each.
+        bank: worlds that are kept on the device, 55 kB each.
+        meshes: a file of furniture models (meshes.load_meshes); None for furniture of simple shapes alone.
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
-                 seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096):
+                 seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
+                 meshes: str | Path | None = None):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
             raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
         self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
         catalogue, atlas = _textures(textures, self.device)
-        self.renderer = Renderer(self.device, atlas)
+        models, mesh_atlas = _meshes(meshes, self.device)
+        self.renderer = Renderer(self.device, atlas, meshes=mesh_atlas)
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(self.device).manual_seed(seed)
         self.bank = SceneBank.empty(bank, self.device)
         self.T_world_cam = torch.zeros(bank, PATHS, views, 4, 4, device=self.device)
         self.focal = np.zeros((bank, PATHS), np.float32)
         self.worlds = 0                               # taken in since the start
-        self._factory = Factory(seed, workers, views, catalogue)
+        self._factory = Factory(seed, workers, views, catalogue, models)
         self._started = time.monotonic()
 
     def close(self) -> None:
@@ -87,7 +94,7 @@ class WorldStream:
         chosen = staged(np.stack([scene, path]), self.device).to(self.device, non_blocking=True)
         return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]],
                     Lens.random(self.rng, self.focal[scene, path]), Look.random(self.rng, self.batch, self.views),
-                    size or self.size, self.noise)
+                    size or self.size, self.noise, Shutter.random(self.rng, self.batch))
 
     def _take_in(self) -> None:
         enough = min(PARCELS_A_BATCH * PARCEL, len(self.bank))
@@ -130,15 +137,52 @@ class Lens:
         K[:, :, 2, 2] = 1
         edge2 = (0.5 / self.focal[:, None]) ** 2                  # squared slope of the ray at the edge
         distortion = self.bend / np.concatenate([edge2, edge2 ** 2], axis=1)
-        return K, np.ascontiguousarray(np.broadcast_to(distortion[:, None], (len(K), views, 2)), np.float32)
+        return K, np.repeat(distortion[:, None], views, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Shutter:
+    """How the cameras of B windows read out their rows."""
+    readout: np.ndarray       # (B,) float32: its time / the time between two views; 0 for all rows at once
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, windows: int) -> Shutter:
+        rolling = rng.random(windows) < ROLLING_SHARE
+        return cls((rolling * np.exp(rng.uniform(*np.log(READOUT), windows))).astype(np.float32))
+
+    def motion(self, T_world_cam: torch.Tensor) -> torch.Tensor:
+        """The renderer's `shutter` (B, V, 6) of poses (B, V, 4, 4): metres and radians in each camera's frame.
+
+        A camera moves as it goes on to the next view, the last one as it came from the one before; a lone one rests.
+        """
+        B, V = T_world_cam.shape[:2]
+        if V == 1:
+            return T_world_cam.new_zeros(B, 1, 6)
+        R, t = T_world_cam[..., :3, :3], T_world_cam[..., :3, 3]
+        R_next = R[:, :-1].mT @ R[:, 1:]
+        skew = (R_next - R_next.mT) / 2
+        skew = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)    # axis times the angle's sine
+        sine = skew.norm(dim=-1, keepdim=True)
+        cosine = (R_next.diagonal(dim1=-2, dim2=-1).sum(dim=-1, keepdim=True) - 1) / 2
+        turn = skew * torch.atan2(sine, cosine) / sine.clamp_min(1e-9)     # the same seen from either view
+        step = t.diff(dim=1)
+        turn, step = (torch.cat([each, each[:, -1:]], dim=1) for each in (turn, step))
+        shift = (R.mT @ step[..., None])[..., 0]
+        readout = staged(self.readout, T_world_cam.device).to(T_world_cam.device, non_blocking=True)[:, None, None]
+        return torch.cat([_at_most(readout * shift, READOUT_M), _at_most(readout * turn, READOUT_RAD)], dim=-1)
+
+
+def _at_most(vectors: torch.Tensor, length: float) -> torch.Tensor:
+    return vectors * (length / vectors.norm(dim=-1, keepdim=True).clamp_min(length))
 
 
 def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: torch.Tensor, lens: Lens, look: Look,
-         size: tuple[int, int], noise: torch.Generator) -> ViewBatch:
+         size: tuple[int, int], noise: torch.Generator, shutter: Shutter | None = None) -> ViewBatch:
     """Renders B windows of the bank's worlds and develops them as their cameras would."""
     K, distortion = (staged(array, renderer.device).to(renderer.device, non_blocking=True)
                      for array in lens.cameras(T_world_cam.shape[1], size))
-    drawn = renderer.render(bank, scene, T_world_cam, K, size, distortion)
+    drawn = renderer.render(bank, scene, T_world_cam, K, size, distortion,
+                            shutter.motion(T_world_cam) if shutter else None)
     depth = drawn.depth[:, :, 3::8, 3::8].flatten(2)
     free = (depth.median(dim=2).values >= NEAR_M) & ~bank.occupied(scene, T_world_cam[:, :, :3, 3])
     return ViewBatch(image=develop(drawn.radiance, look, noise), depth=drawn.depth, label=drawn.label,
@@ -146,23 +190,26 @@ def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: 
 
 
 def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
-                textures: str | Path | None = None) -> ViewBatch:
+                textures: str | Path | None = None, meshes: str | Path | None = None,
+                kind: str | None = None) -> ViewBatch:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
-    For evaluation take the seeds from HELD_OUT_SEEDS.
+    For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
-    parcel = make_parcel(seeds, 1, views, catalogue)
+    models, mesh_atlas = _meshes(meshes, device)
+    parcel = make_parcel(seeds, 1, views, catalogue, models, kind)
     bank = SceneBank.empty(len(seeds), device)
     bank.put(0, parcel.scenes)
     cameras = [np.random.default_rng((seed, 1)) for seed in seeds]
     lenses = [Lens.random(rng, focal) for rng, focal in zip(cameras, parcel.focal, strict=True)]
-    return draw(Renderer(device, atlas), bank, torch.arange(len(seeds), device=device),
+    return draw(Renderer(device, atlas, meshes=mesh_atlas), bank, torch.arange(len(seeds), device=device),
                 torch.from_numpy(parcel.T_world_cam[:, 0]).to(device),
                 Lens(*(np.concatenate([getattr(lens, name) for lens in lenses]) for name in Lens.__dataclass_fields__)),
                 Look.joined([Look.random(rng, 1, views) for rng in cameras]), size,
-                torch.Generator(device).manual_seed(seeds[0]))
+                torch.Generator(device).manual_seed(seeds[0]),
+                Shutter(np.concatenate([Shutter.random(rng, 1).readout for rng in cameras])))   # drawn last
 
 
 @lru_cache(maxsize=1)
@@ -171,3 +218,11 @@ def _textures(source: str | Path | None, device: torch.device) -> tuple[TextureC
         return None, None
     catalogue, images = load_textures(source)
     return catalogue, TextureAtlas(images, device)
+
+
+@lru_cache(maxsize=1)
+def _meshes(source: str | Path | None, device: torch.device) -> tuple[MeshCatalogue | None, MeshAtlas | None]:
+    if source is None:
+        return None, None
+    catalogue, library = load_meshes(source)
+    return catalogue, MeshAtlas(library, device)

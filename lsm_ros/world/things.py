@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import cos, pi, sin
 
 from lsm_ros.world.furniture import book_row
+from lsm_ros.world.models import MODEL_SHARE, model_piece, modelled
 from lsm_ros.world.parts import Maker, Piece, Top
 from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID
 
@@ -24,6 +25,7 @@ def shade(m: Maker, piece: Piece, lit: bool, x: float, y: float, z: float, w: fl
         piece.cylinder(mat, x, y, z + h * .4, w * .55, h * .6)
 
 
+@modelled(lambda m, lit=False: None if lit else "floor lamp")
 def floor_lamp(m: Maker, lit: bool = False) -> Piece:
     h, w = m.between(1.3, 1.85), m.between(.25, .5)
     piece = Piece("lamp", w, w, h)
@@ -46,6 +48,7 @@ def floor_lamp(m: Maker, lit: bool = False) -> Piece:
     return piece
 
 
+@modelled("table lamp")
 def table_lamp(m: Maker) -> Piece:
     h, w = m.between(.32, .62), m.between(.16, .34)
     piece = Piece("lamp", w, w, h)
@@ -67,6 +70,7 @@ def table_lamp(m: Maker) -> Piece:
     return piece
 
 
+@modelled(lambda m, lit: None if lit else "ceiling lamp", below=True)
 def ceiling_lamp(m: Maker, lit: bool) -> Piece:
     """Hangs from z = 0 downwards."""
     piece = Piece("lamp")
@@ -98,6 +102,7 @@ def ceiling_lamp(m: Maker, lit: bool) -> Piece:
 
 # ---- plants and people
 
+@modelled(lambda m, small=None: "small plant" if small or small is None and m.chance(.4) else "plant")
 def plant(m: Maker, small: bool | None = None) -> Piece:
     small = m.chance(.4) if small is None else small
     r, h = (m.between(.04, .09), m.between(.07, .16)) if small else (m.between(.11, .24), m.between(.2, .5))
@@ -143,6 +148,7 @@ def plant(m: Maker, small: bool | None = None) -> Piece:
     return piece
 
 
+@modelled("person")
 def person(m: Maker) -> Piece:
     h, w = m.between(1.5, 1.92), m.between(.38, .5)
     piece = Piece("person", w, .35, h)
@@ -170,6 +176,10 @@ def screen(m: Maker) -> int:
 
 
 def television(m: Maker, hung: bool = False) -> Piece:
+    if m.models is not None and m.chance(MODEL_SHARE):
+        model = model_piece(m, "hung television" if hung else "television", hung=hung)
+        if model is not None:
+            return model
     w = m.between(.75, 1.5)
     h = w * m.between(.55, .62)
     piece = Piece("television", w, .06 if hung else .25, h + (0 if hung else .08))
@@ -186,6 +196,7 @@ def television(m: Maker, hung: bool = False) -> Piece:
     return piece
 
 
+@modelled("monitor")
 def monitor(m: Maker) -> Piece:
     w = m.between(.42, .75)
     h = w * m.between(.5, .66)
@@ -202,6 +213,7 @@ def monitor(m: Maker) -> Piece:
     return piece
 
 
+@modelled("laptop")
 def laptop(m: Maker) -> Piece:
     w, d = m.between(.28, .38), m.between(.2, .26)
     piece = Piece("monitor", w, d, d)
@@ -225,6 +237,7 @@ def keyboard(m: Maker) -> Piece:
 
 # ---- small things
 
+@modelled("box")
 def cardboard_box(m: Maker) -> Piece:
     w, d, h = m.between(.14, .55), m.between(.14, .45), m.between(.08, .45)
     piece = Piece("box", w, d, h)
@@ -243,6 +256,7 @@ def cardboard_box(m: Maker) -> Piece:
     return piece
 
 
+@modelled(lambda m: "book" if m.chance(.15) else None)
 def books(m: Maker) -> Piece:
     """Lying in a pile, or one alone."""
     n = m.pick((1, 1, 2, 3, 4))
@@ -257,6 +271,7 @@ def books(m: Maker) -> Piece:
     return piece
 
 
+@modelled("bag")
 def bag(m: Maker) -> Piece:
     w, d, h = m.between(.25, .45), m.between(.1, .22), m.between(.25, .48)
     piece = Piece("bag", w, d, h)
@@ -283,6 +298,7 @@ def bag(m: Maker) -> Piece:
     return piece
 
 
+@modelled("bottle")
 def bottle(m: Maker) -> Piece:
     w, h = m.between(.055, .095), m.between(.14, .34)
     piece = Piece("bottle", w, w, h)
@@ -297,6 +313,7 @@ def bottle(m: Maker) -> Piece:
     return piece
 
 
+@modelled("cup")
 def cup(m: Maker) -> Piece:
     w, h = m.between(.07, .1), m.between(.07, .13)
     piece = Piece("object", w, w, h)
@@ -307,6 +324,7 @@ def cup(m: Maker) -> Piece:
     return piece
 
 
+@modelled("bowl")
 def bowl(m: Maker) -> Piece:
     w = m.between(.14, .32)
     piece = Piece("object", w, w, w * .3)
@@ -319,6 +337,7 @@ def bowl(m: Maker) -> Piece:
     return piece
 
 
+@modelled("vase")
 def vase(m: Maker) -> Piece:
     w, h = m.between(.08, .2), m.between(.14, .4)
     piece = Piece("object", w, w, h)
@@ -328,6 +347,7 @@ def vase(m: Maker) -> Piece:
     return piece
 
 
+@modelled("bin")
 def bin_(m: Maker) -> Piece:
     w, h = m.between(.22, .36), m.between(.25, .6)
     piece = Piece("object", w, w, h)
@@ -341,6 +361,7 @@ def bin_(m: Maker) -> Piece:
     return piece
 
 
+@modelled("small object")
 def toy(m: Maker) -> Piece:
     """Something that has no name in the label set: a ball, a toy, a speaker, a fan, folded cloth."""
     w = m.between(.1, .3)
@@ -452,6 +473,7 @@ def clock(m: Maker) -> Piece:
     return piece
 
 
+@modelled("radiator", hung=True)
 def radiator(m: Maker) -> Piece:
     w, h = m.between(.5, 1.4), m.between(.4, .7)
     piece = Piece("object", w, .12, h)

@@ -74,12 +74,12 @@ def random_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[torc
     return torch.from_numpy(T).float(), torch.from_numpy(K).float()
 
 
-def draw(scene: Scene, T_world_cam, K, size, device="cpu", textures=None, distortion=None, **options):
+def draw(scene: Scene, T_world_cam, K, size, device="cpu", textures=None, distortion=None, shutter=None, **options):
     """One view of one scene."""
     renderer = Renderer(device, textures, **({"samples": 1, "light_radius_m": 0.0} | options))
     return renderer.render(SceneBank.of([scene], device), torch.zeros(1, dtype=torch.int64, device=device),
                            T_world_cam[None, None], K[None, None], size,
-                           None if distortion is None else distortion[None, None])
+                           *(None if each is None else each[None, None] for each in (distortion, shutter)))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -95,6 +95,21 @@ def test_kernel_agrees_with_the_reference(seed, device):
     agreement = reference.compare(drawn, reference.render(scene, T_world_cam, K, SIZE, textures, distortion))
     assert agreement.good(), agreement
     assert drawn.label.unique().numel() > 8      # a picture of many things, not of one wall
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("seed", range(2))
+def test_kernel_agrees_with_the_reference_while_the_shutter_rolls(seed, device):
+    rng = np.random.default_rng(200 + seed)
+    scene = random_scene(seed)
+    T_world_cam, K = (tensor.to(device) for tensor in random_camera(rng, SIZE))
+    shutter = torch.from_numpy(rng.choice((-1, 1), 6) * (.2, .2, .2, .05, .05, .05)).float().to(device)
+    distortion = torch.tensor([-0.1, 0.03], device=device) if seed > 0 else None
+    still, drawn = (draw(scene, T_world_cam, K, SIZE, device, None, distortion, each) for each in (None, shutter))
+    agreement = reference.compare(drawn, reference.render(scene, T_world_cam, K, SIZE, None, distortion,
+                                                          shutter=shutter))
+    assert agreement.good(), agreement
+    assert reference.compare(still, drawn).identity < 0.95
 
 
 def one_shape(shape: int, half=(1.0, 1.0, 1.0), center=(0.0, 0.0, 0.0), **material) -> Scene:
@@ -133,6 +148,28 @@ def test_depth_along_the_axis(shape, T_world_cam, depth, device):
 
 def test_depth_is_z_and_not_distance():
     drawn = draw(one_shape(BOX, half=(9, 1, 9)), LEVEL, CAMERA, (33, 33))
+    assert torch.allclose(drawn.depth, torch.full((1, 1, 33, 33), 4.0))
+
+
+def test_a_camera_at_rest_has_no_shutter():
+    scene, (T_world_cam, K) = random_scene(0), random_camera(np.random.default_rng(0), SIZE)
+    still, resting = (draw(scene, T_world_cam, K, SIZE, shutter=shutter) for shutter in (None, torch.zeros(6)))
+    assert torch.allclose(still.depth, resting.depth, rtol=1e-5) and torch.equal(still.label, resting.label)
+
+
+@pytest.mark.parametrize(("shutter", "slant"), [((0, 0, 0, 0, .05, 0), .05), ((.1, 0, 0, 0, 0, 0), .1 / 5)])
+def test_an_upright_edge_slants_as_the_camera_turns_or_moves_sideways(shutter, slant):
+    K = torch.tensor([[2000, 0, 128.25], [0, 2000, 32], [0, 0, 1]])
+    board = one_shape(BOX, half=(9, .005, 9), center=(9, 0, 0))
+    drawn = draw(board, LEVEL, K, (64, 256), shutter=torch.tensor(shutter))
+    v, u = np.mgrid[:64, :256] + 0.5
+    edge = 128.25 - 2000 * slant * (v / 64 - 0.5)                      # it is at x = 0, 5 m away; -50 .. 50 pixels
+    assert np.array_equal(drawn.label[0, 0].numpy() == 7, u > edge)
+
+
+def test_depth_stays_that_of_the_middle_row_while_the_shutter_rolls():
+    shutter = torch.tensor([0, 0, .2, 0, 0, 0.05])                     # forwards, and rolls about the optical axis
+    drawn = draw(one_shape(BOX, half=(9, 1, 9)), LEVEL, CAMERA, (33, 33), shutter=shutter)
     assert torch.allclose(drawn.depth, torch.full((1, 1, 33, 33), 4.0))
 
 
@@ -226,6 +263,8 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"scene has the shape \(1,\), not \(2,\)"):
         Renderer("cpu").render(SceneBank.of([scene], "cpu"), torch.zeros(1, dtype=torch.int64),
                                LEVEL.expand(2, 1, 4, 4), CAMERA.expand(2, 1, 3, 3), (8, 8))
+    with pytest.raises(InputError, match=r"shutter has the shape \(1, 1, 3\), not \(1, 1, 6\)"):
+        draw(scene, LEVEL, CAMERA, (8, 8), shutter=torch.zeros(3))
     with pytest.raises(InputError, match="scene 1 to 1; the bank has 1"):
         Renderer("cpu").render(SceneBank.of([scene], "cpu"), torch.ones(1, dtype=torch.int64), LEVEL[None, None],
                                CAMERA[None, None], (8, 8))

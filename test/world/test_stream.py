@@ -1,8 +1,11 @@
 """The stream of training batches and the fixed batches of evaluation, with real worlds and real worker processes."""
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sys
+import termios
 import time
 from contextlib import closing
 from itertools import islice
@@ -12,9 +15,11 @@ import pytest
 import torch
 
 from lsm_ros.errors import InputError
+from lsm_ros.geometry import sim3
+from lsm_ros.world import stream as worlds
 from lsm_ros.world.factory import HELD_OUT_SEEDS, FactoryError, make_parcel, training_seeds
 from lsm_ros.world.renderer import NO_LABEL, SceneBank
-from lsm_ros.world.stream import Lens, WorldStream, fixed_batch
+from lsm_ros.world.stream import READOUT_M, READOUT_RAD, Lens, Shutter, WorldStream, fixed_batch
 
 SIZE = (48, 64)
 
@@ -73,6 +78,31 @@ def test_lens_keeps_the_focal_length_and_bends_as_told():
     assert distortion[:, 0, 0] * edge2 + distortion[:, 0, 1] * edge2 ** 2 == pytest.approx([0.02, 0.01])
 
 
+def test_a_shutter_follows_the_path():
+    step = sim3.sim3(sim3.exp_so3(np.array([0.02, 0.2, 0.1])), np.array([0.1, -0.2, 0.3]))      # in the camera's frame
+    path = np.stack([np.eye(4), step, step @ step])
+    fast = np.stack([np.eye(4), sim3.sim3(sim3.exp_so3(np.array([0, 1.2, 0])), np.array([0, 0, 1.5]))])
+    T_world_cam = torch.from_numpy(np.stack([path, path])).float()
+    slow, none = Shutter(np.array([0.02, 0], np.float32)).motion(T_world_cam)
+    assert torch.allclose(slow[:2], 0.02 * torch.tensor([0.1, -0.2, 0.3, 0.02, 0.2, 0.1]).expand(2, 6), atol=1e-6)
+    came = torch.from_numpy(step[:3, :3].T @ (0.1, -0.2, 0.3)).float()                          # the last one's frame
+    assert torch.allclose(slow[2], 0.02 * torch.cat([came, torch.tensor([0.02, 0.2, 0.1])]), atol=1e-6)
+    assert not none.any() and not Shutter(np.ones(2, np.float32)).motion(T_world_cam[:, :1]).any()
+    limited = Shutter(np.full(1, 0.05, np.float32)).motion(torch.from_numpy(fast[None]).float())[0, 0]
+    assert limited.tolist() == pytest.approx([0, 0, READOUT_M, 0, READOUT_RAD, 0], abs=1e-6)
+
+
+def test_shutters_leave_the_rest_of_a_fixed_batch_alone(monkeypatch):
+    seeds = HELD_OUT_SEEDS[:8]
+    with_shutters = fixed_batch(seeds, SIZE, 2, "cpu")
+    monkeypatch.setattr(worlds, "ROLLING_SHARE", 0.0)
+    without = fixed_batch(seeds, SIZE, 2, "cpu")
+    assert torch.equal(with_shutters.K, without.K) and torch.equal(with_shutters.T_world_cam, without.T_world_cam)
+    moved = ~torch.isclose(with_shutters.depth, without.depth, rtol=1e-4).flatten(1)
+    share = moved.float().mean(dim=1)
+    assert 0 < (share > 0.05).sum() < 6 and ((share > 0.05) | (share < 1e-3)).all()
+
+
 def test_a_stream_gives_changing_batches_of_any_size():
     with closing(WorldStream(SIZE, views=3, batch=4, device="cpu", seed=5, workers=1, bank=16)) as stream:
         first, second = stream.next(), stream.next((40, 56))
@@ -84,18 +114,34 @@ def test_a_stream_gives_changing_batches_of_any_size():
         while stream.worlds == before and time.monotonic() < deadline:
             stream.next()
         assert stream.worlds > before >= 16                            # a full bank is replaced by and by
-        workers = list(stream._factory._workers)
+        workers = list(stream._factory._workers.values())
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_a_dead_worker_is_reported():
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_worker_is_reported(signal_):
+    """Also one that dies within a parcel: by then its pipe is full, and it stands in the middle of the next one."""
     with closing(WorldStream(SIZE, views=2, batch=1, device="cpu", seed=6, workers=1, bank=8)) as stream:
         stream.next()
-        os.kill(stream._factory._workers[0].pid, signal.SIGKILL)
-        stream._factory._workers[0].join()
-        with pytest.raises(FactoryError, match="exit code -9"):
+        [(pipe, worker)] = stream._factory._workers.items()
+        wait_until_full(pipe)
+        os.kill(worker.pid, signal_)
+        worker.join()
+        with pytest.raises(FactoryError, match=f"exit code -{int(signal_)}"):
             for _ in range(50):
                 stream.next()
+
+
+def wait_until_full(pipe) -> None:
+    """Returns when the pipe holds something and no more than two seconds ago: its writer is blocked."""
+    deadline, before = time.monotonic() + 60, -1
+    while time.monotonic() < deadline:
+        waiting = int.from_bytes(fcntl.ioctl(pipe.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+        if waiting == before > 0:
+            return
+        before = waiting
+        time.sleep(2.0)
+    raise AssertionError(f"{before} bytes in the pipe after a minute")
 
 
 @pytest.mark.parametrize(("wrong", "message"), [({"bank": 12}, "bank = 12"), ({"workers": 0}, "workers = 0"),
