@@ -18,6 +18,7 @@ class Frame:
     image: np.ndarray                      # (H, W, 3) uint8 RGB
     K: np.ndarray | None = None            # (3, 3) float64 pixel intrinsics of `image`, or None where unknown
     T_odom_cam: np.ndarray | None = None   # (4, 4) float64 odometry of the camera at `stamp_ns`, metres, or None
+    depth: np.ndarray | None = None        # (h, w) float32 measured z depth of the image, m; 0 or NaN where unknown
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Matches:
+    """N pairs of places in two views of a window that show the same point. Places are shares of width and height."""
+    a: np.ndarray               # (N,) int64, index of a view
+    b: np.ndarray               # (N,) int64, of another one
+    shares_a: np.ndarray        # (N, 2) float32
+    shares_b: np.ndarray        # (N, 2) float32
+    confidence: np.ndarray      # (N,) float32 in 0..1, probability that b shows the point there
+
+
+@dataclass(frozen=True)
 class WindowPrediction:
     """What the network says about a window. One entry a view, in the window's order.
 
@@ -46,6 +57,8 @@ class WindowPrediction:
     T_window_cam: np.ndarray    # (S, 4, 4) float64, metres; the first is the identity
     scale: float                # metres per network unit, as predicted (already applied above)
     semantics: np.ndarray       # (S, hs, ws, D) float32 unit vectors in the label space; hs <= h
+    matches: Matches | None = None        # places that two views share; None: the predictor does not match
+    overlap: np.ndarray | None = None     # (S, S) float32: [a, b] is the expected share of a's points that b sees
     gaussians: np.ndarray | None = None   # the place of a Gaussian head: (S, h, w, G), none is trained yet
 
 
@@ -93,3 +106,4 @@ class MapUpdate:
     labels: np.ndarray                          # (h, w) uint16, its labels
     scale: float                                # map metres per predicted metre of this window (1: uncorrected)
     seconds: dict[str, float]                   # stage -> seconds: "network", "alignment", "fusion", ...
+    matches: int | None = None                  # that back the newest pose; 0: only predicted; None: first view

@@ -8,6 +8,7 @@ from __future__ import annotations
 import colorsys
 import difflib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 
 from lsm_ros.errors import ConfigError, InputError, WeightsError
 from lsm_ros.resources import resource
+
+logger = logging.getLogger(__name__)
 
 NOUN_TABLE = Path(__file__).parent / "weights" / "nouns.safetensors"
 """Embeddings of some 1,300 household nouns; made by lsm_ros/training/text_table.py."""
@@ -64,6 +67,7 @@ class LabelSet:
     embeddings: np.ndarray                 # (C, D) float32 unit vectors
     things: np.ndarray                     # (C,) bool: objects that can be counted; false for the building itself
     groups: dict[str, np.ndarray] = field(default_factory=dict)  # grouping -> (C,) int64 index in it, -1 where none
+    words: tuple[tuple[str, ...], ...] = ()                      # of each class: its name and its synonyms
     logit_scale: float = LOGIT_SCALE
 
     def __len__(self) -> int:
@@ -107,21 +111,37 @@ class LabelSet:
             raise ConfigError(f"label {', '.join(map(repr, twice))} is given more than once")
         if len(names) > 65535:
             raise ConfigError(f"{len(names)} labels; a map point has room for 65535")
-        return cls(names=names,
+        words = tuple((entry["name"], *entry.get("synonyms", [])) for entry in entries)
+        return cls(names=names, words=words,
                    colors=np.array([entry.get("color", spread_color(i)) for i, entry in enumerate(entries)], np.uint8),
-                   embeddings=np.stack([embed([entry["name"], *entry.get("synonyms", [])]) for entry in entries]),
+                   embeddings=np.stack([embed(of_class) for of_class in words]),
                    things=np.array([entry.get("thing", True) for entry in entries]),
                    groups={key: np.array([members.index(entry[key]) if key in entry else -1 for entry in entries])
                            for key, members in GROUPINGS.items()})
 
 
 def embed(words: Sequence[str]) -> np.ndarray:
-    """The (D,) unit vector of a label that goes by several words: their mean."""
+    """The (D,) unit vector of a label that goes by several words: their mean.
+
+    A word that the noun table doesn't hold is encoded where the text encoder is installed (lsm_ros/text.py);
+    otherwise InputError names it.
+    """
+    return unit(np.mean([embed_word(word) for word in words], axis=0))
+
+
+def embed_word(word: str) -> np.ndarray:
     table = noun_embeddings()
-    for word in words:
-        if word not in table:
-            raise InputError(f"no embedding for the word {word!r}{alike(word, table)}")
-    return unit(np.mean([table[word] for word in words], axis=0))
+    if word in table:
+        return table[word]
+    from lsm_ros import text  # loads torch, which reading the shipped labels does without
+    folder = text.encoder_folder()
+    if folder is None:
+        raise InputError(f"no embedding for the word {word!r}{alike(word, table)} (for words outside the table: "
+                         f"{text.INSTALL})")
+    logger.warning("%r is not in the noun table and is encoded as it stands%s", word, alike(word, table))
+    with safe_open(NOUN_TABLE, framework="numpy") as file:
+        mean, projection = (file.get_tensor(name).astype(np.float32) for name in ("mean", "projection"))
+    return unit((text.encode(word, folder) - mean) @ projection)
 
 
 def alike(word: str, known: Sequence[str] | dict[str, Any]) -> str:

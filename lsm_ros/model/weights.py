@@ -23,6 +23,7 @@ from lsm_ros.model.network import Network, NetworkConfig
 FORMAT = "lsm_ros weights 1"
 SHIPPED = Path(__file__).parents[1] / "weights" / "lsm_small.safetensors"
 GROUP = 64
+ABSENT = {"descriptor": 0, "priors": False}      # parts that files of earlier versions do not have
 
 
 def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], card: dict) -> None:
@@ -41,10 +42,12 @@ def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], c
     os.replace(temporary, path)
 
 
-def load_network(path: str | Path | None = None) -> tuple[Network, dict]:
+def load_network(path: str | Path | None = None, *, grow: bool = False) -> tuple[Network, dict]:
     """The network with its weights, on the CPU and in float32, and its card.
 
-    Raises WeightsError, naming the file and what is wrong with it, if it is missing, damaged or of another network.
+    With `grow` the parts that the file does not have keep their initial values, for training to go on with a network
+    that has more of them. Raises WeightsError, naming the file and what is wrong with it, if it is missing, damaged or
+    of another network.
     """
     path = Path(path) if path else SHIPPED
     if not path.is_file():
@@ -59,20 +62,54 @@ def load_network(path: str | Path | None = None) -> tuple[Network, dict]:
         raise WeightsError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
     if checksum(tensors) != header.get("sha256"):
         raise WeightsError(f"{path} is damaged: its tensors do not have the checksum {header.get('sha256')}")
-    network = Network(read_config(path, header))
+    network = Network(read_config(path, header, grow))
     state = {name: dequantize(value, tensors[f"{name}.scale"]) if f"{name}.scale" in tensors else value.float()
              for name, value in tensors.items() if not name.endswith(".scale")}
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(network.state_dict() | state if grow else state)
     except RuntimeError as error:
         raise WeightsError(f"{path} belongs to another network: {error}") from error
     return network.eval(), json.loads(header.get("card", "{}"))
 
 
-def read_config(path: Path, header: dict[str, str]) -> NetworkConfig:
+def read_card(path: str | Path) -> dict:
+    """The card of a weights file, without its tensors. Raises WeightsError as load_network does."""
+    return json.loads(read_header(Path(path))[0]["__metadata__"].get("card", "{}"))
+
+
+def update_card(path: str | Path, changes: dict) -> None:
+    """Changes keys of a file's card and replaces the file at once; the tensors stay as they are, byte for byte."""
+    path = Path(path)
+    header, start = read_header(path)
+    header["__metadata__"]["card"] = json.dumps(json.loads(header["__metadata__"].get("card", "{}")) | changes)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)                              # the tensors begin at a multiple of 8
+    temporary = Path(f"{path}.part")
+    temporary.write_bytes(len(text).to_bytes(8, "little") + text + path.read_bytes()[start:])
+    os.replace(temporary, path)
+
+
+def read_header(path: Path) -> tuple[dict, int]:
+    """The header of a safetensors file (its length in 8 bytes, then JSON) and where the tensors begin."""
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}")
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError(f"its header claims {length} bytes")
+            header = json.loads(file.read(length))
+        if header["__metadata__"].get("format") != FORMAT:
+            raise ValueError(f"its format is {header['__metadata__'].get('format')!r}, not {FORMAT!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is no weights file: {error}") from error
+    return header, 8 + length
+
+
+def read_config(path: Path, header: dict[str, str], grow: bool) -> NetworkConfig:
     """The network's shape from the header; WeightsError where this version does not know it."""
     try:
-        values = json.loads(header["config"])
+        values = ({} if grow else ABSENT) | json.loads(header["config"])
         unknown = set(values) - {field.name for field in fields(NetworkConfig)}
         if unknown:
             raise ValueError(f"unknown keys {sorted(unknown)}")

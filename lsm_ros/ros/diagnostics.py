@@ -86,7 +86,7 @@ class Health:
 
 
 def diagnostic_array(header, name: str, health: Health, counters: Any, state: str, camera: dict[str, str],
-                     fault: str | None) -> DiagnosticArray:
+                     fault: str | None, matches: int | None = None) -> DiagnosticArray:
     """Four statuses: camera, mapping, latency, process.
 
     Args:
@@ -95,6 +95,7 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
         state: the lifecycle state, or what the mapper does while active.
         camera: topic, encoding, size ... of the input, as they are to be shown.
         fault: why the node could not be configured, if so.
+        matches: what backs the last window's pose; 0, the state "weak": it is merely predicted.
     """
     now = health.snapshot()
     age = now["image_age_s"]
@@ -110,7 +111,7 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
         mapping_level, mapping_text = DiagnosticStatus.ERROR, fault
     elif now["problem"]:
         mapping_level, mapping_text = DiagnosticStatus.WARN, now["problem"]
-    elif state == "lost":
+    elif state in ("lost", "weak"):
         mapping_level = DiagnosticStatus.WARN
     mapped = asdict(counters) if counters else {}
     total = now["latency_ms"].get("image_to_cloud")
@@ -120,7 +121,8 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
                 {**camera, "image_rate_hz": now["image_rate_hz"], "image_age_s": age}),
         _status(f"{name}: mapping", mapping_level, mapping_text,
                 {"state": state, "window_rate_hz": now["window_rate_hz"], "window_age_s": now["window_age_s"],
-                 **now["counts"], **{f"mapper.{key}": value for key, value in mapped.items()}}),
+                 "window_matches": matches, **now["counts"],
+                 **{f"mapper.{key}": value for key, value in mapped.items()}}),
         _status(f"{name}: latency", DiagnosticStatus.OK,
                 "no window yet" if total is None else f"{total:.0f} ms from image to cloud (median)",
                 {f"{stage}_ms": value for stage, value in now["latency_ms"].items()}),

@@ -32,7 +32,8 @@ class Pipeline:
                  options: NodeOptions):
         self.mapper = Mapper(predictor, predictor.labels, options.mapper)
         self.options = options
-        self.state = "waiting"                          # waiting, tracking, still, dark, refused or lost
+        self.state = "waiting"                          # waiting, tracking, weak, still, dark, refused or lost
+        self.matches: int | None = None                 # behind the last window's pose
         self.camera: dict[str, str] = {}                # the input as the diagnostics show it
         self._predictor, self._publishers, self._health, self._clock = predictor, publishers, health, clock
         self._log = RunLog()
@@ -61,7 +62,7 @@ class Pipeline:
         self._predictor.reset()
         self._publishers.map_changed(self._stamp or 0)
         self._log = RunLog()
-        self._shape, self._stamp, self.state = None, None, "waiting"
+        self._shape, self._stamp, self.state, self.matches = None, None, "waiting", None
 
     def publish_map(self) -> None:
         """The fused map, its path and its objects, where they are read and have changed."""
@@ -100,7 +101,8 @@ class Pipeline:
         if update is None:
             self.state = self._state_without_update(before)
             return
-        self.state = "tracking"
+        self.matches = update.matches
+        self.state = "weak" if update.matches == 0 else "tracking"
         mapped_s = time.perf_counter()
         self._publishers.publish_update(update, message_header.frame_id, self.options.node)
         self._publishers.map_changed(update.stamp_ns)

@@ -1,16 +1,19 @@
 """What the network is asked for. Letters as in model/network.py; h w is the dense grid, half of the image."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lsm_ros.model.network import NetworkOutput
+from lsm_ros.model.network import PATCH, NetworkOutput, Priors
 from lsm_ros.world.renderer import NO_LABEL
 
 CONFIDENCE_PRICE = 0.2   # of claiming confidence, in units of the error that it weighs (Wang et al., DUSt3R, 2024)
+PRIOR_SHARE = 0.3        # of the windows get odometry, and as many get depth; with .15, leg 2 hardly learned to look
+ODOMETRY_ERROR = 0.03    # of the way, of all of it and of each view's
 MAX_DEPTH_M = 40.0       # beyond it (the sky outside a window) depth is not asked for
 
 
@@ -63,6 +66,36 @@ def to_points(depth: Tensor, rays: Tensor, rotation: Tensor, translation: Tensor
     """Pixels in the first camera's frame, (B, S, h, w, 3)."""
     points = torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1) * depth[..., None]
     return torch.einsum("bsij,bshwj->bshwi", rotation, points) + translation[:, :, None, None]
+
+
+def make_priors(targets: Targets, share: float = PRIOR_SHARE) -> Priors:
+    """What a robot may know beforehand, with its errors: for a `share` of the windows odometry between all views, for
+    another the depth of some patches (from 2 % of them to all)."""
+    t = targets
+    B, S, h, w = t.depth.shape
+    device, unit = t.depth.device, t.scale[:, None, None]
+    motion = torch.eye(4, device=device).repeat(B, S, 1, 1)
+    slip = 1 + ODOMETRY_ERROR * torch.randn(B, 1, 1, device=device)
+    shake = ODOMETRY_ERROR * t.translation.norm(dim=-1, keepdim=True) * unit + 0.003
+    motion[..., :3, 3] = t.translation * unit * slip + shake * torch.randn_like(t.translation)
+    turn = torch.eye(3, device=device) + hat(0.01 * torch.randn(B, S, 3, device=device))     # small: half a degree
+    motion[..., :3, :3] = t.rotation @ turn
+    motion[:, 0] = torch.eye(4, device=device)
+    known = (torch.rand(B, 1, device=device) < share).expand(B, S)
+
+    row, column = (int(torch.randint(PATCH // 2, ())) for _ in range(2))
+    depth = torch.where(t.mask, t.depth, 0.0)[..., row::PATCH // 2, column::PATCH // 2] * unit[..., None]
+    density = torch.exp(math.log(0.02) * torch.rand(B, 1, 1, 1, device=device))
+    keep = (torch.rand(B, 1, 1, 1, device=device) < share) & (torch.rand_like(depth) < density)
+    depth = torch.where(keep, depth * (1 + 0.02 * torch.randn_like(depth)), 0.0)
+    return Priors(motion, known, depth)
+
+
+def hat(v: Tensor) -> Tensor:
+    """(..., 3) -> (..., 3, 3): the matrix of the cross product."""
+    x, y, z = v.unbind(-1)
+    o = torch.zeros_like(x)
+    return torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
 
 
 def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: float) -> tuple[Tensor, dict[str, Tensor]]:
@@ -130,6 +163,8 @@ def mean_gradient(error: Tensor, pixels: Tensor, step: int) -> Tensor:
 
 def class_weights(label: Tensor, classes: int) -> Tensor:
     """(C,) rare classes weigh more, with the third root of their rarity; the mean pixel weighs 1."""
-    share = torch.bincount(label.flatten(), minlength=NO_LABEL + 1)[:classes].float() / label.numel()
+    count = torch.zeros(NO_LABEL + 1, device=label.device)           # not bincount, which makes the CPU wait for a GPU
+    share = count.scatter_add_(0, label.flatten(), torch.ones_like(label.flatten(), dtype=count.dtype))[:classes]
+    share = share / label.numel()
     weight = (share + 1e-4) ** (-1 / 3)
     return weight / (weight * share).sum()

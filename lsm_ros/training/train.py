@@ -19,23 +19,31 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
 
 from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import Options, option
 from lsm_ros.errors import ConfigError
-from lsm_ros.labels import LabelSet
+from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import MAX_VIEWS, Network
 from lsm_ros.model.weights import load_network, save_weights
-from lsm_ros.training.losses import loss, make_targets
+from lsm_ros.training.losses import loss, make_priors, make_targets
+from lsm_ros.training.matching import matching_loss
+from lsm_ros.world.renderer import staged
 from lsm_ros.world.stream import ViewBatch, WorldStream
 
 SIZES = ((192, 256), (192, 256), (192, 256), (160, 288))   # (H, W), each as likely as it is listed
 VIEWS = (4, 4, 4, 4, 4, 2, 2, 8, 8, 1)                      # views of the windows in a step, likewise
+MATCH_WEIGHT, PLACE_WEIGHT = 0.2, 0.1                       # of training/matching.py's parts, beside losses.py's
+PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}   # dense bfloat16, by what the GPU's name holds
+PROFILED = range(300, 303)                                  # steps of which `profile` tells where their time goes
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,19 @@ class TrainingConfig(Options):
     start: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
     textures: str = option("", "Packed photo textures (world/materials.py); empty for procedural surfaces only.")
+    meshes: str = option("", "Furniture models (world/import_meshes.py); empty for furniture of simple shapes only.")
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
                          "an H200, and 14 took so much of the CPU that training ran at half its speed.", minimum=1)
+    single_words: float = option(0.0, "Share of the labels that go by one of their words in a step, a name or a "
+                                 "synonym, instead of by the mean of them.", minimum=0, maximum=1)
     height: int = option(0, "Image height, with `width`; 0 takes the sizes of SIZES in turn.", minimum=0)
     width: int = option(0, "Image width.", minimum=0)
     worlds: int = option(64, "Held-out worlds of the scoreboard at the end; 0 leaves it to `lsm eval`.", minimum=0)
     save_every: float = option(120.0, "Seconds between checkpoints.", minimum=0)
     log_every: int = option(100, "Steps between lines of the log.", minimum=1)
+    profile: bool = option(False, f"Write to profile.txt where the time of steps {PROFILED[0]} to {PROFILED[-1]} goes.")
 
 
 def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = WorldStream) -> dict:
@@ -74,7 +86,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     torch.manual_seed(config.seed)
 
     labels = LabelSet.load()
-    text = torch.from_numpy(labels.embeddings).to(device)
+    text = LabelText(labels, device)
     network = start_network(config).to(device)
     network.backbone.requires_grad_(False)
     if device.type == "cuda":
@@ -84,12 +96,15 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     step, elapsed_before = resume(folder, network, ema, optimizer, device)
     stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
-                         seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None)
+                         seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
+                         meshes=config.meshes or None)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
     start = saved = logged = time.monotonic()
     first_step = logged_step = step
+    peak = peak_samples(network, device) * world
+    profiler = None
     trace: list[dict] = []
     while True:
         elapsed = elapsed_before + time.monotonic() - start
@@ -98,18 +113,25 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
         if progress >= 1:
             break
         choose = random.Random(config.seed * 1_000_003 + step)    # the same on every process, and after a resume
+        if config.profile and rank == 0 and step == PROFILED[0]:
+            profiler = torch.profiler.profile()
+            profiler.start()
         size = (config.height, config.width) if config.height else choose.choice(SIZES)
         views, offset = choose.choice(VIEWS), (choose.randrange(2), choose.randrange(2))
+        shift = choose.randrange(1, max(views, 2))                # which other view each one is matched with
         rate = learning_rate(config, step, progress)
         for group in optimizer.param_groups:
             group["lr"] = rate
 
         batch = split_windows(stream.next(size), views, choose)
         targets = make_targets(batch.depth, batch.label, batch.K, batch.T_world_cam, batch.valid, offset)
-        K_known = torch.rand(len(batch.image), 1).lt(0.5).to(device).expand(-1, views)
+        K_known = (torch.rand(len(batch.image), 1, device=device) < 0.5).expand(-1, views)
         with autocast:
-            output = parallel(batch.image, batch.K, K_known)
-        total, parts = loss(output, targets, text, labels.logit_scale)
+            output = parallel(batch.image, batch.K, K_known, make_priors(targets))
+        total, parts = loss(output, targets, text.draw(choose, config.single_words), labels.logit_scale)
+        matched = matching_loss(output, targets, shift)
+        total = total + MATCH_WEIGHT * matched["match"] + PLACE_WEIGHT * matched["place"]
+        parts |= matched
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -118,12 +140,18 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
         update_ema(ema, network, min(config.ema, (1 + step) / (10 + step)))
         step += 1
 
+        if profiler and step > PROFILED[-1]:
+            profiler.stop()
+            sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+            (folder / "profile.txt").write_text(profiler.key_averages().table(sort, row_limit=60), "utf8")
+            profiler = None
         if step % config.log_every == 0 and rank == 0:
             now = time.monotonic()
             samples = (step - logged_step) * config.paths * MAX_VIEWS / 4 * world / (now - logged)
             logged, logged_step = now, step
             trace.append({"step": step, "minutes": round(elapsed / 60, 2), "views": views, "rate": rate,
-                          "samples_per_s": round(samples, 1), "loss": total.item(), "gradient_norm": norm.item(),
+                          "samples_per_s": round(samples, 1), "peak_share": round(samples / peak, 3),
+                          "loss": total.item(), "gradient_norm": norm.item(),
                           **{name: part.item() for name, part in parts.items()}})
             write_log(folder, trace[-1])
         if rank == 0 and time.monotonic() - saved > config.save_every:
@@ -149,6 +177,26 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     return summary if rank == 0 else {}
 
 
+class LabelText:
+    """The embeddings that the semantics of a step are compared with."""
+
+    def __init__(self, labels: LabelSet, device: torch.device):
+        self.mean = torch.from_numpy(labels.embeddings).to(device)
+        single = np.concatenate([[embed([word]) for word in words] for words in labels.words])
+        self.single = torch.from_numpy(single.astype(np.float32)).to(device)
+        ends = np.cumsum([len(words) for words in labels.words])
+        self.of_class = [range(end - len(words), end) for end, words in zip(ends, labels.words, strict=True)]
+
+    def draw(self, choose: random.Random, single: float) -> Tensor:
+        """(C, E): the mean of a label's words or, with the probability `single`, one of them."""
+        if not single:
+            return self.mean
+        table = torch.cat([self.mean, self.single])
+        rows = [len(self.mean) + choose.choice(words) if choose.random() < single else label
+                for label, words in enumerate(self.of_class)]
+        return table[staged(np.array(rows), table.device).to(table.device, non_blocking=True)]
+
+
 def split_windows(batch: ViewBatch, views: int, choose: random.Random) -> ViewBatch:
     """Paths of 8 views -> more windows of `views` views: every k-th view of a path or neighbouring ones, shuffled.
 
@@ -162,7 +210,8 @@ def split_windows(batch: ViewBatch, views: int, choose: random.Random) -> ViewBa
     if choose.random() < 0.5:
         for group in groups:
             choose.shuffle(group)
-    index = torch.tensor(groups, device=batch.image.device).flatten()
+    device = batch.image.device
+    index = staged(np.array(groups).flatten(), device).to(device, non_blocking=True)
 
     def split(values: Tensor) -> Tensor:
         return values[:, index].unflatten(1, (-1, views)).flatten(0, 1)
@@ -183,6 +232,16 @@ def join_processes() -> tuple[int, int, torch.device]:
     return rank, world, device
 
 
+def peak_samples(network: Network, device: torch.device) -> float:
+    """Four-view samples a second that a GPU's peak would train, three times the forward pass each; inf if unknown."""
+    peak = next((flops for name, flops in PEAK_FLOPS.items()
+                 if device.type == "cuda" and name in torch.cuda.get_device_name(device)), math.inf)
+    with torch.device("meta"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        type(network)(network.config)(torch.empty(1, 4, 3, *SIZES[0]), torch.empty(1, 4, 3, 3),
+                                      torch.empty(1, 4, dtype=torch.bool))     # fused attention would not be counted
+    return peak / (3 * counter.get_total_flops())
+
+
 def share_from_first(value: float, world: int) -> float:
     """The first process's value on all of them, over the CPU, so that no GPU has to wait for it."""
     if world == 1:
@@ -195,7 +254,7 @@ def share_from_first(value: float, world: int) -> float:
 def start_network(config: TrainingConfig) -> Network:
     """From weights, or from nothing with the photo features in place."""
     if config.start:
-        return load_network(config.start)[0].train()
+        return load_network(config.start, grow=True)[0].train()
     network = Network()
     if config.backbone:
         network.backbone.load_state_dict(load_file(config.backbone))
@@ -225,7 +284,7 @@ def compile_parts(network: Network) -> None:
     network.to(memory_format=torch.channels_last)
     for block in (*network.encoder, *network.decoder):
         block.compile()
-    for part in (network.backbone, network.dense_head):
+    for part in (network.backbone, network.dense_head, network.match_head):
         part.compile(dynamic=False)
 
 
@@ -260,7 +319,8 @@ def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, de
 def score(weights: Path, config: TrainingConfig) -> list[dict]:
     """The scoreboard of the averaged weights as they lie on disk."""
     from lsm_ros.evaluation.benchmark import scoreboard
-    return scoreboard(weights, data=config.data or None, worlds=config.worlds)
+    return scoreboard(weights, data=config.data or None, worlds=config.worlds, textures=config.textures or None,
+                      meshes=config.meshes or None)
 
 
 def revision() -> str:

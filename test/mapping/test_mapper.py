@@ -26,7 +26,8 @@ HARSH = {"scale": 0.3, "depth": 0.08, "pose": 0.03}       # 3 degrees, 15 % of t
 def a_good_network():
     """The fake network's poses are better than those of the first weights, so the graph is told to trust them more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registration, "PREDICTED", registration.PoseSigma(rotation=0.03, depth=0.03, baseline=0.1))
+        patch.setattr(registration, "PREDICTED", registration.PoseSigma(rotation=0.03, parallax=0.0, depth=0.03,
+                                                                         baseline=0.1))
         yield
 
 
@@ -69,6 +70,45 @@ def test_matched_points_put_poor_poses_right(film):
     (alone, _), (refined, _) = run(film, **poor), run(film, MapperConfig(), **poor)
     assert trajectory_error(refined)[1] < 0.1
     assert trajectory_error(refined)[1] < trajectory_error(alone)[1] / 2
+
+
+def test_a_window_that_no_match_backs_is_counted(film, walked):
+    mapper, updates = walked                                     # without refinement no pose is backed by anything
+    assert mapper.counters.unsupported_windows == len(updates) - 1
+    assert [update.matches for update in updates] == [None] + [0] * (len(updates) - 1)
+    mapper, updates = run(film[:20], MapperConfig())
+    assert mapper.counters.unsupported_windows == 0
+    assert all(update.matches >= 16 for update in updates[1:])
+
+
+def test_a_view_that_neither_matches_nor_overlap_back_is_refused(film):
+    network = FakeNetwork(POSES, LABELS)
+
+    def told(overlap):
+        def predict(window):
+            S = len(window.keyframes)
+            return dataclasses.replace(network(window), overlap=np.where(np.eye(S), 1, overlap).astype(np.float32))
+        return predict
+
+    mapper = Mapper(told(0.8), LABELS, ALONE)
+    for frame in film[:20]:
+        mapper.push(frame)
+    assert mapper.counters.windows > 4 and not mapper.counters.refused_windows
+    mapper._predict = told(0.3)
+    for frame in film[20:30]:
+        mapper.push(frame)
+    assert mapper.counters.refused_windows >= 2 and "shares 30%" in mapper.last_refusal
+
+
+def test_the_neighbour_that_most_matches_tie_outvotes_two_lookalikes():
+    def pairs(shift):
+        points = np.random.default_rng(0).uniform(-1, 1, (200, 3)) + [0, 0, 3]
+        return registration._Pairs(points, points + shift, points[:, 2], np.ones(200), np.arange(200))
+
+    seen = {0: pairs([0.0, 0, 0]), 1: pairs([2.0, 0, 0]), 2: pairs([2.0, 0, 0])}
+    assert registration._consensus(seen, np.array([140, 81, 81]), MapperConfig()) == [0]
+    assert registration._consensus(seen, np.array([0, 0, 0]), MapperConfig()) == [1, 2]
+    assert registration._consensus(seen, np.array([81, 81, 140]), MapperConfig()) == [1, 2]
 
 
 def test_the_updates_are_in_their_frames(walked):

@@ -1,4 +1,6 @@
 """The predictor: sizes, intrinsics, metres, and tokens that are computed once."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.errors import ConfigError, InputError
-from lsm_ros.model.engine import NetworkPredictor, network_size
+from lsm_ros.model.engine import NetworkPredictor, network_size, patch_depth
 from lsm_ros.model.network import Network, NetworkConfig
 
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -51,6 +53,38 @@ def test_predicted_intrinsics_have_square_pixels_and_a_central_axis(predictor):
     K = predictor(Window(keyframes(2, K=None, size=(320, 480)))).K[0]    # 3:2 becomes 272x176: not quite square
     assert np.allclose(K[:2, 2], (68, 44))
     assert K[0, 0] / K[1, 1] == pytest.approx((136 / 480) / (88 / 320))
+
+
+def test_odometry_and_depth_of_the_frames_reach_the_network(predictor):
+    torch.nn.init.normal_(predictor.network.motion.weight)              # a new network does not look at them yet
+    torch.nn.init.normal_(predictor.network.sparse_depth.weight)
+    plain = keyframes(2)
+    moved = np.eye(4)
+    moved[0, 3] = 2.0
+
+    def depth_with(**known):
+        predictor.reset()
+        return predictor(Window((plain[0], replace(plain[1], frame=replace(plain[1].frame, **known))))).depth[1]
+
+    alone = depth_with()
+    assert np.array_equal(depth_with(T_odom_cam=moved), alone)          # of one view alone it says nothing
+    assert not np.allclose(depth_with(depth=np.full((480, 640), 3, np.float32)), alone)
+    predictor.reset()
+    first = replace(plain[0], frame=replace(plain[0].frame, T_odom_cam=np.eye(4)))
+    second = replace(plain[1], frame=replace(plain[1].frame, T_odom_cam=moved))
+    assert not np.allclose(predictor(Window((first, second))).depth[1], alone)
+
+
+def test_depth_of_a_patch_is_the_median_of_what_is_known():
+    depth = np.full((480, 640), np.nan, np.float32)
+    depth[0, :3] = (1, 2, 30)
+    depth[479, 639] = 4
+    depth[100, 100] = 0
+    patches = patch_depth(depth, (256, 192))
+    assert patches.shape == (12, 16)
+    assert patches[0, 0] == 2
+    assert patches[11, 15] == 4
+    assert np.count_nonzero(patches) == 2
 
 
 def test_tokens_are_computed_once(predictor, monkeypatch):

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lsm_ros.model.blocks import rotary_angles, rotate
 from lsm_ros.model.heads import rotation_from_6d
-from lsm_ros.model.network import Network, token_rays
+from lsm_ros.model.network import Network, Priors, token_rays
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,26 @@ def test_unknown_intrinsics_are_not_looked_at(network):
     assert torch.equal(first.log_depth, second.log_depth)
     known = network(images, K, ~unknown)
     assert not torch.allclose(first.log_depth, known.log_depth, atol=1e-4)
+
+
+@torch.no_grad()
+def test_priors_are_used_where_they_are_known_and_only_there(network):
+    images, K, known = views(3)
+    plain = network(images, K, known)
+    torch.nn.init.normal_(network.motion.weight, std=0.1)              # a new network has zeros there
+    torch.nn.init.normal_(network.sparse_depth.weight, std=0.1)
+    motion, depth = torch.eye(4).repeat(1, 3, 1, 1), torch.zeros(1, 3, 6, 8)
+    motion[0, 1, 0, 3] = torch.nan
+    nothing = network(images, K, known, Priors(motion, torch.zeros(1, 3, dtype=torch.bool), depth))
+    assert torch.equal(nothing.log_depth, plain.log_depth)
+    motion[0, 1, 0, 3] = 0.5
+    moved = network(images, K, known, Priors(motion=motion, motion_known=torch.ones(1, 3, dtype=torch.bool)))
+    assert not torch.allclose(moved.cameras.translation, plain.cameras.translation, atol=1e-4)
+    depth[0, 2, 3, 4] = 2.0
+    measured = network(images, K, known, Priors(depth=depth))
+    assert not torch.allclose(measured.log_depth[0, 2], plain.log_depth[0, 2], atol=1e-5)
+    torch.nn.init.zeros_(network.motion.weight)
+    torch.nn.init.zeros_(network.sparse_depth.weight)
 
 
 def test_token_rays_point_at_the_patches():

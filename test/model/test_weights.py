@@ -5,7 +5,15 @@ from safetensors.torch import load_file, save_file
 
 from lsm_ros.errors import WeightsError
 from lsm_ros.model.network import Network, NetworkConfig
-from lsm_ros.model.weights import SHIPPED, dequantize, load_network, quantize, save_weights
+from lsm_ros.model.weights import (
+    SHIPPED,
+    dequantize,
+    load_network,
+    quantize,
+    read_card,
+    save_weights,
+    update_card,
+)
 
 SMALL = NetworkConfig(width=48, heads=2, encoder=1, decoder="a", stem=16, embedding=8)
 
@@ -83,3 +91,25 @@ def test_shipped_weights():
     assert card["steps"] > 0
     assert card["scoreboard"]
     assert all(value.dtype in (torch.int8, torch.float16) for value in load_file(SHIPPED).values())
+
+
+def test_the_card_changes_and_the_tensors_do_not(saved):
+    _, path = saved
+    before, tensors = path.read_bytes(), load_file(path)
+    update_card(path, {"scoreboard": [{"set": "Räume", "auc30": 0.5}]})
+    assert read_card(path) == load_network(path)[1] == {"steps": 3, "scoreboard": [{"set": "Räume", "auc30": 0.5}]}
+    data = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert path.read_bytes()[-data:] == before[-data:] and len(path.read_bytes()) % 8 == len(before) % 8
+    update_card(path, {"scoreboard": []})
+    assert read_card(path) == {"steps": 3, "scoreboard": []}
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("content", [b"", b"text, not weights", (2**60).to_bytes(8, "little") + b"{}"])
+def test_card_of_something_else(tmp_path, content):
+    (tmp_path / "other.safetensors").write_bytes(content)
+    for card in (read_card, lambda path: update_card(path, {})):
+        with pytest.raises(WeightsError, match="other.safetensors"):
+            card(tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="nowhere"):
+        read_card(tmp_path / "nowhere")

@@ -72,7 +72,7 @@ def main(topic: str, seconds: float) -> int:
                 "stamp": [cloud.header.stamp.sec, cloud.header.stamp.nanosec], "frame_id": cloud.header.frame_id,
                 "points": cloud.width, "bytes": len(cloud.data), "point_step": cloud.point_step,
                 "fields": [[field.name, field.offset, field.datatype] for field in cloud.fields],
-                "mean": [float(axis.mean()) for axis in (x, y, z)]}))
+                "mean": [float(axis.mean(dtype=float)) for axis in (x, y, z)]}))
             return 0
         time.sleep(0.02)
     return 1

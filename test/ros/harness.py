@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from room import SIZE, K, cast, paint
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
@@ -157,7 +158,7 @@ class Camera(Node):
 
 @contextmanager
 def ros(poses: list) -> Iterator[Camera]:
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)      # a signal ends the tests, not their context alone
     executor = SingleThreadedExecutor()
     camera = Camera(executor, poses)
     executor.add_node(camera)

@@ -4,7 +4,7 @@ import torch
 
 from lsm_ros.model.heads import Cameras
 from lsm_ros.model.network import NetworkOutput
-from lsm_ros.training.losses import class_weights, loss, make_targets
+from lsm_ros.training.losses import class_weights, loss, make_priors, make_targets
 
 
 @pytest.fixture
@@ -84,6 +84,20 @@ def test_invalid_windows_and_unknown_depth_do_not_count(truth):
     output.log_depth[0, :, :2] = 3.0                   # and where depth is not known
     total, _ = loss(output, targets, text, logit_scale=50.0)
     assert total < 1e-2
+
+
+def test_priors_are_the_truth_in_metres_with_small_errors(truth):
+    torch.manual_seed(1)
+    targets = make_targets(*truth, offset=(0, 0))
+    priors = make_priors(targets, share=1.0)
+    assert priors.motion_known.all()
+    assert torch.allclose(priors.motion[:, 2, :3, 3], torch.tensor([1.0, 0, 0]), atol=0.2)
+    assert not torch.allclose(priors.motion[:, 2, :3, 3], torch.tensor([1.0, 0, 0]), atol=1e-4)
+    assert torch.allclose(priors.motion[..., :3, :3], targets.rotation, atol=0.06)
+    assert priors.depth.shape == (2, 3, 2, 3)                           # a value a patch
+    assert torch.allclose(priors.depth[priors.depth > 0], torch.tensor(4.0), atol=0.4)
+    none = make_priors(targets, share=0.0)
+    assert not none.motion_known.any() and not none.depth.any()
 
 
 def test_rare_classes_weigh_more():

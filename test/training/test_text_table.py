@@ -104,7 +104,12 @@ def test_main_writes_a_table(encoder_folder, tmp_path, monkeypatch, capsys):
     text_table.main(["--encoder", str(encoder_folder)])
     with safe_open(tmp_path / "nouns.safetensors", framework="numpy") as table:
         assert json.loads(table.metadata()["nouns"]) == nouns
-        embeddings = table.get_tensor("embeddings").astype(np.float32)
+        embeddings, mean, projection = (table.get_tensor(name).astype(np.float32)
+                                        for name in ("embeddings", "mean", "projection"))
+    encoder = TextEncoder(encoder_folder)
+    sofa = np.mean([encoder(prompt.format("sofa")) for prompt in ("{}", "a {}")], axis=0)
+    again = (sofa - mean) @ projection                                  # what encodes words outside the table
+    np.testing.assert_allclose(again / np.linalg.norm(again), embeddings[0], atol=0.02)
     assert embeddings.shape == (6, 3)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
     assert "6 nouns" in capsys.readouterr().out

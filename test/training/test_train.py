@@ -2,13 +2,15 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from lsm_ros.errors import ConfigError
+from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import Network, NetworkConfig
 from lsm_ros.training import train as training
-from lsm_ros.training.train import TrainingConfig, learning_rate, split_windows, train
+from lsm_ros.training.train import LabelText, TrainingConfig, learning_rate, split_windows, train
 from lsm_ros.world.stream import ViewBatch
 
 
@@ -102,6 +104,19 @@ def test_schedule():
     assert learning_rate(c, 0, 0.0) == pytest.approx(0.1)
     assert learning_rate(c, 9, 0.0) == pytest.approx(1.0)
     assert learning_rate(c, 999, 1.0) == pytest.approx(0.02)
+
+
+def test_labels_go_by_their_words_as_often_as_asked():
+    labels = LabelSet.load()
+    text = LabelText(labels, torch.device("cpu"))
+    assert torch.equal(text.draw(random.Random(0), 0.0), torch.from_numpy(labels.embeddings))
+    sofa = labels.index("sofa")
+    drawn = [text.draw(random.Random(seed), 0.5)[sofa] for seed in range(60)]
+    assert text.draw(random.Random(0), 1.0).shape == labels.embeddings.shape
+    kinds = {"mean": embed(["sofa", "couch"]), "sofa": embed(["sofa"]), "couch": embed(["couch"])}
+    counts = {name: sum(np.allclose(row, vector, atol=1e-5) for row in drawn) for name, vector in kinds.items()}
+    assert sum(counts.values()) == 60
+    assert 20 < counts["mean"] < 40 and min(counts["sofa"], counts["couch"]) > 5
 
 
 @pytest.mark.parametrize("views", [1, 2, 4, 8])

@@ -1,0 +1,68 @@
+"""Reads from the descriptors of a window which places of its views show the same point. Letters as in network.py."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsm_ros.contracts import Matches
+
+STRIDE = 2             # cells between the points of a view that are looked for in the others
+REACH = 2              # cells around the best one whose mean is the place, as in training/matching.py
+MIN_CONFIDENCE = 0.1
+CYCLE = 2.5            # cells; a match whose way back ends farther from its start is dropped
+
+
+@torch.inference_mode()
+def match_views(descriptors: Tensor, unmatched: Tensor) -> tuple[Matches, np.ndarray]:
+    """The matches between all views of one window, and how much of each view the others see.
+
+    Points on a grid of every second cell are looked for in each of the other views: the probability of a cell is the
+    softmax over all of them and the answer "nowhere", the place is the mean over the cells around the best one.
+
+    Args:
+        descriptors: (S, M, rows, columns).
+        unmatched: () logit of "nowhere".
+
+    Returns:
+        The matches, and the overlap (S, S) float32: [a, b] is the expected share of the points of a that b sees.
+    """
+    S, _, rows, columns = descriptors.shape
+    device, first = descriptors.device, STRIDE // 2
+    grid = descriptors[:, :, first::STRIDE, first::STRIDE]
+    down, across = grid.shape[2:]
+    start = cell_grid(torch.arange(across, device=device), torch.arange(down, device=device)) * STRIDE + first  # (Q, 2)
+    step = torch.arange(-REACH, REACH + 1, device=device)
+    around = cell_grid(step, step)                                                         # (R, 2)
+
+    place = torch.zeros(S, S, len(start), 2, device=device)       # [a, b]: where b shows the points of a
+    confidence = torch.zeros(S, S, len(start), device=device)
+    overlap = torch.eye(S, device=device)
+    for b in range(S if S > 1 else 0):
+        others = torch.tensor([a for a in range(S) if a != b], device=device)
+        logits = grid[others].flatten(2).transpose(1, 2) @ descriptors[b].flatten(1)       # (S - 1, Q, cells)
+        matched = logits.logsumexp(-1)
+        total = torch.logaddexp(matched, unmatched)
+        best = logits.argmax(-1)
+        cells = torch.stack([best % columns, best // columns], dim=-1)[:, :, None] + around
+        inside = (cells >= 0).all(-1) & (cells[..., 0] < columns) & (cells[..., 1] < rows)
+        index = torch.where(inside, cells[..., 1] * columns + cells[..., 0], 0)
+        local = logits.gather(-1, index).masked_fill(~inside, -torch.inf)
+        place[others, b] = (local.softmax(-1)[..., None] * cells).sum(2)
+        confidence[others, b] = (local.logsumexp(-1) - total).exp()
+        overlap[others, b] = (matched - total).exp().mean(-1)
+
+    # The way back leads through the point of b's own grid that is nearest to the place.
+    near = ((place - first) / STRIDE).round().long()
+    near = near[..., 1].clamp(0, down - 1) * across + near[..., 0].clamp(0, across - 1)
+    back = place.transpose(0, 1).gather(2, near[..., None].expand(-1, -1, -1, 2)) + place - start[near]
+    sound = (confidence > MIN_CONFIDENCE) & ((back - start).norm(dim=-1) < CYCLE)
+    a, b, q = sound.nonzero(as_tuple=True)
+    size = torch.tensor([columns, rows], device=device)
+    arrays = (a, b, (start[q] + 0.5) / size, (place[a, b, q] + 0.5) / size, confidence[a, b, q])
+    return Matches(*(array.cpu().numpy() for array in arrays)), overlap.cpu().numpy()
+
+
+def cell_grid(columns: Tensor, rows: Tensor) -> Tensor:
+    """(rows * columns, 2): all pairs column, row, row by row."""
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).flatten(0, 1)

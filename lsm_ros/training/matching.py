@@ -1,0 +1,121 @@
+"""Which places of two views show the same point: the truth, and the loss of the descriptors. Letters as in losses.py.
+
+For Q points of each view the descriptors of one other view are asked where they are (cross-entropy over all of its
+cells, as in MASt3R, Leroy et al., 2024), or that they are in no place of it: hidden, or outside the image. The second
+answer has a logit of its own, as the dustbin of SuperGlue (Sarlin et al., 2020).
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsm_ros.model.network import NetworkOutput
+from lsm_ros.training.losses import Targets
+
+CELL = 4                    # pixels of the image in a cell of the descriptors
+HIDDEN = 0.03               # a point that lies deeper than what the other view sees there by more than this share
+REACH = 2                   # cells around the right one in which the place between cells is read off
+QUERIES = 256               # points of each view that are asked for, every step others
+
+
+def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: int = QUERIES) -> dict[str, Tensor]:
+    """Asks view s for its points in view s + `shift` (counted round) of its window.
+
+    Returns the parts "match" (nats), "place" (cells: how far off the place is that the descriptors give among the
+    cells next to the right one) and, for the log, "hit" (share of visible points whose best cell is at most one off).
+    """
+    B, S, h, w = targets.depth.shape
+    chosen = torch.randint(h * w, (B, S, queries), device=targets.depth.device)
+    start, place, visible, hidden = correspondences(targets, chosen, shift)
+    sound = targets.valid[:, None, None] > 0
+    visible, hidden = (part & sound for part in (visible, hidden))
+
+    descriptors = output.descriptors
+    rows, columns = descriptors.shape[-2:]
+    grid = torch.stack([start[..., 0] / (columns * CELL), start[..., 1] / (rows * CELL)], dim=-1) * 2 - 1
+    grid = grid.flatten(0, 1)[:, None]                                                       # (N, 1, Q, 2)
+    asked = F.grid_sample(descriptors.flatten(0, 1), grid, padding_mode="border", align_corners=False)[:, :, 0]
+    other = descriptors.roll(-shift, dims=1).flatten(0, 1).flatten(2)                        # (N, M, cells)
+    logits = torch.einsum("nmq,nmc->nqc", asked, other)
+    total = torch.logaddexp(logits.logsumexp(-1), output.unmatched)
+
+    place = place.flatten(0, 1) / CELL - 0.5                                                 # in cells from the first
+    visible, hidden = visible.flatten(0, 1), hidden.flatten(0, 1)
+    target = sum(weight * logits.gather(-1, index[..., None])[..., 0]
+                 for index, weight in neighbours(place, rows, columns))
+    count = visible.sum().clamp_min(1)
+    found = torch.where(visible, total - target, 0.0).sum()
+    missed = torch.where(hidden, total - output.unmatched, 0.0).sum()
+    asked_for = (count + hidden.sum()).clamp_min(1)        # each point counts alike, or the odds of a match are wrong
+
+    near = place.round()
+    steps = torch.arange(-REACH, REACH + 1, device=place.device)
+    around = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).flatten(0, 1)  # (R, 2)
+    cells = near[:, :, None] + around                                                        # (N, Q, R, 2)
+    inside = (cells >= 0).all(-1) & (cells[..., 0] < columns) & (cells[..., 1] < rows)
+    index = torch.where(inside, cells[..., 1] * columns + cells[..., 0], 0).long()
+    local = logits.gather(-1, index).masked_fill(~inside, -1e4).softmax(-1)
+    read = (local[..., None] * cells).sum(2)
+    place_error = torch.where(visible, (read - place).norm(dim=-1), 0.0).sum() / count
+
+    with torch.no_grad():
+        best = logits.argmax(-1)
+        best = torch.stack([best % columns, best // columns], dim=-1)
+        hit = ((best - place).abs().amax(-1) <= 1) & visible & (logits.amax(-1) > output.unmatched)
+    return {"match": (found + missed) / asked_for, "place": place_error, "hit": hit.sum() / count}
+
+
+def correspondences(targets: Targets, chosen: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where dense pixels are in another view of their window.
+
+    Args:
+        chosen: (B, S, Q) indices into the h * w dense pixels of each view.
+        shift: view s is asked for in view s + shift, counted round.
+
+    Returns:
+        start (B, S, Q, 2), place (B, S, Q, 2): u, v in pixels of the image, in the view and in the other one;
+        visible, hidden (B, S, Q) bool: it is seen there, it is not; neither where depth does not tell.
+    """
+    t = targets
+    h, w = t.depth.shape[-2:]
+
+    def gather(values: Tensor) -> Tensor:
+        values = values.flatten(2, 3)
+        index = chosen if values.dim() == 3 else chosen[..., None].expand(-1, -1, -1, values.shape[-1])
+        return values.gather(2, index)
+
+    def project(rays: Tensor, K: Tensor) -> Tensor:
+        return rays * torch.stack([K[..., 0, 0], K[..., 1, 1]], -1)[:, :, None] + K[..., :2, 2][:, :, None]
+
+    start = project(gather(t.rays), t.K)
+    R, shift_t, K = (part.roll(-shift, dims=1) for part in (t.rotation, t.translation, t.K))
+    points = torch.einsum("bsij,bsqi->bsqj", R, gather(t.points) - shift_t[:, :, None])     # in the other camera
+    z = points[..., 2]
+    place = project(points[..., :2] / z.clamp_min(1e-4)[..., None], K)
+    inside = (z > 1e-3) & (place >= 0).all(-1) & (place[..., 0] < 2 * w) & (place[..., 1] < 2 * h)
+
+    first = project(t.rays.roll(-shift, dims=1)[:, :, 0, :1], K)                             # centre of dense pixel 0
+    depth, known = t.depth.roll(-shift, dims=1).flatten(2), t.mask.roll(-shift, dims=1).flatten(2)
+    seen, told = torch.zeros_like(inside), torch.zeros_like(inside)
+    for index, weight in neighbours((place - first) / 2, h, w):
+        there = depth.gather(2, index)
+        seen |= (there / z - 1).abs() < HIDDEN
+        told |= known.gather(2, index) & (weight > 0)
+    mine = gather(t.mask)
+    return start, place, mine & inside & seen & told, mine & (~inside | (told & ~seen))
+
+
+def neighbours(place: Tensor, rows: int, columns: int) -> list[tuple[Tensor, Tensor]]:
+    """The four cells around (..., 2) places (column, row), as flat indices, each with its bilinear weight."""
+    place = torch.stack([place[..., 0].clamp(0, columns - 1), place[..., 1].clamp(0, rows - 1)], dim=-1)
+    low = place.floor()
+    part = place - low
+    found = []
+    for right in (0, 1):
+        for down in (0, 1):
+            column = (low[..., 0] + right).clamp(max=columns - 1)
+            row = (low[..., 1] + down).clamp(max=rows - 1)
+            weight = (part[..., 0] if right else 1 - part[..., 0]) * (part[..., 1] if down else 1 - part[..., 1])
+            found.append(((row * columns + column).long(), weight))
+    return found
