@@ -1,13 +1,14 @@
 """The scoreboard: how good the weights are on real sequences and on rendered worlds that no training has seen.
 
     lsm eval FOLDER --views 4 --gap 8 --json out.json     a sequence with truth: color/ depth/ pose/ intrinsics.txt
-    lsm eval worlds                                       held-out rendered worlds, by number of views
-    lsm eval all --data FOLDER                            all of it, as a table
+    lsm eval worlds                                       held-out rendered worlds, by number of views and by kind
+    lsm eval words --data FOLDER                          the same labels asked for in other words
+    lsm eval all --data FOLDER --card WEIGHTS             all of it, kept in the card of the weights file
+    lsm eval card                                         what the card of the weights says
 """
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,74 +18,103 @@ from tqdm import tqdm
 
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Window, WindowPrediction
-from lsm_ros.errors import InputError, OutputError
+from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation.baseline import SiftBaseline
-from lsm_ros.evaluation.datasets import FolderWindows, TruthWindow, WorldWindows, boxed_frames
+from lsm_ros.evaluation.datasets import KINDS, FolderWindows, TruthWindow, WorldStyle, WorldWindows, boxed_frames
 from lsm_ros.evaluation.metrics import box_score, box_shares, from_first, of_pairs, pose_errors
-from lsm_ros.evaluation.pictures import save_pictures
-from lsm_ros.evaluation.scores import WindowScore, classify, pose_summary, score_window, summarise
+from lsm_ros.evaluation.pictures import Gallery
+from lsm_ros.evaluation.report import (
+    ALONE,
+    SIFT,
+    check_folder,
+    distance_markdown,
+    folder_json,
+    markdown,
+    read_block,
+    rewrite_block,
+    summary,
+    write_json,
+)
+from lsm_ros.evaluation.scores import Line, classify, distance_rows, pose_summary, score_window, summarise
+from lsm_ros.evaluation.words import score_words
 from lsm_ros.mapping.refinement import PoseRefiner
 from lsm_ros.model.engine import NetworkPredictor
+from lsm_ros.model.weights import SHIPPED, read_card, update_card
 
-Line = dict[str, Any]
-"""One row of the scoreboard: `set` and `intrinsics` say what was asked, the rest are figures."""
-
-ALONE, SIFT = "network alone", "SIFT"       # what follows the set's name in its further lines
 BATCH = 16               # windows at once on a GPU
 WORLDS = 64              # held-out worlds: 128 windows of four views
 GAPS = {"hololens_dvmvs_000": (4, 12), "tum_fr3_cabinet_58": (1, 4), "nyu_room_5_slambook": (1,)}
 DEFAULT_GAPS = (4, 12)   # frames between the views of a window, of a sequence that is not listed
 BOXES = "semantic_boxes/boxes.json"
-
-COLUMNS = {"set": "set", "intrinsics": "K", "windows": "windows", "rotation_deg_median": "rot °",
-           "translation_deg_median": "transl °", "auc5": "AUC@5", "auc15": "@15", "auc30": "@30",
-           "auc30_pairs": "@30 pairs", "absrel": "AbsRel", "absrel_metric": "metric", "delta125": "δ<1.25",
-           "focal_err_median": "focal", "scale_err_median": "scale", "miou": "mIoU", "miou_lsm8": "mIoU LSM-8",
-           "box_score": "boxes", "box_class_score": "by class"}
+TARGETS = ("worlds", "words", "all", "card")
 
 
 def scoreboard(weights: str | Path | None = None, *, data: str | Path | None = None, device: str = "auto",
-               worlds: int = WORLDS, progress: bool = True) -> list[Line]:
-    """The whole scoreboard of a weights file (None: the shipped one), the network alone: for a training leg's card."""
+               worlds: int = WORLDS, textures: str | Path | None = None, meshes: str | Path | None = None,
+               refine: bool = False, progress: bool = True) -> list[Line]:
+    """The whole scoreboard of a weights file (None: the shipped one) for a training leg's card; `refine` scores the
+    poses as the mapper uses them, beside those of the network alone."""
     predictor = NetworkPredictor(PredictorConfig(weights=str(weights or ""), device=device))
-    return score_all(predictor, data, worlds=worlds, progress=progress, refine=False)
+    style = WorldStyle(str(textures or "") or None, str(meshes or "") or None)
+    return score_all(predictor, data, worlds, style, progress=progress, refine=refine)
 
 
-def score_all(predictor: NetworkPredictor, data: str | Path | None = None, *, worlds: int = WORLDS,
-              progress: bool = True, refine: bool = True, baseline: bool = False,
-              pictures: Path | None = None) -> list[Line]:
-    """Rendered worlds by number of views, then every sequence with truth in the folder `data`, and its rectangles."""
-    lines = score_worlds(predictor, worlds, progress=progress, refine=refine, baseline=baseline, pictures=pictures)
-    if data is None:
-        return lines
-    folders = sorted(path.parent for path in Path(data).glob("*/intrinsics.txt"))
-    if not folders:
+def score_all(predictor: NetworkPredictor, data: str | Path | None = None, worlds: int = WORLDS,
+              style: WorldStyle = WorldStyle(), *, progress: bool = True, refine: bool = True, baseline: bool = False,
+              gallery: Gallery | None = None) -> list[Line]:
+    """Rendered worlds, then every sequence with truth in the folder `data` and its rectangles, then other words."""
+    folders = sorted(path.parent for path in Path(data).glob("*/intrinsics.txt")) if data is not None else []
+    if data is not None and not folders:
         raise InputError(f"{data} holds no sequence with truth (a folder with color/, depth/, pose/, intrinsics.txt)")
+    boxes = Path(data) / BOXES if data is not None and (Path(data) / BOXES).exists() else None
+    options = {"progress": progress, "refine": refine}
+    lines = score_worlds(predictor, worlds, style, baseline=baseline, gallery=gallery, **options)
+    words = score_own_words(predictor, worlds, style, boxes, progress)
+    lines += score_kinds(predictor, worlds, style, gallery=gallery, **options)
     for folder in folders:
         for gap in GAPS.get(folder.name, DEFAULT_GAPS):
             for intrinsics in (False, True):
                 windows = FolderWindows(folder, 4, gap, intrinsics=intrinsics)
-                lines += score_set(predictor, f"{folder.name}, 4 views {gap} apart", windows, progress=progress,
-                                   refine=refine, baseline=baseline and intrinsics, pictures=pictures)
-    if (boxes := Path(data) / BOXES).exists():
+                lines += score_set(predictor, f"{folder.name}, 4 views {gap} apart", windows,
+                                   baseline=baseline and intrinsics, gallery=None if intrinsics else gallery, **options)
+    if boxes:
         lines.append({"set": "rectangles, single views", "intrinsics": False} | score_boxes(predictor, boxes))
-    return lines
+    return lines + words
 
 
-def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, *, progress: bool = True, refine: bool = True,
-                 baseline: bool = False, pictures: Path | None = None) -> list[Line]:
+def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
+                 progress: bool = True, refine: bool = True, baseline: bool = False,
+                 gallery: Gallery | None = None) -> list[Line]:
     """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):
-        windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device))
+        windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device), style=style)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine,
-                           baseline=baseline and intrinsics,
-                           pictures=pictures if views == 4 and not intrinsics else None)
+                           baseline=baseline and intrinsics, gallery=gallery if views == 4 and not intrinsics else None)
     return lines
 
 
+def score_kinds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
+                progress: bool = True, refine: bool = True, gallery: Gallery | None = None) -> list[Line]:
+    """Held-out rendered worlds of one kind each, half as many of a kind as of all."""
+    lines = []
+    for kind in KINDS:
+        windows = WorldWindows(max(worlds // 2, len(KINDS[kind])), device=str(predictor.device),
+                               style=WorldStyle(style.textures, style.meshes, kind))
+        lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine, gallery=gallery)
+    return lines
+
+
+def score_own_words(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(),
+                    boxes: str | Path | None = None, progress: bool = True) -> list[Line]:
+    """The labels in other words than the shipped ones, on held-out rendered worlds and on rectangles."""
+    predictor.reset()
+    windows = WorldWindows(worlds, device=str(predictor.device), style=style)
+    return score_words(predictor, predict_all(predictor, windows, "words", progress), boxes)
+
+
 def score_set(predictor: NetworkPredictor, name: str, windows: FolderWindows | WorldWindows, *, progress: bool = True,
-              refine: bool = True, baseline: bool = False, pictures: Path | None = None) -> list[Line]:
+              refine: bool = True, baseline: bool = False, gallery: Gallery | None = None) -> list[Line]:
     """The line of one set: windows as the mapper uses them, with poses refined by matched points; then a line of the
     network alone, and one of the baseline if it is asked for. Without `refine` the first is the network alone."""
     predictor.reset()                    # keyframe ids start anew with each set
@@ -94,13 +124,19 @@ def score_set(predictor: NetworkPredictor, name: str, windows: FolderWindows | W
         if refine and len(truth.K) > 1:
             scores.append(score_window(refiner(truth.window, prediction).prediction, truth, predictor.labels))
     about = {"intrinsics": windows.intrinsics}
-    lines: list[Line] = [{"set": name} | about | summarise(scores or alone, predictor.labels)]
+    lines: list[Line] = [{"set": name} | about | summarise(scores or alone, predictor.labels)
+                         | distance_rows(scores or alone, alone if scores else None)]
     if scores:
         lines.append({"set": f"{name}: {ALONE}"} | about | summarise(alone, predictor.labels))
     if baseline:
         lines.append({"set": f"{name}: {SIFT}", "intrinsics": True} | score_baseline(windows, progress))
-    if pictures is not None:
-        save_examples(predictor, windows, alone, pictures, name)
+    if gallery is not None:
+        def predict(index: int) -> tuple[TruthWindow, WindowPrediction]:
+            truth = windows[index]
+            prediction = predictor.predict_batch([truth.window])[0]
+            return truth, refiner(truth.window, prediction).prediction if scores else prediction
+
+        gallery.add(name, scores or alone, predict)
     return lines
 
 
@@ -143,75 +179,100 @@ def score_boxes(predictor: NetworkPredictor, boxes: str | Path, folder: str | Pa
             "box_score_by_class": dict(score.by_class), "boxes": len(shares)}
 
 
-def save_examples(predictor: NetworkPredictor, windows: Sequence[TruthWindow], scores: Sequence[WindowScore],
-                  folder: Path, name: str) -> None:
-    """Pictures of the best, the median and the worst window by AbsRel."""
-    absrel = [score.depth.absrel if score.depth else np.inf for score in scores]
-    order = np.argsort(absrel)
-    for rank, index in {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}.items():
-        truth = windows[int(index)]
-        save_pictures(folder / f"{name} {rank}.png".replace(", ", "-").replace(" ", "-"), truth,
-                      predictor.predict_batch([truth.window])[0], scores[index], predictor.labels,
-                      title=f"{name}: {rank}")
-
-
-def markdown(lines: Sequence[Line]) -> str:
-    """The scoreboard as a table; columns that no line has are left out."""
-    def cell(value: Any) -> str:
-        if isinstance(value, bool):
-            return "known" if value else "-"
-        return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-    keys = [key for key in COLUMNS if any(key in line for line in lines)]
-    rows = [[COLUMNS[key] for key in keys], ["---"] * len(keys),
-            *([cell(line[key]) if key in line else "" for key in keys] for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def write_json(path: Path, content: Any) -> None:
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", "utf8")
-    except OSError as error:
-        raise OutputError(f"the scores cannot be written to {path}: {error}") from error
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", help="a folder with color/, depth/, pose/ and intrinsics.txt; or `worlds`: held-out "
-                        "rendered worlds; or `all`: the whole scoreboard")
+    parser.add_argument("target", help="a folder with color/, depth/, pose/ and intrinsics.txt; or one of "
+                        f"{', '.join(TARGETS)}, as above (./{TARGETS[0]} is a folder)")
     parser.add_argument("--views", type=int, default=4, help="views in a window of FOLDER, 1 to 8 (default 4)")
     parser.add_argument("--gap", type=int, default=8, help="frames of FOLDER between two views (default 8)")
     parser.add_argument("--stride", type=int, default=2, help="frames between the starts of two windows (default 2)")
     parser.add_argument("--intrinsics", action="store_true", help="tell the network the true intrinsics of FOLDER")
-    parser.add_argument("--boxes", type=Path, help="JSON file of class rectangles on frames of FOLDER, scored too")
+    parser.add_argument("--odometry", action="store_true",
+                        help="tell it how the camera of FOLDER moved, with the errors of wheels")
+    parser.add_argument("--depth", action="store_true", help="tell it the true depth of FOLDER, one value a patch")
+    parser.add_argument("--boxes", type=Path, help="JSON file of class rectangles; on frames of FOLDER, or for `words`")
     parser.add_argument("--baseline", choices=("sift",), help="score SIFT + five points + RANSAC beside the network")
-    parser.add_argument("--data", type=Path, help="for `all`: a folder that holds sequences like FOLDER")
+    parser.add_argument("--data", type=Path, help="for `all` and `words`: a folder that holds sequences like FOLDER")
     parser.add_argument("--worlds", type=int, default=WORLDS, help=f"rendered worlds to score (default {WORLDS})")
+    parser.add_argument("--textures", help="photo textures of the rendered worlds (lsm_ros/world/materials.py)")
+    parser.add_argument("--meshes", help="furniture meshes of the rendered worlds")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--markdown", type=Path, help="a Markdown file: write a short table between its lines "
+                        "<!-- scoreboard --> and <!-- /scoreboard -->")
+    parser.add_argument("--card", type=Path, help="for `all`: score this weights file and keep the lines in its card")
     parser.add_argument("--pictures", type=Path, help="write pictures of the best, median and worst windows here")
+    parser.add_argument("--montage", type=Path, help="write one picture of the median window of each set here")
     parser.add_argument("--weights", default="", help="weights file (default: the shipped one)")
     parser.add_argument("--labels", default="", help="label file (default: the shipped one)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
 
 
 def run(arguments: argparse.Namespace) -> list[Line]:
-    """What `lsm eval` does: prints the table, writes what was asked for."""
-    predictor = NetworkPredictor(PredictorConfig(weights=arguments.weights, labels=arguments.labels,
-                                                 device=arguments.device))
-    options = {"baseline": arguments.baseline is not None, "pictures": arguments.pictures}
+    """What `lsm eval` does: prints the tables, writes what was asked for."""
+    if arguments.card and (arguments.target != "all" or arguments.weights):
+        raise ConfigError(f"--card {arguments.card} goes with `all` and without --weights: it is the file to score")
+    if arguments.json:
+        check_folder(arguments.json)       # before minutes are spent
+    if arguments.markdown:
+        read_block(arguments.markdown)
+    lines = read_lines(arguments.weights or SHIPPED) if arguments.target == "card" else score(arguments)
+    print(markdown(lines))
+    if distances := distance_markdown(lines):
+        print(f"\n{distances}")
+    if arguments.json:
+        write_json(arguments.json, lines if arguments.target in TARGETS else folder_json(lines))
+    if arguments.card:
+        update_card(arguments.card, {"scoreboard": for_card(lines), "scoreboard_worlds": {
+            "worlds": arguments.worlds, "textures": bool(arguments.textures), "meshes": bool(arguments.meshes)}})
+    if arguments.markdown:
+        rewrite_block(arguments.markdown, summary(lines))
+    return lines
+
+
+def score(arguments: argparse.Namespace) -> list[Line]:
+    """The lines of the target, and its pictures."""
+    predictor = NetworkPredictor(PredictorConfig(weights=str(arguments.card or arguments.weights),
+                                                 labels=arguments.labels, device=arguments.device))
+    style = WorldStyle(arguments.textures, arguments.meshes)
+    gallery = None
+    if arguments.pictures or arguments.montage:
+        gallery = Gallery(predictor.labels, arguments.pictures, arguments.montage)
+    options = {"baseline": arguments.baseline is not None, "gallery": gallery}
     if arguments.target == "worlds":
-        lines = score_worlds(predictor, arguments.worlds, **options)
+        lines = score_worlds(predictor, arguments.worlds, style, **options)
+        lines += score_kinds(predictor, arguments.worlds, style, gallery=gallery)
     elif arguments.target == "all":
-        lines = score_all(predictor, arguments.data, worlds=arguments.worlds, **options)
+        lines = score_all(predictor, arguments.data, arguments.worlds, style, **options)
+    elif arguments.target == "words":
+        boxes = arguments.boxes or (arguments.data and arguments.data / BOXES)
+        lines = score_own_words(predictor, arguments.worlds, style, boxes)
     else:
         views, gap = arguments.views, arguments.gap
-        windows = FolderWindows(arguments.target, views, gap, arguments.stride, arguments.intrinsics)
+        windows = FolderWindows(arguments.target, views, gap, arguments.stride, arguments.intrinsics,
+                                arguments.odometry, arguments.depth)
+        boxes = {}
+        if arguments.boxes:                # first, so that a bad file is known at once
+            boxes = score_boxes(predictor, arguments.boxes, arguments.target, arguments.intrinsics)
         lines = score_set(predictor, f"{windows.name}, {views} views {gap} apart", windows, **options)
-        if arguments.boxes:
-            lines[0] |= score_boxes(predictor, arguments.boxes, arguments.target, arguments.intrinsics)
-    print(markdown(lines))
-    if arguments.json:
-        others = {line["set"].rpartition(": ")[2].replace(" ", "_").lower(): line for line in lines[1:]}
-        write_json(arguments.json, lines if arguments.target in ("worlds", "all") else lines[0] | others)
+        lines[0] |= boxes
+    if gallery is not None:
+        gallery.close()
+    return lines
+
+
+def for_card(value: Any) -> Any:
+    """Lines as a card keeps them: four digits, and no figures of single words."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: for_card(item) for key, item in value.items() if key != "by_word"}
+    return [for_card(item) for item in value] if isinstance(value, list) else value
+
+
+def read_lines(weights: str | Path) -> list[Line]:
+    """The scoreboard in the card of a weights file. Raises InputError where it has none."""
+    lines = read_card(weights).get("scoreboard")
+    if not lines:
+        raise InputError(f"the card of {weights} has no scoreboard; `lsm eval all --card {weights}` writes one")
     return lines
 
 

@@ -13,7 +13,9 @@ from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.data.sequences import FolderSequence
 from lsm_ros.errors import InputError
 from lsm_ros.evaluation.metrics import ClassBox
+from lsm_ros.geometry.sim3 import exp_so3, inverse
 
+MAX_VIEWS = 8       # of a window
 FARTHEST_M = 40.0   # beyond it (the sky outside a window) rendered depth is not scored, as it isn't trained
 
 
@@ -30,16 +32,26 @@ class TruthWindow:
 class FolderWindows(Sequence[TruthWindow]):
     """Windows of a folder of the truth layout (data/sequences.py): `views` frames `gap` apart, begun every `stride`.
 
-    Raises InputError for a folder without intrinsics, poses or depth, or one that is too short for a window.
+    `intrinsics`, `odometry` and `depth` say what the frames tell of themselves. The odometry is the true motion with
+    the errors of wheels: 3 % of the way and half a degree from view to view. Raises InputError for a folder without
+    intrinsics, poses or depth, or one that is too short for a window.
     """
 
-    def __init__(self, folder: str | Path, views: int = 4, gap: int = 8, stride: int = 2, intrinsics: bool = False):
-        if views < 1 or gap < 1:
-            raise InputError(f"views = {views} and gap = {gap}; both must be at least 1")
-        sequence = FolderSequence(Path(folder))
+    def __init__(self, folder: str | Path, views: int = 4, gap: int = 8, stride: int = 2, intrinsics: bool = False,
+                 odometry: bool = False, depth: bool = False):
+        if not 1 <= views <= MAX_VIEWS or gap < 1 or stride < 1:
+            raise InputError(f"views = {views}, gap = {gap}, stride = {stride}; a window has 1 to {MAX_VIEWS} views, "
+                             "gap and stride are at least 1")
+        if not Path(folder).is_dir():
+            raise InputError(f"there is no folder {folder}")
+        try:
+            sequence = FolderSequence(Path(folder))
+        except InputError as error:
+            raise InputError(f"{folder} cannot be scored: {error}") from error
         if sequence.K is None:
             raise InputError(f"{folder} has no intrinsics.txt; its windows have no truth")
         self.name, self.K, self.intrinsics = Path(folder).name, sequence.K, intrinsics
+        self.odometry, self.depth = odometry, depth
         span = (views - 1) * gap
         starts = range(0, len(sequence) - span, stride)
         self.indices = [list(range(start, start + span + 1, gap)) for start in starts
@@ -54,22 +66,35 @@ class FolderWindows(Sequence[TruthWindow]):
 
     def __getitem__(self, index: int) -> TruthWindow:
         frames = [self.read(i) for i in self.indices[index]]
-        return TruthWindow(window=Window(tuple(Keyframe(i, self.shown(frame.frame))
-                                               for i, frame in zip(self.indices[index], frames, strict=True))),
-                           T_world_cam=np.stack([frame.T_world_cam for frame in frames]),
+        T_world_cam = np.stack([frame.T_world_cam for frame in frames])
+        T_odom_cam = wheel_odometry(T_world_cam, index) if self.odometry else [None] * len(frames)
+        keyframes = (Keyframe(i, Frame(frame.frame.stamp_ns, frame.frame.image, self.K if self.intrinsics else None, T,
+                                       frame.depth if self.depth else None))
+                     for i, frame, T in zip(self.indices[index], frames, T_odom_cam, strict=True))
+        return TruthWindow(window=Window(tuple(keyframes)), T_world_cam=T_world_cam,
                            K=np.stack([self.K] * len(frames)), depth=np.stack([frame.depth for frame in frames]),
                            labels=None if any(frame.labels is None for frame in frames) else
                            np.stack([frame.labels for frame in frames]))
 
-    def shown(self, frame: Frame) -> Frame:
-        """The frame as the predictor gets it."""
-        return Frame(frame.stamp_ns, frame.image, self.K if self.intrinsics else None)
+
+def wheel_odometry(T_world_cam: np.ndarray, seed: int) -> np.ndarray:
+    """(S, 4, 4) true poses -> T_odom_cam as wheels would have it, from the identity on, with errors that add up."""
+    rng = np.random.default_rng(seed)
+    T_odom_cam = [np.eye(4)]
+    for step in inverse(T_world_cam[:-1]) @ T_world_cam[1:]:
+        step[:3, :3] = step[:3, :3] @ exp_so3(rng.normal(0, np.radians(0.5), 3))
+        step[:3, 3] *= 1 + rng.normal(0, 0.03)
+        T_odom_cam.append(T_odom_cam[-1] @ step)
+    return np.array(T_odom_cam)
 
 
 def has_truth(folder: Path, stem: str) -> bool:
     """Whether a frame has depth and a pose of finite numbers (ScanNet writes -inf where tracking was lost)."""
     pose = folder / "pose" / f"{stem}.txt"
-    return (folder / "depth" / f"{stem}.png").exists() and pose.exists() and "inf" not in pose.read_text("utf8").lower()
+    if not (folder / "depth" / f"{stem}.png").exists() or not pose.exists():
+        return False
+    text = pose.read_text("utf8", errors="replace").lower()
+    return "inf" not in text and "nan" not in text
 
 
 @dataclass(frozen=True)
@@ -115,6 +140,28 @@ def open_folder(folder: Path) -> FolderSequence:
     return FolderSequence(folder)
 
 
+KINDS = {"home": ("home", "bedroom", "apartment", "bath"), "office": ("office",), "kitchen": ("kitchen",),
+         "corridor": ("corridor",)}
+"""The kinds that are scored apart, and the kinds of world/rooms.py that each stands for."""
+
+
+@dataclass(frozen=True)
+class WorldStyle:
+    """What held-out worlds are made of."""
+    textures: str | None = None    # a folder or packed file of photo textures; None: patterns
+    meshes: str | None = None      # a packed file of furniture meshes; None: primitives
+    kind: str | None = None        # one of KINDS, or None: all, as often as training draws them
+
+    def __post_init__(self):
+        if self.kind is not None and self.kind not in KINDS:
+            raise InputError(f"no kind of world {self.kind!r}; there are {', '.join(KINDS)}")
+
+    @property
+    def name(self) -> str:
+        """As it stands in the scoreboard: "rendered home", "rendered worlds with meshes"."""
+        return f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
+
+
 class WorldWindows(Sequence[TruthWindow]):
     """Held-out rendered worlds: camera paths of 8 views, cut into windows of 1, 2, 4 or 8.
 
@@ -123,12 +170,12 @@ class WorldWindows(Sequence[TruthWindow]):
     VIEWS = 8
 
     def __init__(self, worlds: int, size: tuple[int, int] = (192, 256), views: int = 4, intrinsics: bool = False,
-                 device: str = "cpu"):
+                 device: str = "cpu", style: WorldStyle = WorldStyle()):
         """Renders the first `worlds` held-out seeds at `size` (height, width) on `device`."""
         if views not in (1, 2, 4, 8):
             raise InputError(f"views = {views}; rendered paths of {self.VIEWS} views are cut into 1, 2, 4 or 8")
-        self.rendered, self.views, self.intrinsics = render_held_out(worlds, size, device), views, intrinsics
-        self.name = f"rendered worlds, {views} view{'s' * (views > 1)}"
+        self.rendered, self.views, self.intrinsics = render_held_out(worlds, size, device, style), views, intrinsics
+        self.name = f"{style.name}, {views} view{'s' * (views > 1)}"
         self.per_world = self.VIEWS // views
 
     def __len__(self) -> int:
@@ -158,21 +205,28 @@ class RenderedPaths:
 
 
 @lru_cache(maxsize=2)
-def render_held_out(worlds: int, size: tuple[int, int], device: str) -> RenderedPaths:
+def render_held_out(worlds: int, size: tuple[int, int], device: str, style: WorldStyle) -> RenderedPaths:
     """The first `worlds` held-out seeds, less the paths that the renderer calls unusable."""
     from lsm_ros.world.stream import HELD_OUT_SEEDS, fixed_batch  # compiles its kernel; the real sets do without
     if not 1 <= worlds <= len(HELD_OUT_SEEDS):
         raise InputError(f"worlds = {worlds}; there are 1 to {len(HELD_OUT_SEEDS)} held-out worlds")
     seeds = list(HELD_OUT_SEEDS[:worlds])
+    kinds = KINDS[style.kind] if style.kind else (None,)
     parts: list[RenderedPaths] = []
-    for start in range(0, len(seeds), 16):                         # 128 images at a time
-        batch = fixed_batch(seeds[start:start + 16], size, WorldWindows.VIEWS, device)
-        keep = batch.valid.cpu().numpy().astype(bool)
-        depth = batch.depth.float().cpu().numpy()[keep]
-        parts.append(RenderedPaths(
-            image=(batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()[keep],
-            depth=np.where((depth > 0) & (depth < FARTHEST_M), depth, np.float32(np.nan)),
-            labels=batch.label.cpu().numpy()[keep].astype(np.uint16),
-            K=batch.K.double().cpu().numpy()[keep], T_world_cam=batch.T_world_cam.double().cpu().numpy()[keep]))
+    for turn, kind in enumerate(kinds):
+        mine = seeds[turn::len(kinds)]
+        for start in range(0, len(mine), 16):                      # 128 images at a time
+            batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
+                                meshes=style.meshes, kind=kind)
+            keep = batch.valid.cpu().numpy().astype(bool)
+            depth = batch.depth.float().cpu().numpy()[keep]
+            image = (batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)
+            parts.append(RenderedPaths(
+                image=image.cpu().numpy()[keep],
+                depth=np.where((depth > 0) & (depth < FARTHEST_M), depth, np.float32(np.nan)),
+                labels=batch.label.cpu().numpy()[keep].astype(np.uint16),
+                K=batch.K.double().cpu().numpy()[keep], T_world_cam=batch.T_world_cam.double().cpu().numpy()[keep]))
+    if not any(len(part.image) for part in parts):
+        raise InputError(f"none of the {worlds} {style.name} gives a usable camera path; take more of them")
     return RenderedPaths(*(np.concatenate([getattr(part, name) for part in parts])
                            for name in RenderedPaths.__dataclass_fields__))

@@ -41,6 +41,10 @@ class PoseErrors:
         """(P,) the larger of the two angles."""
         return np.fmax(self.rotation, self.translation)
 
+    def of(self, chosen: np.ndarray) -> PoseErrors:
+        """Of some of the poses; `chosen` (P,) bool."""
+        return PoseErrors(self.rotation[chosen], self.translation[chosen])
+
 
 def pose_errors(T_a_b: np.ndarray, truth: np.ndarray, *, signed: bool = True) -> PoseErrors:
     """Errors of relative poses (P, 4, 4). A pose with NaN in it (none was found) counts as 180 degrees wrong.
@@ -181,8 +185,12 @@ def accepted_labels(name: str, labels: LabelSet) -> list[int]:
     return [labels.index(word) for word in accepted or [name]]
 
 
-def box_shares(image_labels: np.ndarray, boxes: Sequence[ClassBox], labels: LabelSet) -> list[float]:
-    """For each rectangle the share of its pixels in (h, w) `image_labels` that have an accepted class."""
+def box_shares(image_labels: np.ndarray, boxes: Sequence[ClassBox], labels: LabelSet,
+               group: np.ndarray | None = None) -> list[float]:
+    """For each rectangle the share of its pixels in (h, w) `image_labels` that have an accepted class.
+
+    Where `image_labels` are in another label set, `group` (C,) gives each class of `labels` its index there.
+    """
     height, width = BOX_GRID
     image_labels = at_grid(image_labels, height, width)
     shares = []
@@ -191,7 +199,8 @@ def box_shares(image_labels: np.ndarray, boxes: Sequence[ClassBox], labels: Labe
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise InputError(f"the rectangle {box.box} of {box.name!r} is not left < right, top < bottom within 0..1")
         inside = image_labels[round(top * height):round(bottom * height), round(left * width):round(right * width)]
-        shares.append(float(np.isin(inside, accepted_labels(box.name, labels)).mean()))
+        accepted = accepted_labels(box.name, labels)
+        shares.append(float(np.isin(inside, accepted if group is None else group[accepted]).mean()))
     return shares
 
 

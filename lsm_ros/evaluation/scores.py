@@ -3,14 +3,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lsm_ros.contracts import WindowPrediction
 from lsm_ros.evaluation import metrics
+from lsm_ros.evaluation.calibration import Halves, confidence_halves, overlap_calibration
 from lsm_ros.evaluation.datasets import TruthWindow
+from lsm_ros.evaluation.distances import BASELINE_BINS, OVERLAP_BINS, Distances, by_distance, distances
 from lsm_ros.evaluation.metrics import Confusion, DepthErrors, PoseErrors
 from lsm_ros.labels import LabelSet
+
+Line = dict[str, Any]
+"""One row of the scoreboard: `set` and `intrinsics` say what was asked, the rest are figures."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,11 @@ class WindowScore:
     first: PoseErrors              # of the other views against the first
     pairs: PoseErrors              # of all pairs of views, translation without sign: the literature's definition
     depth: DepthErrors | None      # None where the truth holds no depth
+    halves: Halves | None          # the same
     focal_error: float             # |predicted / true - 1|, mean over the views
     confusion: Confusion | None    # None where the truth holds no labels
+    distances: Distances
+    overlap: np.ndarray | None     # (S, S) as predicted, None where the network doesn't tell
 
 
 def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: LabelSet) -> WindowScore:
@@ -32,12 +41,15 @@ def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: Label
         classes = classify(prediction, labels)
         confusion = Confusion(len(labels))
         confusion.add(classes, metrics.at_grid(truth.labels, *classes.shape[1:]))
+    depth_true = metrics.at_grid(truth.depth, height, width)
     return WindowScore(
         first=metrics.pose_errors(metrics.from_first(prediction.T_window_cam), metrics.from_first(truth.T_world_cam)),
         pairs=metrics.pose_errors(metrics.of_pairs(prediction.T_window_cam), metrics.of_pairs(truth.T_world_cam),
                                   signed=False),
-        depth=metrics.depth_errors(prediction.depth, metrics.at_grid(truth.depth, height, width)),
-        focal_error=float(np.abs(focal / focal_true - 1).mean()), confusion=confusion)
+        depth=metrics.depth_errors(prediction.depth, depth_true),
+        halves=confidence_halves(prediction.depth, prediction.confidence, depth_true),
+        focal_error=float(np.abs(focal / focal_true - 1).mean()), confusion=confusion,
+        distances=distances(truth.depth, truth.K, truth.T_world_cam), overlap=prediction.overlap)
 
 
 def classify(prediction: WindowPrediction, labels: LabelSet) -> np.ndarray:
@@ -45,23 +57,26 @@ def classify(prediction: WindowPrediction, labels: LabelSet) -> np.ndarray:
     return labels.log_probabilities(prediction.semantics).argmax(-1)
 
 
-def pose_summary(first: Sequence[PoseErrors], pairs: Sequence[PoseErrors]) -> dict[str, float]:
+def pose_summary(first: Sequence[PoseErrors], pairs: Sequence[PoseErrors]) -> Line:
     """Medians and areas under the curve over the pose errors of all windows of a set."""
-    rotation = np.concatenate([errors.rotation for errors in first])
-    translation = np.concatenate([errors.translation for errors in first])
-    if not len(rotation):              # windows of one view
+    all_first, all_pairs = joined(first), joined(pairs)
+    if not len(all_first.rotation):              # windows of one view
         return {}
-    worse, worse_of_pairs = (np.concatenate([errors.worse for errors in part]) for part in (first, pairs))
-    translation = translation[np.isfinite(translation)]      # the others' truth has no direction
-    return {"rotation_deg_median": float(np.median(rotation)),
+    translation = all_first.translation[np.isfinite(all_first.translation)]      # the others' truth has no direction
+    return {"rotation_deg_median": float(np.median(all_first.rotation)),
             **({"translation_deg_median": float(np.median(translation))} if len(translation) else {}),
-            **{f"auc{k}": metrics.auc(worse, k) for k in (5, 15, 30)},
-            **{f"auc{k}_pairs": metrics.auc(worse_of_pairs, k) for k in (5, 15, 30)}}
+            **{f"auc{k}": metrics.auc(all_first.worse, k) for k in (5, 15, 30)},
+            **{f"auc{k}_pairs": metrics.auc(all_pairs.worse, k) for k in (5, 15, 30)}}
 
 
-def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> dict[str, float]:
+def joined(errors: Sequence[PoseErrors]) -> PoseErrors:
+    return PoseErrors(*(np.concatenate([getattr(part, name) for part in errors])
+                        for name in ("rotation", "translation")))
+
+
+def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> Line:
     """A line of the scoreboard; a figure that the set cannot give is left out."""
-    line: dict[str, float] = {"windows": len(scores)}
+    line: Line = {"windows": len(scores)}
     line |= pose_summary([score.first for score in scores], [score.pairs for score in scores])
     depths = [score.depth for score in scores if score.depth is not None]
     if depths:
@@ -69,6 +84,7 @@ def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> dict[str, floa
             line[name] = float(np.mean([getattr(depth, name) for depth in depths]))
         line["scale_err_median"] = float(np.median([abs(depth.scale - 1) for depth in depths]))
     line["focal_err_median"] = float(np.median([score.focal_error for score in scores]))
+    line |= calibration(scores)
     confusions = [score.confusion for score in scores if score.confusion is not None]
     if confusions:
         total = Confusion(len(labels))
@@ -77,3 +93,35 @@ def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> dict[str, floa
         line |= {f"miou_{name}": total.grouped(group).miou
                  for name, group in labels.groups.items() if (group >= 0).any()}
     return line
+
+
+def calibration(scores: Sequence[WindowScore]) -> Line:
+    """`confidence_ratio`: depth error of the most confident half over that of the rest. And figures of the overlap."""
+    line: Line = {}
+    halves = [score.halves for score in scores if score.halves is not None]
+    unsure = sum(half.unsure for half in halves)
+    if unsure > 0:
+        line["confidence_ratio"] = sum(half.sure for half in halves) / unsure
+    told = [(score.overlap[others], score.distances.overlap[others]) for score in scores if score.overlap is not None
+            for others in [~np.eye(len(score.overlap), dtype=bool)]]
+    if told:
+        predicted, truth = (np.concatenate(part) for part in zip(*told, strict=True))
+        known = np.isfinite(truth)
+        if known.any():
+            line |= overlap_calibration(predicted[known], truth[known])
+    return line
+
+
+def distance_rows(scores: Sequence[WindowScore], alone: Sequence[WindowScore] | None) -> Line:
+    """`by_overlap` and `by_baseline`: the pose errors of the other views against the first, by their distance from it.
+
+    `alone` are the scores of the network alone where `scores` are of refined poses. Empty for windows of one view.
+    """
+    errors = joined([score.first for score in scores])
+    if not len(errors.rotation):
+        return {}
+    errors_alone = joined([score.first for score in alone]) if alone else None
+    overlap = np.concatenate([score.distances.overlap[0, 1:] for score in scores])
+    baseline = np.concatenate([score.distances.baseline for score in scores])
+    return {"by_overlap": by_distance(overlap, OVERLAP_BINS, errors, errors_alone),
+            "by_baseline": by_distance(baseline, BASELINE_BINS, errors, errors_alone)}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lsm_ros.errors import InputError
-from lsm_ros.evaluation.datasets import FolderWindows, WorldWindows, boxed_frames
+from lsm_ros.evaluation.datasets import KINDS, FolderWindows, WorldStyle, WorldWindows, boxed_frames
+from lsm_ros.world import rooms, stream
 
 
 def test_windows_skip_frames_without_a_pose(folder):
@@ -29,6 +30,18 @@ def test_intrinsics_are_withheld_unless_asked_for(folder):
     for intrinsics in (False, True):
         window = FolderWindows(folder, views=2, gap=1, intrinsics=intrinsics)[0].window
         assert all((keyframe.frame.K is not None) == intrinsics for keyframe in window.keyframes)
+
+
+def test_odometry_and_depth_are_withheld_unless_asked_for(folder):
+    plain = FolderWindows(folder, views=2, gap=1)[0].window
+    assert all(keyframe.frame.T_odom_cam is None and keyframe.frame.depth is None for keyframe in plain.keyframes)
+    truth = FolderWindows(folder, views=2, gap=1, odometry=True, depth=True)[0]
+    first, second = (keyframe.frame for keyframe in truth.window.keyframes)
+    np.testing.assert_array_equal(second.depth, truth.depth[1])
+    moved = np.linalg.inv(truth.T_world_cam[0]) @ truth.T_world_cam[1]
+    told = np.linalg.inv(first.T_odom_cam) @ second.T_odom_cam
+    assert 0 < np.abs(told - moved).max() < 0.1
+    np.testing.assert_allclose(told[:3, :3] @ told[:3, :3].T, np.eye(3), atol=1e-12)
 
 
 @pytest.mark.parametrize(("views", "gap", "message"), [(4, 5, "no window of 4 frames 5 apart"), (0, 1, "views = 0"),
@@ -83,6 +96,28 @@ def test_worlds_are_cut_into_windows_of_the_same_images():
     assert len(np.unique(window.labels)) > 2
     with pytest.raises(IndexError):
         four[len(four)]
+
+
+def test_worlds_of_a_kind_take_turns(monkeypatch):
+    """A kind of the scoreboard shares its seeds among the kinds of rooms that it stands for."""
+    asked, drawn = [], stream.fixed_batch
+
+    def fixed_batch(seeds, *args, **options):
+        asked.append((list(seeds), options))
+        return drawn(seeds, *args, **options)
+
+    monkeypatch.setattr(stream, "fixed_batch", fixed_batch)
+    windows = WorldWindows(5, (48, 64), views=8, style=WorldStyle(kind="home"))
+    assert windows.name == "rendered home, 8 views" and 0 < len(windows) <= 5
+    made_of = {"textures": None, "meshes": None}
+    assert asked == [([0, 4], made_of | {"kind": "home"}), ([1], made_of | {"kind": "bedroom"}),
+                     ([2], made_of | {"kind": "apartment"}), ([3], made_of | {"kind": "bath"})]
+
+
+def test_every_kind_of_world_is_scored_once():
+    assert sorted(kind for kinds in KINDS.values() for kind in kinds) == sorted(rooms.KINDS)
+    with pytest.raises(InputError, match="'cellar'"):
+        WorldStyle(kind="cellar")
 
 
 def test_impossible_worlds():
