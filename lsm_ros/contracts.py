@@ -19,6 +19,8 @@ class Frame:
     K: np.ndarray | None = None            # (3, 3) float64 pixel intrinsics of `image`, or None where unknown
     T_odom_cam: np.ndarray | None = None   # (4, 4) float64 odometry of the camera at `stamp_ns`, metres, or None
     depth: np.ndarray | None = None        # (h, w) float32 measured z depth of the image, m; 0 or NaN where unknown
+    up_cam: np.ndarray | None = None       # (3,) float64 unit vector up in the camera, of an IMU or a robot's model
+    height_m: float | None = None          # the camera's height over the floor, where the robot's model tells it
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,17 @@ class MapObject:
 
 
 @dataclass(frozen=True)
+class MetricScale:
+    """How long the network's metre is in the map, and who says so."""
+    scale: float                # map metres per metre as the network sees it
+    sigma: float                # its error, as a log
+    source: str                 # "network", "odometry", "height", "depth" or "fixed"
+    samples: int                # measurements behind it; 0 where it is merely believed
+
+
+@dataclass(frozen=True)
 class MapUpdate:
-    """What one push changed. Map frame: z up, metres, origin at the first camera."""
+    """What one push changed. Map frame: z up, metres; the floor is z = 0 once it is found (`level`)."""
     stamp_ns: int                               # stamp of the newest keyframe of the window
     keyframe_id: int
     T_map_cam: np.ndarray                       # (4, 4) float64, the newest keyframe's pose
@@ -104,6 +115,12 @@ class MapUpdate:
     K: np.ndarray                               # (3, 3) float64, the newest keyframe's intrinsics, of the dense grid
     depth: np.ndarray                           # (h, w) float32, the newest keyframe's depth, metres
     labels: np.ndarray                          # (h, w) uint16, its labels
+    confidence: np.ndarray                      # (h, w) float32 in 0..1, of its depth
     scale: float                                # map metres per predicted metre of this window (1: uncorrected)
     seconds: dict[str, float]                   # stage -> seconds: "network", "alignment", "fusion", ...
     matches: int | None = None                  # that back the newest pose; 0: only predicted; None: first view
+    covariance: np.ndarray | None = None        # (6, 6) of T_map_cam: position, m^2, and turn, rad^2, about map axes
+    metric: MetricScale = MetricScale(1.0, 0.2, "network", 0)
+    map_id: int = 0                             # another number is another map, which nothing ties to the one before
+    loops: int = 0                              # places that were recognised in this map so far
+    on_floor: bool = False                      # whether z = 0 is the floor; until then it is the first camera's height

@@ -274,7 +274,7 @@ class Mapper:
                       confidence=np.rint(255 * view.confidence[good]).clip(0, 255).astype(np.uint8))
         return MapUpdate(stamp_ns=keyframe.frame.stamp_ns, keyframe_id=keyframe.id, T_map_cam=rigid_of(S_map_cam),
                          T_map_keyframes=self._news(), window_cloud=cloud, K=view.K, depth=depth, labels=labels,
-                         scale=float(scale), seconds=seconds, matches=matches)
+                         confidence=view.confidence, scale=float(scale), seconds=seconds, matches=matches)
 
     def _news(self) -> dict[int, np.ndarray]:
         """T_map_cam of the keyframes that have moved since they were last reported."""
