@@ -30,7 +30,7 @@ class Pipeline:
 
     def __init__(self, predictor: NetworkPredictor, publishers: Publishers, health: Health, clock: Clock,
                  options: NodeOptions):
-        self.mapper = Mapper(predictor, predictor.labels, options.mapper)
+        self.mapper = Mapper(predictor, predictor.labels, options.mapper, predictor.describe)
         self.options = options
         self.state = "waiting"                          # waiting, tracking, weak, still, dark, refused or lost
         self.matches: int | None = None                 # behind the last window's pose
