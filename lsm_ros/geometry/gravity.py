@@ -25,8 +25,8 @@ class GravityFilter:
         self._samples: deque[tuple[int, np.ndarray]] = deque(maxlen=HISTORY)
 
     def add(self, stamp_ns: int, acceleration: np.ndarray, turn_rate: np.ndarray | None = None,
-            orientation: np.ndarray | None = None) -> None:
-        """One sample.
+            orientation: np.ndarray | None = None) -> bool:
+        """One sample; False where its acceleration was left out, as of motion.
 
         Args:
             acceleration: (3,) m/s^2 as an accelerometer feels it: +9.81 upwards at rest.
@@ -40,10 +40,11 @@ class GravityFilter:
             self._samples.clear()
             self._up = None
         if orientation is not None:
-            self._up = matrix_from_quaternion(orientation)[2]
+            self._up, used = matrix_from_quaternion(orientation)[2], True
         else:
-            self._follow(elapsed_s, acceleration, turn_rate)
+            used = self._follow(elapsed_s, acceleration, turn_rate)
         self._samples.append((stamp_ns, self._up))
+        return used
 
     def at(self, stamp_ns: int) -> np.ndarray | None:
         """(3,) unit vector up in the IMU at the sample nearest to a moment; None where there is none nearby."""
@@ -54,7 +55,7 @@ class GravityFilter:
                       key=lambda sample: abs(sample[0] - stamp_ns))
         return nearest[1] if abs(nearest[0] - stamp_ns) <= NEAR_NS else None
 
-    def _follow(self, elapsed_s: float, acceleration: np.ndarray, turn_rate: np.ndarray | None) -> None:
+    def _follow(self, elapsed_s: float, acceleration: np.ndarray, turn_rate: np.ndarray | None) -> bool:
         length = np.linalg.norm(acceleration)
         is_gravity = abs(length - STANDARD_GRAVITY) <= TOLERANCE
         if self._up is None:
@@ -62,8 +63,9 @@ class GravityFilter:
                 raise InputError(f"an acceleration of {length:.2f} m/s^2 is not gravity's "
                                  f"{STANDARD_GRAVITY:.2f} +- {TOLERANCE:.1f}")
             self._up = acceleration / length
-            return
+            return True
         up = self._up if turn_rate is None else exp_so3(-turn_rate * elapsed_s) @ self._up
         if is_gravity:
             up = up + elapsed_s / (FOLLOW_S + elapsed_s) * (acceleration / length - up)
         self._up = up / np.linalg.norm(up)
+        return is_gravity

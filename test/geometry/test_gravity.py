@@ -26,7 +26,8 @@ def test_vibration_averages_out_and_a_blow_is_gated():
     gravity, rng = GravityFilter(), np.random.default_rng(0)
     for n in range(1000):
         blow = np.array([30.0, 0.0, 0.0]) if n % 50 == 49 else 0.0
-        gravity.add(n * STEP_NS, STANDARD_GRAVITY * UP + rng.normal(size=3) * 0.5 + blow)
+        used = gravity.add(n * STEP_NS, STANDARD_GRAVITY * UP + rng.normal(size=3) * 0.3 + blow)
+        assert used == (n % 50 != 49)
     assert angle_deg(gravity.at(999 * STEP_NS), UP) < 1.0
 
 
