@@ -141,3 +141,12 @@ class PoseGraph:
         except RuntimeError as error:
             raise AlignmentError(f"the pose graph of {len(nodes)} free keyframes is not determined: {error}") from error
         return factors.solve(-gradient.ravel()).reshape(-1, 7)
+
+
+@dataclass(frozen=True)
+class GraphPicture:
+    """The graph as it is shown."""
+    ids: list[int]             # of the N keyframes
+    T_map_cam: np.ndarray      # (N, 4, 4) float64
+    edges: np.ndarray          # (E, 2) int64, indices into ids
+    loop: np.ndarray           # (E,) bool: the edge recognises a place, it is not of a window
