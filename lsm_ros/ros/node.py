@@ -102,7 +102,7 @@ class LsmNode(LifecycleNode):
     def _configure(self) -> None:
         try:
             predictor = self._make_predictor(self._options.predictor)       # seconds: the weights are read here
-            self._output = Publishers(self, predictor.labels)
+            self._output = Publishers(self, predictor.labels, self._options.node)
             self._pipeline = Pipeline(predictor, self._output, self._health, self.get_clock(), self._options)
             self._worker = Worker(self._pipeline.handle, "lsm mapper")
             awaited = MutuallyExclusiveCallbackGroup()

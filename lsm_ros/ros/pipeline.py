@@ -60,7 +60,7 @@ class Pipeline:
         """Forgets the map and starts again with the next image."""
         self.mapper.reset()
         self._predictor.reset()
-        self._publishers.map_changed(self._stamp or 0)
+        self._publishers.map_changed(self._stamp or 0, anew=True)
         self._log = RunLog()
         self._shape, self._stamp, self.state, self.matches = None, None, "waiting", None
 
@@ -68,8 +68,10 @@ class Pipeline:
         """The fused map, its path and its objects, where they are read and have changed."""
         try:
             start = time.perf_counter()
-            self._publishers.publish_map(self.mapper, self.options.node)
+            self._publishers.publish_map(self.mapper, self.options)
             self._health.timed({"map_publication": time.perf_counter() - start})
+        except InputError as error:
+            self._health.problem("maps_unpublished", str(error))
         except Exception as error:          # noqa: BLE001 the node outlives it
             self._health.problem("worker_exceptions", repr(error), traceback.format_exc())
 
@@ -104,7 +106,7 @@ class Pipeline:
         self.matches = update.matches
         self.state = "weak" if update.matches == 0 else "tracking"
         mapped_s = time.perf_counter()
-        self._publishers.publish_update(update, message_header.frame_id, self.options.node)
+        self._publishers.publish_update(update, message_header.frame_id, self.options)
         self._publishers.map_changed(update.stamp_ns)
         published_s = time.perf_counter()
         seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s, **update.seconds,

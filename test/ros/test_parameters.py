@@ -64,6 +64,7 @@ def test_a_whole_number_is_good_for_a_double(declared):
     ({"mapper.window_views": 3.5}, "window_views = 3.5 is a float"),
     ({"tf_mode": "map_odom"}, "'estimates', 'leaf', 'none'"),
     ({"map_frame": "lsm_camera"}, "both 'lsm_camera'"),
+    ({"obstacle_min_height_m": 1.5}, "obstacle_min_height_m = 1.5 is not below obstacle_max_height_m = 1.5"),
     ({"image_topic": ""}, "image_topic is empty")])
 def test_mistakes_are_named(declared, given, words):
     with pytest.raises(ConfigError, match=words):
