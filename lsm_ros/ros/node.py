@@ -167,16 +167,16 @@ class LsmNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         if not self._diagnostics.get_subscription_count():
             return
-        state, camera, counters, matches = self._stage, {}, None, None
+        state, camera, counters, matches, world = self._stage, {}, None, None, None
         if self._pipeline:
-            counters, matches = self._pipeline.mapper.counters, self._pipeline.matches
+            counters, matches, world = self._pipeline.mapper.counters, self._pipeline.matches, self._pipeline.world
         if self._intake:
             camera = {"topic": self._intake.topic, "camera_info_topic": self._intake.info_topic,
                       **self._pipeline.camera}
             state = "paused" if self._paused else self._pipeline.state
         self._diagnostics.publish(diagnostic_array(
             Header(stamp=self.get_clock().now().to_msg()), self.get_fully_qualified_name().lstrip("/"), self._health,
-            counters, state, camera, self._fault, matches))
+            counters, state, camera, self._fault, matches, world))
 
     # Services. The mapper belongs to the worker's thread, so its answers are awaited, in a callback group of their own:
     # while a callback of the default group is in progress, rclpy takes no image.

@@ -6,6 +6,7 @@ import traceback
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from rclpy.clock import Clock
 
@@ -15,7 +16,7 @@ from lsm_ros.errors import InputError, LsmError
 from lsm_ros.mapping.mapper import Counters, Mapper
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
-from lsm_ros.ros.diagnostics import Health, memory_mb
+from lsm_ros.ros.diagnostics import Health, map_values, memory_mb
 from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeOptions
 from lsm_ros.ros.publishers import Publishers
@@ -35,6 +36,7 @@ class Pipeline:
         self.state = "waiting"                          # waiting, tracking, weak, still, dark, refused or lost
         self.matches: int | None = None                 # behind the last window's pose
         self.camera: dict[str, str] = {}                # the input as the diagnostics show it
+        self.world: dict[str, Any] = {}                 # and the map
         self._predictor, self._publishers, self._health, self._clock = predictor, publishers, health, clock
         self._log = RunLog()
         self._shape: tuple[int, ...] | None = None      # of the images in the map
@@ -62,7 +64,7 @@ class Pipeline:
         self._predictor.reset()
         self._publishers.map_changed(self._stamp or 0, anew=True)
         self._log = RunLog()
-        self._shape, self._stamp, self.state, self.matches = None, None, "waiting", None
+        self._shape, self._stamp, self.state, self.matches, self.world = None, None, "waiting", None, {}
 
     def publish_map(self) -> None:
         """The fused map, its path and its objects, where they are read and have changed."""
@@ -103,7 +105,7 @@ class Pipeline:
         if update is None:
             self.state = self._state_without_update(before)
             return
-        self.matches = update.matches
+        self.matches, self.world = update.matches, map_values(update)
         self.state = "weak" if update.matches == 0 else "tracking"
         mapped_s = time.perf_counter()
         self._publishers.publish_update(update, message_header.frame_id, self.options)

@@ -28,11 +28,8 @@ class Publishers:
     """
 
     def __init__(self, node: Node, labels: LabelSet, config: NodeConfig):
-        self._node = node
-        self._labels = labels
-        self._ground = chosen(labels, config.ground_labels, GROUND)
-        self._ignored = chosen(labels, config.ignored_labels, IGNORED)
-        self._kept_out = chosen(labels, config.keepout_labels)
+        self._node, self._config = node, config
+        self._take_labels(labels)
         self._transforms = TransformPublisher(node)
         self._window = WindowTopics(node)
         self._odometry = node.create_publisher(Odometry, "odometry", STREAM)
@@ -43,7 +40,7 @@ class Publishers:
         self._legend = node.create_publisher(LabelLegend, "label_legend", LATCHED)
         self._whole_map = {self._map, self._path, self._markers, self._occupancy}
         self._keepout = None
-        if self._kept_out.any():
+        if config.keepout_labels:
             self._keepout = node.create_publisher(OccupancyGrid, "keepout_mask", LATCHED)
             self._whole_map.add(self._keepout)
         self._shown: set[int] = set()                   # ids of the objects that have markers
@@ -58,6 +55,17 @@ class Publishers:
             self._names = [node.create_publisher(LabelInfo, "label_info", LATCHED),
                            node.create_publisher(LabelInfo, "segmentation/label_info", LATCHED)]
         self._publish_names()
+
+    def relabel(self, labels: LabelSet) -> None:
+        """The classes are others from now on. Raises ConfigError as the constructor does, and they stay as they are."""
+        self._take_labels(labels)
+        self._publish_names()
+
+    def _take_labels(self, labels: LabelSet) -> None:
+        config = self._config
+        roles = (chosen(labels, config.ground_labels, GROUND), chosen(labels, config.ignored_labels, IGNORED),
+                 chosen(labels, config.keepout_labels))
+        self._labels, (self._ground, self._ignored, self._kept_out) = labels, roles
 
     def _publish_names(self) -> None:
         now = self._node.get_clock().now().nanoseconds
