@@ -75,6 +75,8 @@ def test_an_empty_cloud_is_a_message():
     empty = Cloud(*(array[:0] for array in vars(small_cloud()).values()))
     message = conversions.cloud_message(empty, conversions.header(0, ""))
     assert (message.width, len(message.data), message.is_dense) == (0, 0, True)
+    message = conversions.xyz_message(empty.points, conversions.header(0, ""))
+    assert (message.width, message.height, len(message.data)) == (0, 1, 0)
 
 
 def test_what_nav2_reads_is_16_bytes_a_point():
