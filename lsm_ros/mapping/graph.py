@@ -117,6 +117,14 @@ class PoseGraph:
         """Puts the whole map into another frame (4, 4): turned, shifted, scaled."""
         self._S = S_new_map @ self._S
 
+    def absorb(self, other: PoseGraph, S_map_other: np.ndarray) -> None:
+        """Takes in the keyframes of another map, and what ties them; S_map_other (4, 4) says where that map lies."""
+        self._index |= {keyframe_id: len(self._index) + n for n, keyframe_id in enumerate(other._index)}
+        self._S = np.concatenate([self._S, S_map_other @ other._S])
+        self.connect([*other.edges, *other.travels])
+        self._stances |= other._stances
+        self._solved = None
+
     def forget(self, ids: Collection[int]) -> None:
         """Takes keyframes out. Those before and after a gap are tied as they are now, so that nothing falls apart."""
         gone = set(ids)

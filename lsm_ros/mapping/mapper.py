@@ -1,9 +1,8 @@
 """The algorithm: frames in, one consistent labelled map out."""
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -11,9 +10,11 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import UP_CV, inverse, log, rigid_of, rotation_of, scale_of, scaling, sim3, upright
+from lsm_ros.geometry.sim3 import UP_CV, rigid_of, rotation_of, scale_of, scaling, sim3, upright
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Stance, Travel
+from lsm_ros.mapping.atlas import Atlas
+from lsm_ros.mapping.counters import Counters, Stopwatch
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Stance
 from lsm_ros.mapping.ground import find_stance, find_up
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.loops import LoopCloser, Places
@@ -22,7 +23,7 @@ from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, depth_scale, odometry_scales
+from lsm_ros.mapping.scale import MetricEstimator, depth_scale, odometry_scales, travels
 from lsm_ros.mapping.semantic_map import SemanticMap
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import Selection, select_window
@@ -32,32 +33,11 @@ GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole gr
 RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
 NEVER_FORGOTTEN = 16       # newest keyframes: the next windows need them
 FORGOTTEN_SHARE = 0.05     # of max_keyframes that are forgotten at once, so that it is not done with every keyframe
-TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
-TURN_SIGMA = (0.05, 0.02)              # of its rotation: share of the turn, and radians a metre
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
+GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
+LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
-
-
-@dataclass
-class Counters:
-    """What became of the frames. Every frame is a keyframe or counted under exactly one cause."""
-    frames: int = 0
-    keyframes: int = 0             # frames that the network was asked about
-    static_frames: int = 0         # too little image motion since the last keyframe
-    dark_frames: int = 0           # black, or nothing to see
-    bad_images: int = 0            # InputError: no (H, W, 3) uint8 image
-    bad_intrinsics: int = 0        # InputError: K is no pinhole matrix
-    bad_resolutions: int = 0       # InputError: another size than the frames before
-    bad_stamps: int = 0            # InputError: not later than the frame before
-    windows: int = 0               # keyframes that became part of the map
-    unsupported_windows: int = 0   # those of them whose pose no match backs: it is merely predicted, and may be wrong
-    refused_windows: int = 0       # keyframes whose window could not be aligned, and was left out
-    refused_views: int = 0         # earlier keyframes that a good window contradicted; they got no edge from it
-    recognitions: int = 0          # windows that recognised a place of long before
-    loops: int = 0                 # of those the ones that were believed
-    forgotten_keyframes: int = 0   # because of max_keyframes or map_radius_m
-    restarts: int = 0              # maps of a few keyframes that nothing could be aligned with, and that were given up
 
 
 class Mapper:
@@ -75,10 +55,10 @@ class Mapper:
         self.labels = labels
         self.counters = Counters()
         self.last_refusal = ""         # why the last refused window was refused
-        self.map_id = 0                # another number is another map, which nothing ties to the one before
         self._predict, self._describe = predict, describe
         self._refine = PoseRefiner()
-        self._next_id = 0
+        self._next_id = self._next_map_id = 0
+        self._atlas = Atlas()
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
         self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
         self._objects = ObjectTracker(labels, config.object_min_voxels)
@@ -99,14 +79,20 @@ class Mapper:
         self._objects.min_voxels = config.object_min_voxels
 
     def reset(self) -> None:
-        """Forgets the map. Keyframe and object ids go on, and so do the counters."""
-        self.map_id += bool(self._views)
+        """Forgets the map, and those that wait. Keyframe and object ids go on, and so do the counters."""
+        self._atlas.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        """An empty map; the next image that shows anything is its first keyframe."""
         self._selector.reset()
         self._map.clear()
         self._objects.clear()
         self._start()
 
     def _start(self) -> None:
+        self.map_id = self._next_map_id                # another number is another map: nothing ties it to this one
+        self._next_map_id += 1
         self._stamp_ns: int | None = None
         self._shape: tuple[int, ...] | None = None
         self._graph = PoseGraph()
@@ -159,6 +145,8 @@ class Mapper:
         self._fuse(keyframe.id)
         self._forget()
         clock.lap("fusion")
+        self._look_back(keyframe, place)
+        clock.lap("network")
         return self._update(keyframe, matches, clock.seconds)
 
     def settle(self) -> None:
@@ -211,16 +199,34 @@ class Mapper:
     def restore(self, state: MapState) -> None:
         """Takes a saved map in place of the present one. The camera is lost until it recognises where it is."""
         self.reset()
+        state = state.numbered_from(self._next_id)
+        self._next_id += len(state.views)
+        self._adopt(state)
+        self._refused_in_a_row = LOST_AFTER
+
+    def _adopt(self, state: MapState) -> None:
         self._graph, self._shape = state.graph, state.image_shape
         self._views = {i: replace(view, label_set=self.labels) for i, view in state.views.items()}
+        self._places = Places()
         for keyframe_id, vector in state.places:
             self._places.add(keyframe_id, vector)
-        self._next_id = max(self._next_id, 1 + max(state.views))
         self.metric = replace(self.metric, scale=state.graph.metric)
         self._scale = MetricEstimator(self.metric)
-        self._refused_in_a_row = LOST_AFTER
-        self.map_id += 1
+        self._reported.clear()
         self._fuse_all()
+
+    def _look_back(self, keyframe: Keyframe, place: np.ndarray | None) -> None:
+        """If a map that waits is in sight, this one becomes a part of it."""
+        if place is None or not len(self._atlas) or len(self._graph) % LOOK_BACK_EVERY:
+            return
+        refine = self._refine if self.config.refine_poses else lambda window, prediction: unrefined(prediction)
+        found = self._atlas.join(self.state(), keyframe, place, self._predict, refine, self.config)
+        if found is not None:
+            self.counters.joined_maps += 1
+            self.map_id = found.map_id
+            self._map.clear()
+            self._objects.clear()
+            self._adopt(found.state)
 
     def _fuse_all(self) -> None:
         for keyframe_id in self._graph.ids:
@@ -287,7 +293,11 @@ class Mapper:
         self._refused_in_a_row += 1
         if self.lost and 0 < len(self._views) < YOUNG:
             self.counters.restarts += 1
-            self.reset()
+            self._begin()
+        elif self._views and self._refused_in_a_row >= GIVE_UP_AFTER:
+            self.counters.new_maps += 1
+            self._atlas.put_away(self.map_id, self.state())
+            self._begin()
 
     def _remember(self, window: Window, refinement: Refinement, registration: Registration,
                   place: np.ndarray | None) -> None:
@@ -320,6 +330,8 @@ class Mapper:
 
     def _close_loops(self, registration: Registration) -> bool:
         """Whether the window, with the ones before it, makes the map close a loop."""
+        if not self.config.loops:
+            return False
         believed = [edge for loop in registration.loops for edge in self._closer.believed(loop, self._graph)]
         self._graph.connect(believed)
         self.counters.recognitions += len(registration.loops)
@@ -374,9 +386,9 @@ class Mapper:
             S = self._graph.pose(keyframe_id)
             height = stance.height_m if np.isfinite(stance.height_m) else float(scale_of(S)) * stance.height
             floors += [S[2, 3] - height] if np.isfinite(height) else []
-        if floors:
-            self._graph.move(sim3(np.eye(3), np.array([0, 0, -np.median(floors)])))
-            self._graph.grounded = True
+        x, y, z = self._graph.poses()[0, :3, 3]
+        self._graph.move(sim3(np.eye(3), -np.array([x, y, np.median(floors) if floors else z])))
+        self._graph.grounded = bool(floors)
 
     def _fuse(self, newest: int) -> None:
         """The newest view into the voxels, and a few of those again that have moved most."""
@@ -440,27 +452,3 @@ class Mapper:
         news = {i: T for i, T, new in zip(ids, poses, moved, strict=True) if new}
         self._reported.update(news)
         return news
-
-
-def travels(a: Keyframe, b: Keyframe) -> list[Travel]:
-    """What odometry says of the way from a to b, if it knows both."""
-    T_odom_a, T_odom_b = a.frame.T_odom_cam, b.frame.T_odom_cam
-    if T_odom_a is None or T_odom_b is None:
-        return []
-    T_a_b = inverse(T_odom_a) @ T_odom_b
-    way, turn = (float(np.linalg.norm(part)) for part in np.split(log(T_a_b)[:6], 2))
-    sigma = [TRAVEL_SIGMA[0] * way + TRAVEL_SIGMA[1]] * 3 + [TURN_SIGMA[0] * turn + TURN_SIGMA[1] * way + 0.005] * 3
-    return [Travel(a.id, b.id, T_a_b, np.array(sigma))]
-
-
-class Stopwatch:
-    """Seconds of each stage."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now

@@ -15,7 +15,7 @@ and its header: format, version, metric, grounded, image_shape (of the camera's 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -41,6 +41,17 @@ class MapState:
     views: dict[int, View]
     places: list[tuple[int, np.ndarray]]       # keyframe id, vector
     image_shape: tuple[int, ...]
+
+    def numbered_from(self, first: int) -> MapState:
+        """The same with other keyframe ids, so that it meets no keyframe that the process has seen already."""
+        new = {i: first + n for n, i in enumerate(self.graph.ids)}
+        graph = PoseGraph()
+        graph.metric, graph.grounded = self.graph.metric, self.graph.grounded
+        for i, number in new.items():
+            graph.add(number, self.graph.pose(i), self.graph.stance(i))
+        graph.connect(replace(tie, i=new[tie.i], j=new[tie.j]) for tie in (*self.graph.edges, *self.graph.travels))
+        views = {new[i]: replace(view, keyframe=replace(view.keyframe, id=new[i])) for i, view in self.views.items()}
+        return MapState(graph, views, [(new[i], vector) for i, vector in self.places], self.image_shape)
 
 
 def write_map(path: Path, state: MapState) -> None:

@@ -11,8 +11,9 @@ from itertools import combinations
 import numpy as np
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Frame, MetricScale
-from lsm_ros.geometry.sim3 import inverse
+from lsm_ros.contracts import Frame, Keyframe, MetricScale
+from lsm_ros.geometry.sim3 import inverse, log
+from lsm_ros.mapping.graph import Travel
 from lsm_ros.mapping.views import View
 
 KEPT = 400                 # measurements of a source: the latest ones count
@@ -21,6 +22,8 @@ NETWORK_SIGMA = 0.2        # of the network's metre, as a log, on real rooms
 SIGMA = {"odometry": 0.02, "height": 0.03, "depth": 0.01}     # that no number of measurements makes better
 MIN_TRAVEL_M = 0.1         # odometry of less says nothing about length
 PARALLAX_SIGMA = 0.02      # error of a distance between two cameras, as a share of the depth of the scene
+TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
+TURN_SIGMA = (0.05, 0.02, 0.005)       # of its rotation: share of the turn, radians a metre, and radians
 MIN_DEPTHS = 50            # measured depths of a keyframe
 MAX_SPREAD = 0.25          # of the measurements in one keyframe, as a log
 
@@ -87,6 +90,18 @@ def odometry_scales(frames: list[Frame], T_window_cam: np.ndarray, units: list[f
         if travel_m >= MIN_TRAVEL_M and seen > 0:
             found.append((travel_m / (seen * units[a]), 0.05 + PARALLAX_SIGMA * depth / seen))
     return found
+
+
+def travels(a: Keyframe, b: Keyframe) -> list[Travel]:
+    """What odometry says of the way from a to b, if it knows both."""
+    T_odom_a, T_odom_b = a.frame.T_odom_cam, b.frame.T_odom_cam
+    if T_odom_a is None or T_odom_b is None:
+        return []
+    T_a_b = inverse(T_odom_a) @ T_odom_b
+    way, turn = (float(np.linalg.norm(part)) for part in np.split(log(T_a_b)[:6], 2))
+    sigma = np.repeat([TRAVEL_SIGMA[0] * way + TRAVEL_SIGMA[1],
+                       TURN_SIGMA[0] * turn + TURN_SIGMA[1] * way + TURN_SIGMA[2]], 3)
+    return [Travel(a.id, b.id, T_a_b, sigma)]
 
 
 def depth_scale(view: View, confidence_drop: float) -> tuple[float, float] | None:

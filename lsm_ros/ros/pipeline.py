@@ -13,7 +13,8 @@ from rclpy.clock import Clock
 from lsm_ros.contracts import Frame
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
-from lsm_ros.mapping.mapper import Counters, Mapper
+from lsm_ros.mapping.counters import Counters
+from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
 from lsm_ros.ros.diagnostics import Health, map_values, memory_mb

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import permutations
 
 import cv2
 import numpy as np
 
-from lsm_ros.contracts import Frame, Window, WindowPrediction
-from lsm_ros.geometry.camera import intrinsics, pixel_centres, scale_intrinsics
-from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3
+from lsm_ros.contracts import Frame, Keyframe, Matches, Window, WindowPrediction
+from lsm_ros.geometry.camera import intrinsics, pixel_centres, project, scale_intrinsics
+from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3, transform
 from lsm_ros.labels import LabelSet
 
 SIZE, DENSE, SEMANTIC = (160, 120), (64, 48), (32, 24)          # (width, height)
@@ -75,15 +76,24 @@ def smooth(coarse: np.ndarray, how: int = cv2.INTER_CUBIC) -> np.ndarray:
 class FakeNetwork:
     """Truth with errors: of each window's scale, of its poses, of depth, and a share of wild depths with confidence.
 
-    `nonsense` are numbers of calls whose window is garbage: random poses, random depth.
+    `nonsense` are numbers of calls whose window is garbage: random poses, random depth. With `matches` it says which
+    places of its views show the same point, and is right.
     """
 
     def __init__(self, poses: list[np.ndarray], labels: LabelSet, *, scale: float = 0.1, depth: float = 0.02,
-                 pose: float = 0.01, outliers: float = 0.2, nonsense: tuple[int, ...] = (), seed: int = 0):
+                 pose: float = 0.01, outliers: float = 0.2, nonsense: tuple[int, ...] = (), seed: int = 0,
+                 matches: bool = False):
         self._poses, self._labels = poses, labels
         self._scale, self._depth, self._pose, self._outliers, self._nonsense = scale, depth, pose, outliers, nonsense
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._matches = np.random.default_rng(seed), matches
+        self._bias = 1.0           # of all windows' scale: how long a metre of the network is
         self.calls: list[Window] = []
+
+    def describe(self, keyframe: Keyframe) -> np.ndarray:
+        """Alike for cameras that are within half a metre and 30 degrees (random Fourier features of the pose)."""
+        T = self._poses[keyframe.frame.stamp_ns // 100_000_000]
+        phase = np.random.default_rng(0).normal(size=(256, 6)) @ np.concatenate([1.5 * T[:3, 3], 1.5 * T[:3, 2]])
+        return np.concatenate([np.cos(phase), np.sin(phase)]) / 16
 
     def __call__(self, window: Window) -> WindowPrediction:
         rng, S = self._rng, len(window.keyframes)
@@ -93,7 +103,7 @@ class FakeNetwork:
         depth *= np.exp(self._depth * (rng.normal(size=(S, 1, 1)) + smooth(rng.normal(size=(S, 6, 8)))))
         wild = smooth(rng.random((S, 12, 16)) < self._outliers, cv2.INTER_NEAREST) > 0
         depth[wild] *= np.exp(smooth(rng.normal(size=(S, 12, 16)), cv2.INTER_NEAREST)[wild])
-        factor = np.exp(self._scale * rng.normal())
+        factor = self._bias * np.exp(self._scale * rng.normal())
         if len(self.calls) in self._nonsense:
             T = sim3(exp_so3(rng.normal(size=(S, 3)) * 2), rng.normal(size=(S, 3)) * 2)
             depth = rng.uniform(0.3, 6.0, depth.shape)
@@ -110,4 +120,19 @@ class FakeNetwork:
         return WindowPrediction(depth=(depth * factor).astype(np.float32),
                                 confidence=np.where(wild, 0.6, rng.uniform(0.5, 1.0, depth.shape)).astype(np.float32),
                                 K=np.stack([scale_intrinsics(K, SIZE, DENSE)] * S), T_window_cam=T, scale=float(factor),
-                                semantics=semantics)
+                                semantics=semantics, matches=self._match(T_room_cam) if self._matches else None)
+
+    def _match(self, T_room_cam: np.ndarray) -> Matches:
+        """Points on a grid of every view, in each of the others that sees them."""
+        K_dense, found = scale_intrinsics(K, SIZE, DENSE), []
+        for a, b in permutations(range(len(T_room_cam)), 2):
+            points = cast(T_room_cam[a], DENSE)[2][1::2, 1::2].reshape(-1, 3)
+            start = pixel_centres(DENSE[1], DENSE[0])[1::2, 1::2].reshape(-1, 2)
+            pixels, z = project(transform(inverse(T_room_cam[b]), points), K_dense)
+            inside = (z > 0) & (pixels >= 0).all(axis=1) & (pixels < DENSE).all(axis=1)
+            column, row = np.where(inside[:, None], pixels, 0).astype(int).T
+            inside &= np.abs(cast(T_room_cam[b], DENSE)[0][row, column] / z - 1) < 0.02
+            n = int(inside.sum())
+            found.append((np.full(n, a), np.full(n, b), start[inside] / DENSE, pixels[inside] / DENSE, np.full(n, 0.9)))
+        return Matches(*(np.concatenate(part) for part in zip(*found))) if found else Matches(
+            *(np.empty(0, int),) * 2, *(np.empty((0, 2)),) * 2, np.empty(0))

@@ -8,7 +8,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from std_msgs.msg import Header
 
 from lsm_ros.contracts import MetricScale
-from lsm_ros.mapping.mapper import Counters
+from lsm_ros.mapping.counters import Counters
 from lsm_ros.ros.diagnostics import Health, diagnostic_array, map_values
 
 

@@ -1,0 +1,86 @@
+"""The maps that wait: a camera that stays lost begins another, and the one before is kept until it is seen again."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.contracts import Keyframe, Predictor, Window, WindowPrediction
+from lsm_ros.errors import AlignmentError
+from lsm_ros.geometry.sim3 import inverse, scaling
+from lsm_ros.mapping.loops import ALIKE, Places
+from lsm_ros.mapping.refinement import Refinement
+from lsm_ros.mapping.registration import check_prediction, register
+from lsm_ros.mapping.saved_map import MapState
+from lsm_ros.mapping.views import View
+from lsm_ros.mapping.windows import select_window
+
+MOST = 4                   # maps that wait; the oldest one goes
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A map that was put away."""
+    map_id: int
+    state: MapState
+    places: Places
+
+
+class Atlas:
+    """The waiting maps, and whether a keyframe of the present one shows a place of theirs."""
+
+    def __init__(self):
+        self._maps: list[Waiting] = []
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def clear(self) -> None:
+        self._maps.clear()
+
+    def put_away(self, map_id: int, state: MapState) -> None:
+        places = Places()
+        for keyframe_id, vector in state.places:
+            places.add(keyframe_id, vector)
+        self._maps = [*self._maps, Waiting(map_id, state, places)][-MOST:]
+
+    def join(self, present: MapState, keyframe: Keyframe, place: np.ndarray, predict: Predictor,
+             refine: Callable[[Window, WindowPrediction], Refinement], config: MapperConfig) -> Waiting | None:
+        """The waiting map whose place a mapped keyframe shows, with the `present` map put into it; None: there is none.
+
+        The network is asked once for each map that has a keyframe like it.
+        """
+        for waiting in self._maps:
+            graph, views = waiting.state.graph, waiting.state.views
+            alike = waiting.places.most_alike(place, graph.ids)
+            if not alike or alike[0][1] < ALIKE:
+                continue
+            window = select_window(keyframe, views, graph, config.window_views, True, alike).window
+            try:
+                prediction = predict(window)
+                check_prediction(prediction, len(window.keyframes))
+                refinement = refine(window, prediction)
+                ids = [k.id for k in window.keyframes]
+                found = register(ids, refinement, views, graph, config, lost=True)
+            except AlignmentError:
+                continue
+            if prediction.matches is None:         # then nothing but the depth agrees, which is not enough to join maps
+                continue
+            ratio = unit_ratio(present.views[keyframe.id], refinement.prediction.depth[-1])
+            S_map_cam = found.S_map_window @ refinement.prediction.T_window_cam[-1] @ scaling(1 / ratio)
+            ties = [replace(edge, S_i_j=edge.S_i_j @ scaling(1 / ratio), loop=True) for edge in found.edges
+                    if edge.j == keyframe.id]
+            graph.absorb(present.graph, S_map_cam @ inverse(present.graph.pose(keyframe.id)))
+            graph.connect(ties)
+            graph.optimise(loop=True)
+            self._maps.remove(waiting)
+            return replace(waiting, state=replace(waiting.state, views=views | present.views,
+                                                  places=[*waiting.places.items(), *present.places]))
+        return None
+
+
+def unit_ratio(view: View, depth: np.ndarray) -> float:
+    """The view's own units per unit of another depth map of it."""
+    return float(np.median(view.depth / depth))

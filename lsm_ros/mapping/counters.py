@@ -1,0 +1,41 @@
+"""What became of the frames, and where the time went."""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class Counters:
+    """What became of the frames. Every frame is a keyframe or counted under exactly one cause."""
+    frames: int = 0
+    keyframes: int = 0             # frames that the network was asked about
+    static_frames: int = 0         # too little image motion since the last keyframe
+    dark_frames: int = 0           # black, or nothing to see
+    bad_images: int = 0            # InputError: no (H, W, 3) uint8 image
+    bad_intrinsics: int = 0        # InputError: K is no pinhole matrix
+    bad_resolutions: int = 0       # InputError: another size than the frames before
+    bad_stamps: int = 0            # InputError: not later than the frame before
+    windows: int = 0               # keyframes that became part of the map
+    unsupported_windows: int = 0   # those of them whose pose no match backs: it is merely predicted, and may be wrong
+    refused_windows: int = 0       # keyframes whose window could not be aligned, and was left out
+    refused_views: int = 0         # earlier keyframes that a good window contradicted; they got no edge from it
+    recognitions: int = 0          # windows that recognised a place of long before
+    loops: int = 0                 # of those the ones that were believed
+    restarts: int = 0              # maps of a few keyframes that nothing could be aligned with, and that were given up
+    new_maps: int = 0              # begun because the camera stayed lost; the map before waits
+    joined_maps: int = 0           # waiting maps that the camera came back to
+    forgotten_keyframes: int = 0   # because of max_keyframes or map_radius_m
+
+
+class Stopwatch:
+    """Seconds of each stage."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now

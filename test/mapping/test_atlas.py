@@ -1,0 +1,148 @@
+"""Places that are seen again: loops of one map, a camera that was carried away, maps that are joined."""
+import dataclasses
+
+import numpy as np
+import pytest
+from room import FakeNetwork, frames, walk
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.geometry.alignment import align_trajectory
+from lsm_ros.geometry.sim3 import inverse, scale_of
+from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.mapper import Mapper
+
+LABELS = LabelSet.load()
+POSES = walk(80, turns=2.0)                                      # two rounds of 40 frames
+FILM = frames(POSES)
+
+
+def start(config=MapperConfig(), poses=POSES * 3, **network):
+    network = FakeNetwork(poses, LABELS, matches=True, **network)
+    return Mapper(network, LABELS, config, network.describe), network
+
+
+def push(mapper, film):
+    return [update for frame in film if (update := mapper.push(frame)) is not None]
+
+
+def later(frame, rounds=1):
+    return dataclasses.replace(frame, stamp_ns=frame.stamp_ns + rounds * len(POSES) * 100_000_000)
+
+
+def error(mapper, film_poses=POSES * 3):
+    stamps, poses = zip(*mapper.trajectory(), strict=True)
+    truth = np.stack([film_poses[stamp // 100_000_000][:3, 3] for stamp in stamps])
+    return align_trajectory(np.stack(poses)[:, :3, 3], truth)[1]
+
+
+@pytest.fixture(scope="module")
+def two_rounds():
+    mapper, _ = start()
+    return mapper, push(mapper, FILM)
+
+
+def test_a_second_round_is_recognised(two_rounds):
+    mapper, updates = two_rounds
+    assert mapper.counters.loops > 5 and updates[-1].loops == mapper.counters.loops
+    graph = mapper.pose_graph()
+    T_room = np.stack([POSES[update.stamp_ns // 100_000_000] for update in updates])
+    i, j = graph.edges[graph.loop].T
+    assert (np.linalg.norm(T_room[i, :3, 3] - T_room[j, :3, 3], axis=1) < 1.5).all()
+    assert error(mapper) < 0.06
+    without, _ = start(MapperConfig(loops=False))
+    push(without, FILM)
+    assert without.counters.recognitions == 0
+
+
+def test_a_camera_that_stays_lost_begins_another_map_and_comes_back_to_the_first():
+    there, astray = POSES[:14], [*POSES[16:36], *POSES[16:36][::-1]]
+    elsewhere, back = POSES[18:32], POSES[32:54]                 # the second round begins at 40
+    film = frames([*there, *astray, *elsewhere, *back])
+    ends = np.cumsum([len(there), len(astray), len(elsewhere)])
+    mapper, network = start(poses=[*there, *astray, *elsewhere, *back])
+    first = push(mapper, film[:ends[0]])
+    network._nonsense = range(10_000)                            # whatever it sees makes no sense
+    assert push(mapper, film[ends[0]:ends[1]]) == [] and mapper.counters.new_maps == 1
+    network._nonsense = ()
+    second = push(mapper, film[ends[1]:ends[2]])
+    assert {update.map_id for update in first} == {0} and {update.map_id for update in second} == {1}
+    assert len(mapper.trajectory()) == len(second), "the first map waits"
+    third = push(mapper, film[ends[2]:])
+    assert mapper.counters.joined_maps == 1 and third[-1].map_id == 0
+    assert len(mapper.trajectory()) == len(first) + len(second) + len(third)
+    told = third[[update.map_id for update in third].index(0)]
+    assert len(told.T_map_keyframes) > len(first) + len(second), "every pose of the joined map is told"
+    assert error(mapper, [*there, *astray, *elsewhere, *back]) < 0.1
+
+
+def test_a_map_that_is_loaded_never_meets_the_images_of_another(two_rounds):
+    """Tokens and features are kept by keyframe id, so a loaded keyframe may not have the id of one that was seen."""
+    mapper, _ = two_rounds
+    other, network = start()
+    seen = push(other, FILM[:10])
+    other.restore(mapper.state())
+    assert min(other.pose_graph().ids) > seen[-1].keyframe_id
+    found = push(other, [later(frame) for frame in FILM[10:20]])
+    assert found and not other.lost and found[0].keyframe_id > max(mapper.pose_graph().ids)
+    before = dict(mapper.trajectory())
+    for update in found:
+        T_before = before[min(before, key=lambda stamp: abs(stamp + 8_000_000_000 - update.stamp_ns))]
+        assert np.linalg.norm(T_before[:3, 3] - update.T_map_cam[:3, 3]) < 0.3
+
+
+@pytest.mark.parametrize("forget", ["oldest", "farthest"])
+def test_memory_is_bounded_and_what_is_near_stays(forget):
+    limited, _ = start(MapperConfig(max_keyframes=20, forget=forget))
+    updates = push(limited, FILM)
+    assert len(limited.trajectory()) <= 20 < len(updates)
+    assert limited.counters.forgotten_keyframes == len(updates) - len(limited.trajectory())
+    stamps = {stamp for stamp, _ in limited.trajectory()}
+    assert {update.stamp_ns for update in updates[-10:]} <= stamps
+    assert len(limited._views) == len(limited._places) == len(limited._map._fused) == len(limited.trajectory())
+    assert error(limited) < 0.1
+
+
+def test_what_is_far_is_forgotten():
+    near, _ = start(MapperConfig(map_radius_m=1.0))
+    push(near, FILM)
+    positions = np.stack([T[:3, 3] for _, T in near.trajectory()])
+    assert np.linalg.norm(positions[:-16] - positions[-1], axis=1).max(initial=0) < 1.2
+    assert near.counters.forgotten_keyframes > 10
+
+
+def test_the_metre_comes_from_the_odometry():
+    """The network sees everything 20 % too small; wheels that are 1 % off put that right."""
+    odometry = [T.copy() for T in POSES]
+    for T in odometry:
+        T[:3, 3] *= 1.01
+    film = [dataclasses.replace(frame, T_odom_cam=inverse(odometry[0]) @ T)
+            for frame, T in zip(FILM, odometry, strict=True)]
+    scales = {}
+    for name, frames_ in (("odometry", film), ("network", FILM)):
+        mapper, network = start(scale=0.03)
+        network._bias = 0.8
+        updates = push(mapper, frames_)
+        assert updates[-1].metric.source == name and mapper.metric == updates[-1].metric
+        poses = np.stack([T for _, T in mapper.trajectory()])
+        truth = np.stack([POSES[stamp // 100_000_000] for stamp, _ in mapper.trajectory()])
+        scales[name] = float(scale_of(align_trajectory(poses[:, :3, 3], truth[:, :3, 3])[0]))
+    assert scales["odometry"] == pytest.approx(1 / 1.01, abs=0.02)
+    assert scales["network"] == pytest.approx(1 / 0.8, abs=0.1)
+    assert updates[-1].covariance.shape == (6, 6) and (np.linalg.eigvalsh(updates[-1].covariance) > 0).all()
+
+
+def test_the_floor_is_zero_and_a_known_height_gives_the_metre():
+    film = [dataclasses.replace(frame, height_m=float(T[2, 3]), up_cam=T[2, :3].copy())
+            for frame, T in zip(FILM[:40], POSES, strict=False)]
+    mapper, network = start(scale=0.03)
+    network._bias = 0.8
+    updates = push(mapper, film)
+    assert updates[-1].on_floor and updates[-1].metric.source == "height"
+    assert updates[-1].metric.scale == pytest.approx(1 / 0.8, rel=0.05)
+    for update in updates[10:]:
+        T = POSES[update.stamp_ns // 100_000_000]
+        assert update.T_map_cam[2, 3] == pytest.approx(T[2, 3], abs=0.06)
+        assert update.T_map_cam[2, :3] @ T[2, :3] > np.cos(np.radians(1.5))
+    cloud = mapper.map_cloud()
+    floor = cloud.points[cloud.labels == LABELS.index("floor"), 2]
+    assert abs(np.median(floor)) < 0.04
