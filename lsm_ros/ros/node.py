@@ -107,7 +107,7 @@ class LsmNode(LifecycleNode):
     def _configure(self) -> None:
         try:
             predictor = self._make_predictor(self._options.predictor)       # seconds: the weights are read here
-            self._output = Publishers(self, predictor.labels)
+            self._output = Publishers(self, predictor.labels, self._options.node)
             self._map_odom = MapOdomPublisher(self, self._options.node, self._health)
             self._inputs = Inputs(self, self._options.node, self._health, self._map_odom.heard)
             self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._health,
@@ -188,9 +188,9 @@ class LsmNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         if not self._diagnostics.get_subscription_count():
             return
-        state, camera, counters, matches = self._stage, {}, None, None
+        state, camera, counters, matches, world = self._stage, {}, None, None, None
         if self._pipeline:
-            counters, matches = self._pipeline.mapper.counters, self._pipeline.matches
+            counters, matches, world = self._pipeline.mapper.counters, self._pipeline.matches, self._pipeline.world
         if self._intake:
             camera = {"topic": self._intake.topic, "camera_info_topic": self._intake.info_topic,
                       **self._pipeline.camera, "map_odom": self._map_odom.state}
@@ -199,7 +199,7 @@ class LsmNode(LifecycleNode):
             state = "disabled"
         self._diagnostics.publish(diagnostic_array(
             Header(stamp=self.get_clock().now().to_msg()), self.get_fully_qualified_name().lstrip("/"), self._health,
-            counters, state, camera, self._fault, matches))
+            counters, state, camera, self._fault, matches, world))
 
     # Services. The mapper belongs to the worker's thread, so its answers are awaited, in a callback group of their own:
     # while a callback of the default group is in progress, rclpy takes no image.

@@ -61,6 +61,23 @@ class NodeConfig(Options):
                                           "good until the next, seconds.", minimum=0.0, maximum=10.0)
     map_period_s: float = option(1.0, "Least time between two publications of map_cloud, path and label_markers, "
                                  "seconds.", minimum=0.1, maximum=3600.0)
+    # What Nav2 reads (docs/topics.md).
+    costmap_points: int = option(30000, "Most points of obstacle_cloud, ground_cloud and segmentation/points each, 16 "
+                                 "bytes a point. Nav2 reads best effort, and of a message above 0.5 MB that mostly "
+                                 "loses parts over Fast DDS as it comes.", minimum=1000, maximum=1000000)
+    ground_labels: str = option("", "Classes that the robot drives on, separated by commas; empty for floor, rug and "
+                                "carpet, where the label set has them.", read_only=True)
+    ignored_labels: str = option("", "Classes that are never in the way, separated by commas; empty for ceiling.",
+                                 read_only=True)
+    obstacle_min_height_m: float = option(0.1, "What is no higher over the floor is ground, whatever its label, "
+                                          "metres.", minimum=0.01, maximum=2.0)
+    obstacle_max_height_m: float = option(1.5, "What is higher over the floor is no obstacle, metres: the robot's "
+                                          "height.", minimum=0.05, maximum=10.0)
+    occupancy_resolution_m: float = option(0.05, "Edge of a cell of occupancy and keepout_mask, metres; at least that "
+                                           "of a voxel is taken.", minimum=0.01, maximum=2.0)
+    keepout_labels: str = option("", "Classes that keepout_mask keeps the robot out of, separated by commas; where it "
+                                 "is empty there is no such topic.", read_only=True)
+    keepout_margin_m: float = option(0.2, "How far around them it keeps out, metres.", minimum=0.0, maximum=5.0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,9 @@ class NodeOptions:
         if node.tf_mode == "map_odom" and node.odom_frame in ("", node.map_frame):
             raise ConfigError(f"tf_mode 'map_odom' needs an odom_frame that is not the map's; it is "
                               f"{node.odom_frame!r}, map_frame is {node.map_frame!r}")
+        if node.obstacle_min_height_m >= node.obstacle_max_height_m:
+            raise ConfigError(f"obstacle_min_height_m = {node.obstacle_min_height_m:g} is not below "
+                              f"obstacle_max_height_m = {node.obstacle_max_height_m:g}")
         if self.mapper.window_views > self.predictor.token_cache:
             raise ConfigError(f"mapper.window_views = {self.mapper.window_views} is more than predictor.token_cache = "
                               f"{self.predictor.token_cache}; a window's frames must fit into the cache")

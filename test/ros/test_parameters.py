@@ -66,6 +66,7 @@ def test_a_whole_number_is_good_for_a_double(declared):
     ({"tf_mode": "map_odom", "odom_frame": ""}, "'map_odom' needs an odom_frame that is not the map's; it is ''"),
     ({"tf_mode": "map_odom", "odom_frame": "map", "map_frame": "map"}, "it is 'map', map_frame is 'map'"),
     ({"map_frame": "lsm_camera"}, "both 'lsm_camera'"),
+    ({"obstacle_min_height_m": 1.5}, "obstacle_min_height_m = 1.5 is not below obstacle_max_height_m = 1.5"),
     ({"image_topic": ""}, "image_topic is empty")])
 def test_mistakes_are_named(declared, given, words):
     with pytest.raises(ConfigError, match=words):
