@@ -43,7 +43,7 @@ ENVIRONMENT = ("ROS_DISTRO", "ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "
 PARAMETERS = ("odom_frame", "base_frame", "floor_frame", "tf_mode", "map_frame", "input_wait_s", "use_sim_time")
 EVERYONES = ("/rosout", "/parameter_events", "/tf", "/tf_static", "/diagnostics", "/clock")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-GOOD = ("images_received", "mapper.frames", "mapper.keyframes", "mapper.windows")      # counts that are no loss
+GOOD = ("images_received", "window_matches", "mapper.frames", "mapper.keyframes", "mapper.windows")     # no losses
 ODD_STATES = {                      # of an active node -> what to do
     "paused": "ros2 service call {space}/pause std_srvs/srv/SetBool '{{data: false}}'",
     "disabled": "ros2 service call {space}/enable std_srvs/srv/SetBool '{{data: true}}'",
@@ -227,7 +227,8 @@ class Examiner(Node):
 
     def _check_published_images(self) -> list[Finding]:
         topics = sorted(f"{name} ({types[0].split('/')[-1]})" for name, types in self.get_topic_names_and_types()
-                        if types[0] in IMAGE_TYPES and self.count_publishers(name))
+                        if types[0] in IMAGE_TYPES and self.count_publishers(name) > len(
+                            self._own(name, self.get_publishers_info_by_topic)))
         return [Finding(NOTE, "images", f"published here: {', '.join(topics) or 'none'}")]
 
     def _check_topics(self) -> list[Finding]:
@@ -253,6 +254,8 @@ class Examiner(Node):
     def _check_pairs(self, topic: str, kind: str, publishers: list, readers: list, heard: bool) -> list[Finding]:
         if heard and not publishers and kind.endswith("/CameraInfo"):
             return []                   # told apart, see _check_camera_info
+        if heard and not publishers and topic == self.image_topic and self.images.stamps:
+            return [Finding(NOTE, topic, "its publisher has just gone")]
         if heard and not publishers:
             return [Finding(PROBLEM, topic, "nobody publishes it", "start the driver, or set the topic's parameter"),
                     *(self._check_published_images() if kind in IMAGE_TYPES else [])]
