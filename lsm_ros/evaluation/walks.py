@@ -54,11 +54,12 @@ class Walk:
     """V frames in the order in which they are mapped, and what is true of them."""
     name: str
     frames: Sequence[Frame]
-    T_world_cam: np.ndarray              # (V, 4, 4) float64, z up; NaN where unknown
+    T_world_cam: np.ndarray              # (V, 4, 4) float64; NaN where unknown
     K: np.ndarray                        # (3, 3) float64 pixels of the grid of `depth`
     depth: np.ndarray                    # (V, h, w) float z depth in metres, 0 or NaN where unknown
     labels: np.ndarray | None = None     # (V, h, w) index into the shipped labels, or none of them
     instances: np.ndarray | None = None  # (V, h, w), 0 for the building
+    upright: bool = True                 # whether the world's z is up
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
     if np.isnan(poses).all():
         raise InputError(f"{folder} has no poses; its walk has no truth")
     K = scale_intrinsics(sequence.K, frames[0].image.shape[1::-1], GRID[::-1])
-    return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth))
+    return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth), upright=False)
 
 
 def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperConfig = MapperConfig(), *,
@@ -200,8 +201,9 @@ def score_trajectory(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -
                   "ate_m": ate_m, "ate_percent": 100 * ate_m / length_m,
                   "ate_se3_m": ate_se3_m, "ate_se3_percent": 100 * ate_se3_m / length_m,
                   "rotation_deg": float(np.degrees(np.median(rotation_angle(turned, R_world_cam)))),
-                  "scale": float(1 / scale_of(S_world_map)),
-                  "upright_deg": float(np.degrees(np.median(np.arccos(np.clip(up_cosine, -1, 1)))))}
+                  "scale": float(1 / scale_of(S_world_map))}
+    if walk.upright:
+        line["upright_deg"] = float(np.degrees(np.median(np.arccos(np.clip(up_cosine, -1, 1)))))
     if walk.frames[0].T_odom_cam is not None:
         odometry = np.array([walk.frames[k].T_odom_cam[:3, 3] for k, _ in trajectory])
         line["odometry_ate_m"] = align_trajectory(odometry, true, with_scale=False)[1]
