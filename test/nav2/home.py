@@ -53,7 +53,8 @@ class Home:
     def scan(self, xy: np.ndarray) -> np.ndarray:
         """(N, 2) world: what level rays from the robot's axis at HEIGHTS_M meet, 360 about each."""
         turns = np.radians([0, 90, 180, 270])
-        poses = np.stack([in_plane(xy, turn) @ Mount(height, 0.0).T_base_cam for height in HEIGHTS_M for turn in turns])
+        poses = np.stack([in_plane(xy, turn) @ Mount(height, 0.0).T_base_cam
+                          for height in HEIGHTS_M for turn in turns])
         K = intrinsics(45.0, 45.0, 45.0, 0.5)
         drawn = self._renderer.render(self._bank, torch.zeros(len(poses), dtype=torch.int64),
                                       torch.tensor(poses)[:, None], torch.tensor(K).expand(len(poses), 1, 3, 3), (1, 90))
