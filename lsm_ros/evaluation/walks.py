@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.camera import scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import inverse, rotation_angle, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.graph import PoseGraph
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.objects import upright_box
 from lsm_ros.mapping.semantic_map import pack
@@ -81,7 +81,7 @@ class ChainedMapper(Mapper):
 class Chain(PoseGraph):
     """Poses as they came."""
 
-    def optimise(self, free=None) -> None:
+    def optimise(self, free: Collection[int] | None = None, loop: bool = False) -> None:
         pass
 
 
@@ -168,9 +168,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     if truth.instances is not None:
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
                               config.voxel_size_m)
-    if hasattr(mapper, "pose_graph"):
-        line |= score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory])
-    return line
+    return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory])
 
 
 # ------------------------------------------------------------------------------------------------------ trajectory
@@ -314,8 +312,8 @@ def overlap(a: Box, b: Box) -> float:
 
 # ----------------------------------------------------------------------------------------------------------- loops
 
-def score_loops(walk: Walk, picture, frames: Sequence[int]) -> Line:
-    """Precision and recall of the loop edges of a pose graph (mapper.GraphPicture); `frames` are its nodes' indices.
+def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int]) -> Line:
+    """Precision and recall of the loop edges of a pose graph; `frames` are the indices of its nodes.
 
     An edge is right where its ends lie to one another as they truly do, or truly see the same place. A keyframe is
     revisiting where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a loop.

@@ -91,3 +91,11 @@ def upright_box(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     if size[1] > size[0]:
         size, angle = size[[1, 0, 2]], angle + np.pi / 2
     return center, size, float((angle + np.pi / 2) % np.pi - np.pi / 2)
+
+
+def distance_m(thing: MapObject, place: np.ndarray) -> float:
+    """From a place (3,) in the map to the nearest point of the object's box; 0 inside of it."""
+    cos, sin = np.cos(thing.yaw), np.sin(thing.yaw)
+    x, y, z = place - thing.center
+    beyond = np.abs([cos * x + sin * y, cos * y - sin * x, z]) - thing.size / 2
+    return float(np.linalg.norm(beyond.clip(0)))

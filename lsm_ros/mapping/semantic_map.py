@@ -7,6 +7,7 @@ All that a voxel holds is sums, so what a keyframe has brought can be taken out 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,6 +20,7 @@ from lsm_ros.mapping.views import View
 BITS = 21                          # of a cell index along each axis; a key packs three
 OFFSET = 1 << (BITS - 1)
 BLOCK = 1 << 15                    # rows are added in blocks: growing one array would copy it, which takes a second
+INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
 LOG_FLOOR = -7.0                   # no single sighting may exclude a class for good
 
 # Columns of a voxel's row; the classes follow.
@@ -32,6 +34,13 @@ class Voxels:
     cells: np.ndarray              # (V, 3) int64, index of the cell along x, y, z
     cloud: Cloud                   # their mean points, colours, most likely class and mean confidence in the depth
     certainty: np.ndarray          # (V,) float32, probability of that class in a typical sighting, 0..1
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What makes the map of an earlier call of `take_changes` the map of now."""
+    anew: bool                     # the map was cleared in between: whatever was in it is gone
+    cloud: Cloud                   # new voxels, voxels with another value, and with confidence 0 those that are gone
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,11 @@ class SemanticMap:
         self._rows = np.empty(0, np.int64)         # of each key
         self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32
         self._fused: dict[int, _Fused] = {}
+        # By row, as long as the blocks together: what `take_changes` needs.
+        self._key_of = np.empty(0, np.int64)
+        self._changed = np.empty(0, bool)          # since it was last called
+        self._taken = np.empty(0, bool)            # was in the map when it was last called
+        self._anew = True
 
     def __len__(self) -> int:
         """Voxels ever touched."""
@@ -74,6 +88,12 @@ class SemanticMap:
         self._add(*self._sums(now), sign=1)
         self._fused[view.keyframe.id] = now
 
+    def forget(self, keyframe_id: int) -> None:
+        """Takes out what a keyframe has brought."""
+        before = self._fused.pop(keyframe_id, None)
+        if before is not None:
+            self._add(*self._sums(before), sign=-1)
+
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
         """(n,) metres that the points of views have moved, in the mean, since they were fused; S_map_cam (n, 4, 4)."""
         before = [self._fused[view.keyframe.id] for view in views]
@@ -86,27 +106,50 @@ class SemanticMap:
         parts, count = [], len(self._keys)
         for first in range(0, count, BLOCK):
             rows = self._blocks[first // BLOCK][:count - first]
-            rows = rows[rows[:, SIGHTINGS] >= min_observations]
-            weight = rows[:, WEIGHT, None]
-            mean = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
-            mean = np.exp(mean - mean.max(axis=1, keepdims=True))
-            parts.append((rows[:, POSITION] / weight, rows[:, COLOR] / weight, rows[:, CLASSES:].argmax(axis=1),
-                          rows[:, WEIGHT] / rows[:, POINTS], 1 / mean.sum(axis=1)))
+            parts.append(_means(rows[rows[:, SIGHTINGS] >= min_observations]))
         if not parts:
             empty = np.empty((0, 3))
             return Voxels(empty.astype(np.int64), Cloud(empty.astype(np.float32), empty.astype(np.uint8),
                           np.empty(0, np.uint16), np.empty(0, np.uint8)), np.empty(0, np.float32))
-        offsets, colors, labels, confidence, certainty = (np.concatenate(column) for column in zip(*parts, strict=True))
+        means = _Means(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
         seen = self._sightings() >= min_observations       # by row, as above; now put into the order of the keys
         place = np.cumsum(seen) - 1
         kept = seen[self._rows]
-        order = place[self._rows[kept]]
-        cells = unpack(self._keys[kept])
-        points = (cells + 0.5) * self._size + offsets[order]
-        cloud = Cloud(points.astype(np.float32), np.rint(colors[order]).clip(0, 255).astype(np.uint8),
-                      labels[order].astype(np.uint16), np.rint(255 * confidence[order]).clip(0, 255).astype(np.uint8))
-        return Voxels(cells, cloud, certainty[order].astype(np.float32))
+        return self._voxels(self._keys[kept], _Means(*(column[place[self._rows[kept]]] for column in means)))
+
+    def take_changes(self, min_observations: int) -> Changes:
+        """What has changed since the last call, the values as `voxels` would show them.
+
+        A voxel that is part of the map no more is at the centre of its cell and has the confidence 0, as no other has.
+        The cost is that of the voxels that changed, but for a look at one byte of each.
+        """
+        rows = np.flatnonzero(self._changed)
+        self._changed[rows] = False
+        sums = np.empty((len(rows), CLASSES + self._classes), np.float32)
+        for number in np.unique(rows // BLOCK):
+            mine = rows // BLOCK == number
+            sums[mine] = self._blocks[number][rows[mine] % BLOCK]
+        seen = sums[:, SIGHTINGS] >= min_observations
+        gone = rows[~seen & self._taken[rows]]
+        self._taken[rows] = seen
+        now = self._voxels(self._key_of[rows[seen]], _means(sums[seen])).cloud
+        centres = ((unpack(self._key_of[gone]) + 0.5) * self._size).astype(np.float32)
+        anew, self._anew = self._anew, False
+        return Changes(anew, Cloud(points=np.concatenate([now.points, centres]),
+                                   colors=np.concatenate([now.colors, np.zeros((len(gone), 3), np.uint8)]),
+                                   labels=np.concatenate([now.labels, np.zeros(len(gone), np.uint16)]),
+                                   confidence=np.concatenate([now.confidence, np.zeros(len(gone), np.uint8)])))
+
+    def _voxels(self, keys: np.ndarray, means: _Means) -> Voxels:
+        cells = unpack(keys)
+        # Never quite on the border, so that a reader who rounds a point down finds its cell in spite of float32.
+        points = (cells + 0.5) * self._size + means.offsets.clip(-INSIDE * self._size, INSIDE * self._size)
+        return Voxels(cells, Cloud(points=points.astype(np.float32),
+                                   colors=np.rint(means.colors).clip(0, 255).astype(np.uint8),
+                                   labels=means.labels.astype(np.uint16),
+                                   confidence=np.rint(255 * means.confidence).clip(1, 255).astype(np.uint8)),
+                      means.certainty.astype(np.float32))
 
     def _sightings(self) -> np.ndarray:
         columns = [block[:, SIGHTINGS] for block in self._blocks]
@@ -127,7 +170,7 @@ class SemanticMap:
         columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
         columns[:, COLOR] = weight * view.colors[good]
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
-        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes).astype(np.float32), LOG_FLOOR)
+        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
         of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
         of_classes = csr_array((weight[:, 0], (voxel, view.semantic_cells()[good])), (len(keys), len(evidence)))
@@ -140,6 +183,7 @@ class SemanticMap:
 
     def _add(self, keys: np.ndarray, sums: np.ndarray, sign: int) -> None:
         rows = self._rows_of(keys)
+        self._changed[rows] = True
         for number in np.unique(rows // BLOCK):
             mine = rows // BLOCK == number
             block, place = self._blocks[number], rows[mine] % BLOCK
@@ -160,7 +204,28 @@ class SemanticMap:
         self._rows = np.insert(self._rows, place[~known], rows[~known])
         while len(self._blocks) * BLOCK < len(self._keys):
             self._blocks.append(np.zeros((BLOCK, CLASSES + self._classes), np.float32))
+            self._key_of = np.concatenate([self._key_of, np.zeros(BLOCK, np.int64)])
+            self._changed = np.concatenate([self._changed, np.zeros(BLOCK, bool)])
+            self._taken = np.concatenate([self._taken, np.zeros(BLOCK, bool)])
+        self._key_of[rows[~known]] = keys[~known]
         return rows
+
+
+class _Means(NamedTuple):
+    """What rows (n, columns) say."""
+    offsets: np.ndarray            # (n, 3) from the centres of the cells, metres
+    colors: np.ndarray             # (n, 3) 0..255
+    labels: np.ndarray             # (n,)
+    confidence: np.ndarray         # (n,) 0..1
+    certainty: np.ndarray          # (n,) 0..1
+
+
+def _means(rows: np.ndarray) -> _Means:
+    weight = rows[:, WEIGHT, None]
+    mean = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
+    mean = np.exp(mean - mean.max(axis=1, keepdims=True))
+    return _Means(rows[:, POSITION] / weight, rows[:, COLOR] / weight, rows[:, CLASSES:].argmax(axis=1),
+                  rows[:, WEIGHT] / rows[:, POINTS], 1 / mean.sum(axis=1))
 
 
 def pack(cells: np.ndarray) -> np.ndarray:

@@ -7,16 +7,20 @@ import importlib
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
-from nav_msgs.msg import Odometry, Path
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from nav_msgs.msg import MapMetaData, OccupancyGrid, Odometry, Path
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from lsm_ros.contracts import Cloud, MapObject
+from lsm_ros.contracts import Cloud, MapObject, MapUpdate
 from lsm_ros.data.images import ENCODINGS, decode_compressed, decode_image
 from lsm_ros.errors import InputError
+from lsm_ros.geometry.camera import crop_intrinsics
 from lsm_ros.geometry.sim3 import quaternion_from_matrix
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.graph import GraphPicture
+from lsm_ros.mapping.objects import distance_m
+from lsm_ros.mapping.occupancy import Grid
 from lsm_ros.msg import LabelLegend
 
 # A point of every cloud: 20 bytes, read by RViz, PCL, Nav2 and Open3D alike. `rgb` are the bits 0x00RRGGBB in a float,
@@ -31,7 +35,11 @@ POINT_FIELDS = [
     PointField(name="confidence", offset=18, datatype=PointField.UINT8, count=1),
 ]
 CLOUD_FIELDS = [field.name for field in POINT_FIELDS]
+# A point of the clouds that Nav2 reads: 16 bytes, x y z alone, aligned as PCL has it.
+XYZ = np.dtype([("xyz", "<f4", 3), ("pad", "<u4")])
 BOX, NAME = "box", "name"           # the two namespaces of the label markers
+KEYFRAMES, EDGES, LOOPS = "keyframes", "edges", "loops"         # those of the pose graph's markers
+AXIS_M = 0.1                        # length of a keyframe's axes
 UNKNOWN_VARIANCE = 1e6              # (m/s)^2, (rad/s)^2: velocities aren't estimated
 
 
@@ -67,6 +75,26 @@ def image_message(image: np.ndarray, header: Header) -> Image:
     return Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=_bytes(image))
 
 
+def mono8_message(values: np.ndarray, header: Header) -> Image:
+    """(h, w) uint8 to mono8."""
+    height, width = values.shape
+    return Image(header=header, height=height, width=width, encoding="mono8", step=width, data=_bytes(values))
+
+
+def depth_message(depth: np.ndarray, header: Header) -> Image:
+    """(h, w) float32 in metres to 32FC1 (REP 118)."""
+    height, width = depth.shape
+    return Image(header=header, height=height, width=width, encoding="32FC1", step=4 * width,
+                 data=_bytes(depth.astype("<f4", copy=False)))
+
+
+def camera_info(K: np.ndarray, shape: tuple[int, int], header: Header) -> CameraInfo:
+    """An undistorted camera of K (3, 3), ours, and of images of `shape` (h, w)."""
+    k = crop_intrinsics(K, 0.5, 0.5)        # ROS has the middle of the first pixel at (0, 0)
+    return CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob", d=[0.0] * 5,
+                      k=k.ravel(), r=np.eye(3).ravel(), p=np.column_stack([k, np.zeros(3)]).ravel())
+
+
 def compressed_message(data: bytes | np.ndarray, format: str, header: Header) -> CompressedImage:
     return CompressedImage(header=header, format=format, data=_bytes(np.frombuffer(data, np.uint8)))
 
@@ -82,6 +110,29 @@ def cloud_message(cloud: Cloud, header: Header) -> PointCloud2:
     return PointCloud2(header=header, height=1, width=len(cloud), fields=POINT_FIELDS, is_bigendian=False,
                        point_step=POINT.itemsize, row_step=POINT.itemsize * len(cloud), data=_bytes(points),
                        is_dense=bool(np.isfinite(cloud.points).all()))
+
+
+def xyz_message(points: np.ndarray, header: Header) -> PointCloud2:
+    """Points (N, 3), or (h, w, 3) with NaN where there is none, to a cloud of `XYZ`, the second kind organised."""
+    height, width = points.shape[:2] if points.ndim == 3 else (1, len(points))
+    packed = np.zeros((height, width), XYZ)
+    packed["xyz"] = points
+    return PointCloud2(header=header, height=height, width=width, fields=POINT_FIELDS[:3], is_bigendian=False,
+                       point_step=XYZ.itemsize, row_step=XYZ.itemsize * width, data=_bytes(packed),
+                       is_dense=points.ndim == 2)
+
+
+def grid_message(grid: Grid, stamp: int, map_frame: str) -> OccupancyGrid:
+    """-1 unknown, 0 free, 100 occupied."""
+    message = OccupancyGrid(header=header(stamp, map_frame))
+    rows, columns = grid.cells.shape
+    message.info = MapMetaData(map_load_time=message.header.stamp, resolution=grid.resolution_m, width=columns,
+                               height=rows)
+    message.info.origin.position = Point(x=float(grid.origin[0]), y=float(grid.origin[1]))
+    data = array.array("b")
+    data.frombytes(memoryview(np.ascontiguousarray(grid.cells)).cast("B"))
+    message.data = data
+    return message
 
 
 def cloud(message: PointCloud2) -> Cloud:
@@ -108,10 +159,12 @@ def transform(T_parent_child: np.ndarray, stamp: int, parent: str, child: str) -
     return message
 
 
-def odometry(T_map_cam: np.ndarray, stamp: int, map_frame: str, camera_frame: str) -> Odometry:
-    """The pose alone. Its covariance isn't estimated (zero), and the velocity is declared unknown."""
-    message = Odometry(header=header(stamp, map_frame), child_frame_id=camera_frame)
-    message.pose.pose = pose(T_map_cam)
+def odometry(update: MapUpdate, map_frame: str, camera_frame: str) -> Odometry:
+    """The newest pose. A covariance of zeros means that none is known; the velocity is declared unknown."""
+    message = Odometry(header=header(update.stamp_ns, map_frame), child_frame_id=camera_frame)
+    message.pose.pose = pose(update.T_map_cam)
+    if update.covariance is not None:
+        message.pose.covariance = update.covariance.ravel()
     message.twist.covariance = (np.eye(6) * UNKNOWN_VARIANCE).ravel().tolist()
     return message
 
@@ -122,12 +175,13 @@ def path(trajectory: list[tuple[int, np.ndarray]], stamp: int, map_frame: str) -
                 poses=[PoseStamped(header=header(ns, map_frame), pose=pose(T)) for ns, T in trajectory])
 
 
-def object_markers(objects: list[MapObject], gone: set[int], colors: np.ndarray, stamp: int, map_frame: str
-                   ) -> MarkerArray:
+def object_markers(objects: list[MapObject], gone: set[int], colors: np.ndarray, camera_map: np.ndarray | None,
+                   stamp: int, map_frame: str) -> MarkerArray:
     """A box and a name an object, under the object's own id; `gone` are the ids to be deleted.
 
     Args:
         colors: (C, 3) uint8, the label set's.
+        camera_map: (3,) where the camera is in the map, metres; the name then tells how far from it the box begins.
     """
     at = header(stamp, map_frame)
     markers = [Marker(header=at, ns=ns, id=id, action=Marker.DELETE) for id in sorted(gone) for ns in (BOX, NAME)]
@@ -138,12 +192,41 @@ def object_markers(objects: list[MapObject], gone: set[int], colors: np.ndarray,
                      color=ColorRGBA(r=red, g=green, b=blue, a=0.35))
         box.pose = Pose(position=Point(x=x, y=y, z=z), orientation=turned(item.yaw))
         box.scale = Vector3(**dict(zip("xyz", map(float, item.size))))
-        name = Marker(header=at, ns=NAME, id=item.id, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, text=item.name,
+        text = item.name if camera_map is None else f"{item.name} {distance_m(item, camera_map):.1f} m"
+        name = Marker(header=at, ns=NAME, id=item.id, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, text=text,
                       color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
         name.pose.position = Point(x=x, y=y, z=z + float(item.size[2]) / 2 + 0.1)
         name.scale.z = 0.15
         markers += [box, name]
     return MarkerArray(markers=markers)
+
+
+def graph_markers(graph: GraphPicture, stamp: int, map_frame: str) -> MarkerArray:
+    """Three lists of lines: the axes of the keyframes' cameras, the edges, and the edges that close loops."""
+    places = graph.T_map_cam[:, :3, 3]
+    tips = places[:, None] + AXIS_M * np.swapaxes(graph.T_map_cam[:, :3, :3], 1, 2)         # (N, axis, 3)
+    axes = np.stack([np.broadcast_to(places[:, None], tips.shape), tips], axis=2)
+    lines = places[graph.edges]                                                             # (E, end, 3)
+    at = header(stamp, map_frame)
+    return MarkerArray(markers=[
+        _lines(at, KEYFRAMES, axes, 0.01, [ColorRGBA(**{axis: 1.0, "a": 1.0}) for axis in "rgb" for _ in range(2)]),
+        _lines(at, EDGES, lines[~graph.loop], 0.005, [ColorRGBA(r=0.5, g=0.6, b=0.7, a=0.6)]),
+        _lines(at, LOOPS, lines[graph.loop], 0.02, [ColorRGBA(r=1.0, g=0.4, b=0.1, a=1.0)])])
+
+
+def _lines(at: Header, ns: str, ends: np.ndarray, width_m: float, colors: list[ColorRGBA]) -> Marker:
+    """A marker of lines, each from an even point of `ends` (..., 3) to the next; no lines delete it.
+
+    Args:
+        colors: one for all, or a run of colours of points that repeats.
+    """
+    points = [Point(x=x, y=y, z=z) for x, y, z in ends.reshape(-1, 3).tolist()]
+    marker = Marker(header=at, ns=ns, type=Marker.LINE_LIST, action=Marker.ADD if points else Marker.DELETE,
+                    points=points, color=colors[0])
+    if len(colors) > 1:
+        marker.colors = colors * (len(points) // len(colors))
+    marker.scale.x = width_m
+    return marker
 
 
 def turned(yaw: float) -> Quaternion:
@@ -193,5 +276,5 @@ def _quaternion(T: np.ndarray) -> Quaternion:
 def _bytes(values: np.ndarray) -> array.array:
     """What a uint8[] field takes without checking every byte: 0.3 ms for 5 MB, where `bytes` costs 868 ms."""
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    data.frombytes(memoryview(np.ascontiguousarray(values).reshape(-1)).cast("B"))
     return data

@@ -12,6 +12,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from lsm_ros.contracts import MapUpdate
+
 LOG_PERIOD_S = 5.0          # a problem of one kind is logged at most this often, and colours the status this long
 RATE_WINDOW_S = 5.0         # rates are counted over this time
 LATENCIES = 100             # latencies are medians over this many windows
@@ -86,8 +88,9 @@ class Health:
 
 
 def diagnostic_array(header, name: str, health: Health, counters: Any, state: str, camera: dict[str, str],
-                     fault: str | None, matches: int | None = None) -> DiagnosticArray:
-    """Four statuses: camera, mapping, latency, process.
+                     fault: str | None, matches: int | None = None, world: dict[str, Any] | None = None
+                     ) -> DiagnosticArray:
+    """Five statuses: camera, mapping, map, latency, process.
 
     Args:
         name: the node's full name, the first part of each status name.
@@ -96,10 +99,11 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
         camera: topic, encoding, size ... of the input, as they are to be shown.
         fault: why the node could not be configured, if so.
         matches: what backs the last window's pose; 0, the state "weak": it is merely predicted.
+        world: what `map_values` tells of the map; None or empty where there is none yet.
     """
     now = health.snapshot()
     age = now["image_age_s"]
-    if state in ("unconfigured", "inactive", "paused", "finalized"):
+    if state in ("unconfigured", "inactive", "disabled", "paused", "finalized"):
         camera_level, camera_text = DiagnosticStatus.OK, f"not listening ({state})"
     elif age is None or age > SILENCE_S:
         silence = "no image yet" if age is None else f"no image for {age:.1f} s"
@@ -123,11 +127,26 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
                 {"state": state, "window_rate_hz": now["window_rate_hz"], "window_age_s": now["window_age_s"],
                  "window_matches": matches, **now["counts"],
                  **{f"mapper.{key}": value for key, value in mapped.items()}}),
+        _status(f"{name}: map", DiagnosticStatus.OK, _map_text(world) if world else "no map yet", world or {}),
         _status(f"{name}: latency", DiagnosticStatus.OK,
                 "no window yet" if total is None else f"{total:.0f} ms from image to cloud (median)",
                 {f"{stage}_ms": value for stage, value in now["latency_ms"].items()}),
         _status(f"{name}: process", DiagnosticStatus.OK, f"{memory['resident_mb']:.0f} MB", memory),
     ])
+
+
+def map_values(update: MapUpdate) -> dict[str, Any]:
+    """The map's number, its metre and who says so, its loops, and whether z = 0 is its floor."""
+    metric = update.metric
+    return {"map_id": update.map_id, "scale": float(metric.scale), "scale_source": metric.source,
+            "scale_sigma": float(metric.sigma), "scale_samples": metric.samples, "loops": update.loops,
+            "on_floor": update.on_floor}
+
+
+def _map_text(world: dict[str, Any]) -> str:
+    floor = "z = 0 is the floor" if world["on_floor"] else "no floor found yet"
+    metre = f"its metre from {world['scale_source']} (1 sigma {world['scale_sigma']:.0%})"
+    return f"map {world['map_id']}, {metre}, {floor}"
 
 
 def memory_mb() -> dict[str, float]:

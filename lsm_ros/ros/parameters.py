@@ -40,12 +40,44 @@ class NodeConfig(Options):
     image_rectified: bool = option(False, "True where the images are rectified already (image_rect topics): then P of "
                                    "CameraInfo is their camera, not K.", read_only=True)
     tf_mode: str = option("estimates", "estimates: map_frame -> camera_frame and the window's keyframes; leaf: the "
-                          "image's frame_id -> map_frame; none: no TF.", choices=("estimates", "leaf", "none"))
+                          "image's frame_id -> map_frame; map_odom: map_frame -> odom_frame, as a localiser has it "
+                          "(REP 105); none: no TF.", choices=("estimates", "leaf", "map_odom", "none"))
     map_frame: str = option("lsm_map", "Frame of the map: z up, metres, origin at the first camera.", read_only=True)
     camera_frame: str = option("lsm_camera", "Frame of the estimated camera, optical axes (x right, y down, z "
                                "forward).", read_only=True)
+    odom_frame: str = option("odom", "Frame of the odometry: where TF ties the image's frame_id to it, the map takes "
+                             "its metre and its path from there. Empty: no odometry.", read_only=True)
+    base_frame: str = option("base_link", "Frame of the robot whose z axis is up; empty: none.", read_only=True)
+    floor_frame: str = option("base_footprint", "Frame of the robot that lies on the floor, z up: tells the camera's "
+                              "height. base_link is above it on most robots. Empty: none.", read_only=True)
+    imu_topic: str = option("", "sensor_msgs/Imu, for a camera that is not on a level robot: gravity says which way is "
+                            "up. Empty: none.", read_only=True)
+    depth_topic: str = option("", "sensor_msgs/Image of measured depth (16UC1 in mm, 32FC1 in m) registered to the "
+                              "image, of any size with the same view. Empty: none.", read_only=True)
+    input_wait_s: float = option(0.1, "An image waits at most this long for the TF and the depth of its moment, "
+                                 "seconds.", minimum=0.0, maximum=1.0)
+    tf_rate_hz: float = option(20.0, "How often tf_mode map_odom sends its transform, Hz.", minimum=1.0, maximum=200.0)
+    transform_tolerance_s: float = option(0.2, "tf_mode map_odom stamps its transform this far ahead, so that it is "
+                                          "good until the next, seconds.", minimum=0.0, maximum=10.0)
     map_period_s: float = option(1.0, "Least time between two publications of map_cloud, path and label_markers, "
                                  "seconds.", minimum=0.1, maximum=3600.0)
+    # What Nav2 reads (docs/topics.md).
+    costmap_points: int = option(30000, "Most points of obstacle_cloud, ground_cloud and segmentation/points each, 16 "
+                                 "bytes a point. Nav2 reads best effort, and of a message above 0.5 MB that mostly "
+                                 "loses parts over Fast DDS as it comes.", minimum=1000, maximum=1000000)
+    ground_labels: str = option("", "Classes that the robot drives on, separated by commas; empty for floor, rug and "
+                                "carpet, where the label set has them.", read_only=True)
+    ignored_labels: str = option("", "Classes that are never in the way, separated by commas; empty for ceiling.",
+                                 read_only=True)
+    obstacle_min_height_m: float = option(0.1, "What is no higher over the floor is ground, whatever its label, "
+                                          "metres.", minimum=0.01, maximum=2.0)
+    obstacle_max_height_m: float = option(1.5, "What is higher over the floor is no obstacle, metres: the robot's "
+                                          "height.", minimum=0.05, maximum=10.0)
+    occupancy_resolution_m: float = option(0.05, "Edge of a cell of occupancy and keepout_mask, metres; at least that "
+                                           "of a voxel is taken.", minimum=0.01, maximum=2.0)
+    keepout_labels: str = option("", "Classes that keepout_mask keeps the robot out of, separated by commas; where it "
+                                 "is empty there is no such topic.", read_only=True)
+    keepout_margin_m: float = option(0.2, "How far around them it keeps out, metres.", minimum=0.0, maximum=5.0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +94,12 @@ class NodeOptions:
         for name in ("image_topic", "map_frame", "camera_frame"):
             if not getattr(node, name):
                 raise ConfigError(f"{name} is empty")
+        if node.tf_mode == "map_odom" and node.odom_frame in ("", node.map_frame):
+            raise ConfigError(f"tf_mode 'map_odom' needs an odom_frame that is not the map's; it is "
+                              f"{node.odom_frame!r}, map_frame is {node.map_frame!r}")
+        if node.obstacle_min_height_m >= node.obstacle_max_height_m:
+            raise ConfigError(f"obstacle_min_height_m = {node.obstacle_min_height_m:g} is not below "
+                              f"obstacle_max_height_m = {node.obstacle_max_height_m:g}")
         if self.mapper.window_views > self.predictor.token_cache:
             raise ConfigError(f"mapper.window_views = {self.mapper.window_views} is more than predictor.token_cache = "
                               f"{self.predictor.token_cache}; a window's frames must fit into the cache")

@@ -1,83 +1,109 @@
 """Everything the node publishes of the map. Nothing is built for a topic that nobody reads."""
 from __future__ import annotations
 
-from nav_msgs.msg import Odometry, Path
+from nav_msgs.msg import OccupancyGrid, Odometry, Path
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
-from lsm_ros.contracts import MapUpdate
+from lsm_ros.contracts import Cloud, MapUpdate
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen
+from lsm_ros.mapping.occupancy import keepout, occupancy
 from lsm_ros.msg import LabelLegend
-from lsm_ros.ros.conversions import cloud_message, header, label_legend, object_markers, odometry, path
+from lsm_ros.ros.conversions import cloud_message, grid_message, header, label_legend, object_markers, odometry, path
 from lsm_ros.ros.detections import Detection3DArray, LabelInfo, detection_array, label_info
-from lsm_ros.ros.parameters import NodeConfig
+from lsm_ros.ros.parameters import NodeConfig, NodeOptions
+from lsm_ros.ros.qos import LATCHED, STREAM, is_read
 from lsm_ros.ros.transforms import TransformPublisher
-
-# Reliable and volatile fits Nav2's best-effort readers and RViz's reliable ones; maps and legends also reach whoever
-# comes late (REP 2003).
-STREAM = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+from lsm_ros.ros.window_topics import MONO8_CLASSES, WindowTopics
 
 
 class Publishers:
-    """Made when the node is configured; used by the worker's thread alone, after that."""
+    """Made when the node is configured; used by the worker's thread alone, after that.
 
-    def __init__(self, node: Node, labels: LabelSet):
-        self._node = node
-        self._labels = labels
+    Raises ConfigError for a list of labels that names one that is not there.
+    """
+
+    def __init__(self, node: Node, labels: LabelSet, config: NodeConfig):
+        self._node, self._config = node, config
+        self._take_labels(labels)
         self._transforms = TransformPublisher(node)
-        self._cloud = node.create_publisher(PointCloud2, "semantic_cloud", STREAM)
+        self._window = WindowTopics(node)
         self._odometry = node.create_publisher(Odometry, "odometry", STREAM)
         self._map = node.create_publisher(PointCloud2, "map_cloud", LATCHED)
         self._path = node.create_publisher(Path, "path", LATCHED)
         self._markers = node.create_publisher(MarkerArray, "label_markers", LATCHED)
+        self._occupancy = node.create_publisher(OccupancyGrid, "occupancy", LATCHED)
         self._legend = node.create_publisher(LabelLegend, "label_legend", LATCHED)
-        self._whole_map = {self._map, self._path, self._markers}
+        self._whole_map = {self._map, self._path, self._markers, self._occupancy}
+        self._keepout = None
+        if config.keepout_labels:
+            self._keepout = node.create_publisher(OccupancyGrid, "keepout_mask", LATCHED)
+            self._whole_map.add(self._keepout)
         self._shown: set[int] = set()                   # ids of the objects that have markers
         self._stale: set[Publisher] = set()             # map topics that the newest map hasn't been published on
         self._map_stamp = 0
-        now = node.get_clock().now().nanoseconds
-        self._legend.publish(label_legend(labels, now))
-        self._detections = self._label_info = None
+        self._newest: MapUpdate | None = None
+        self._detections = None
+        self._names: list[Publisher] = []               # of LabelInfo
         if LabelInfo is not None:
             self._detections = node.create_publisher(Detection3DArray, "objects", LATCHED)
             self._whole_map.add(self._detections)
-            self._label_info = node.create_publisher(LabelInfo, "label_info", LATCHED)
-            self._label_info.publish(label_info(labels, now))
+            self._names = [node.create_publisher(LabelInfo, "label_info", LATCHED),
+                           node.create_publisher(LabelInfo, "segmentation/label_info", LATCHED)]
+        self._publish_names()
 
-    def publish_update(self, update: MapUpdate, image_frame: str, config: NodeConfig) -> None:
+    def relabel(self, labels: LabelSet) -> None:
+        """The classes are others from now on. Raises ConfigError as the constructor does, and they stay as they are."""
+        self._take_labels(labels)
+        self._publish_names()
+
+    def _take_labels(self, labels: LabelSet) -> None:
+        config = self._config
+        roles = (chosen(labels, config.ground_labels, GROUND), chosen(labels, config.ignored_labels, IGNORED),
+                 chosen(labels, config.keepout_labels))
+        self._labels, (self._ground, self._ignored, self._kept_out) = labels, roles
+
+    def _publish_names(self) -> None:
+        now = self._node.get_clock().now().nanoseconds
+        self._legend.publish(label_legend(self._labels, now))
+        for publisher in self._names:
+            publisher.publish(label_info(self._labels, now))
+        if len(self._labels) > MONO8_CLASSES:
+            self._node.get_logger().warning(f"segmentation/* stays silent: a mono8 mask tells {MONO8_CLASSES} labels "
+                                            f"apart, and there are {len(self._labels)}")
+
+    def publish_update(self, update: MapUpdate, image_frame: str, options: NodeOptions) -> None:
         """What belongs to one window, with the stamp of its newest image.
 
         Args:
-            image_frame: frame_id of the image; the window's cloud is in that frame, so that Nav2 takes the camera as
-                the origin of its rays.
+            image_frame: frame_id of the image.
         """
+        self._newest, config = update, options.node
         self._transforms.publish(update, image_frame, config)
-        if _read(self._odometry):
-            self._odometry.publish(odometry(update.T_map_cam, update.stamp_ns, config.map_frame, config.camera_frame))
-        if _read(self._cloud):
-            self._cloud.publish(cloud_message(update.window_cloud, header(update.stamp_ns, image_frame)))
+        if is_read(self._odometry):
+            self._odometry.publish(odometry(update, config.map_frame, config.camera_frame))
+        self._window.publish(update, image_frame, self._robot(config), options)
 
-    def map_changed(self, stamp: int) -> None:
-        """The map is another one since the image of this stamp (nanoseconds)."""
+    def map_changed(self, stamp: int, anew: bool = False) -> None:
+        """The map has changed with the image of this stamp (nanoseconds); or it was begun `anew`, without a view."""
         self._map_stamp = stamp
+        if anew:
+            self._newest = None
         self._stale = set(self._whole_map)
 
     def map_is_wanted(self) -> bool:
         """True if somebody reads a map topic on which the newest map hasn't been published."""
-        return any(_read(publisher) for publisher in tuple(self._stale))
+        return any(is_read(publisher) for publisher in tuple(self._stale))
 
-    def publish_map(self, mapper: Mapper, config: NodeConfig) -> None:
-        """The whole map, on those of its topics that are read."""
-        due = {publisher for publisher in self._stale if _read(publisher)}
+    def publish_map(self, mapper: Mapper, options: NodeOptions) -> None:
+        """The map, on those of its topics that are read."""
+        due = {publisher for publisher in self._stale if is_read(publisher)}
         self._stale -= due
-        stamp, frame = self._map_stamp, config.map_frame
-        if self._map in due:
-            self._map.publish(cloud_message(mapper.map_cloud(), header(stamp, frame)))
+        stamp, frame = self._map_stamp, options.node.map_frame
         if self._path in due:
             self._path.publish(path(mapper.trajectory(), stamp, frame))
         objects = mapper.objects() if {self._markers, self._detections} & due else []
@@ -85,15 +111,31 @@ class Publishers:
             self._detections.publish(detection_array(objects, stamp, frame))
         if self._markers in due:
             ids = {item.id for item in objects}
-            self._markers.publish(object_markers(objects, self._shown - ids, self._labels.colors, stamp, frame))
+            camera_map = None if self._newest is None else self._newest.T_map_cam[:3, 3]
+            self._markers.publish(object_markers(objects, self._shown - ids, self._labels.colors, camera_map, stamp,
+                                                 frame))
             self._shown = ids
+        if {self._map, self._occupancy, self._keepout} & due:
+            self._publish_voxels(mapper.map_cloud(), due, options)
+
+    def _publish_voxels(self, cloud: Cloud, due: set[Publisher], options: NodeOptions) -> None:
+        """The whole map and what is drawn from above of it. Raises InputError for a grid that is too large."""
+        stamp, config, robot = self._map_stamp, options.node, self._robot(options.node)
+        on_floor = self._newest is not None and self._newest.on_floor
+        cell_m = max(config.occupancy_resolution_m, options.mapper.voxel_size_m)
+        if self._map in due:
+            self._map.publish(cloud_message(cloud, header(stamp, config.map_frame)))
+        if self._occupancy in due:
+            self._occupancy.publish(grid_message(occupancy(cloud, robot, on_floor, cell_m), stamp, config.map_frame))
+        if self._keepout in due:
+            grid = keepout(cloud, self._kept_out, robot, on_floor, config.keepout_margin_m, cell_m)
+            self._keepout.publish(grid_message(grid, stamp, config.map_frame))
+
+    def _robot(self, config: NodeConfig) -> Robot:
+        return Robot(self._ground, self._ignored, config.obstacle_min_height_m, config.obstacle_max_height_m)
 
     def destroy(self) -> None:
-        for publisher in (self._cloud, self._odometry, self._legend, self._label_info, *self._whole_map):
-            if publisher is not None:
-                self._node.destroy_publisher(publisher)
+        for publisher in (self._odometry, self._legend, *self._names, *self._whole_map):
+            self._node.destroy_publisher(publisher)
+        self._window.destroy()
         self._transforms.destroy()
-
-
-def _read(publisher: Publisher) -> bool:
-    return publisher.get_subscription_count() > 0

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lsm_ros.contracts import Cloud
+from lsm_ros.contracts import Cloud, MapObject
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.objects import ObjectTracker, upright_box
+from lsm_ros.mapping.objects import ObjectTracker, distance_m, upright_box
 from lsm_ros.mapping.semantic_map import Voxels, pack
 
 LABELS = LabelSet.load()
@@ -68,3 +68,14 @@ def test_a_turned_box(yaw):
 
 def test_nothing():
     assert ObjectTracker(LABELS, 1).update(voxels(block("wall", (0, 0, 0), (3, 3, 3)))) == []
+
+
+@pytest.mark.parametrize("place, expected", [
+    ((1.0, 5.0, 0.5), 2.0),             # the long side lies along y
+    ((2.4, 2.0, 0.5), 1.0),
+    ((2.4, 6.0, 0.5), np.hypot(1, 3)),
+    ((1.0, 2.0, 3.0), 2.0), ((1.1, 2.5, 0.9), 0.0)])
+def test_the_distance_is_that_of_the_box(place, expected):
+    chair = MapObject(id=0, label=0, name="chair", center=np.array([1.0, 2.0, 0.5]), size=np.array([2.0, 0.8, 1.0]),
+                      yaw=np.pi / 2, confidence=1.0, points=9)
+    assert distance_m(chair, np.array(place)) == pytest.approx(expected)

@@ -14,9 +14,18 @@ K = intrinsics(8.0, 8.0, 4.0, 3.0)
 def view(number, probabilities, depth=2.0, confidence=1.0, color=100):
     """A wall seen head on, 6 x 8 pixels at `depth`, all of it of one opinion about the classes."""
     return View(Keyframe(number, Frame(number, np.zeros((6, 8, 3), np.uint8))), np.full((6, 8), depth, np.float32),
-                np.full((6, 8), confidence, np.float32), K,
-                np.broadcast_to(np.log(probabilities), (3, 4, len(probabilities))).astype(np.float16),
-                np.full((6, 8, 3), color, np.uint8))
+                np.full((6, 8), confidence, np.float32), K, np.zeros((3, 4, 1), np.int8),
+                np.full((6, 8, 3), color, np.uint8), Told(np.log(probabilities)))
+
+
+class Told:
+    """A label set of any number of classes that says the same of whatever it is shown."""
+
+    def __init__(self, scores):
+        self._scores = scores
+
+    def log_probabilities(self, semantics):
+        return np.broadcast_to(self._scores, (*semantics.shape[:2], len(self._scores)))
 
 
 def fused(*views, classes=2, size=0.05):
@@ -110,3 +119,60 @@ def test_keys():
 def test_an_empty_map():
     found = SemanticMap(2, 0.05, 0.25, 8.0).voxels(1)
     assert len(found.cloud) == 0 and found.cells.shape == (0, 3)
+
+
+class Reader:
+    """Keeps a map by the changes alone, as docs/topics.md tells it: cell -> (point, colour, label, confidence)."""
+
+    def __init__(self, size):
+        self.size, self.voxels = size, {}
+
+    def read(self, changes):
+        cloud = changes.cloud
+        if changes.anew:
+            self.voxels.clear()
+        for point, color, label, confidence in zip(cloud.points, cloud.colors, cloud.labels, cloud.confidence):
+            cell = tuple(np.floor(point / self.size).astype(int))
+            self.voxels[cell] = (*point, *color, label, confidence)
+            if confidence == 0:
+                del self.voxels[cell]
+
+    def has(self, found):
+        cloud = found.cloud
+        columns = np.column_stack([cloud.points, cloud.colors, cloud.labels, cloud.confidence])
+        return self.voxels == {tuple(cell): tuple(row) for cell, row in zip(found.cells, columns.tolist())}
+
+
+def test_whoever_reads_the_changes_has_the_map():
+    rng = np.random.default_rng(1)
+    voxels, reader = SemanticMap(3, 0.05, 0.25, 8.0), Reader(0.05)
+    for n in range(30):
+        moved = exp(rng.normal(size=7) * (0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.01))
+        voxels.fuse(view(n % 7, rng.dirichlet(np.ones(3)), depth=1.0, confidence=rng.uniform(0, 1), color=n), moved)
+        if n == 20:
+            voxels.clear()
+        if n % 2:
+            reader.read(voxels.take_changes(2))
+            assert reader.has(voxels.voxels(2))
+    assert len(reader.voxels) > 20
+
+
+def test_only_what_changed_is_told():
+    voxels = fused(view(0, (0.6, 0.4)), view(1, (0.6, 0.4)), view(2, (0.6, 0.4), depth=1.0))
+    first = voxels.take_changes(2)
+    assert first.anew and (first.cloud.confidence > 0).all() and len(first.cloud) == len(voxels.voxels(2).cells)
+    nothing = voxels.take_changes(2)
+    assert not nothing.anew and len(nothing.cloud) == 0
+    voxels.fuse(view(3, (0.6, 0.4), depth=1.0), np.eye(4))
+    assert (voxels.take_changes(2).cloud.points[:, 2] < 1.1).all()         # the wall behind is as it was
+    voxels.fuse(view(3, (0.6, 0.4), depth=6.0), np.eye(4))
+    gone = voxels.take_changes(2).cloud
+    assert len(gone) and (gone.confidence == 0).all()                      # of the far voxels nobody has been told yet
+    np.testing.assert_allclose(gone.points[:, 2], 1.025)
+
+
+def test_points_lie_well_inside_their_cells():
+    voxels = fused(view(0, (0.6, 0.4), depth=2.0, confidence=0.001))       # exactly on the border of two cells
+    cloud = voxels.voxels(1).cloud
+    np.testing.assert_allclose(cloud.points[:, 2], 2.0005)
+    assert (cloud.confidence == 1).all()                                   # 0 is kept for what is gone

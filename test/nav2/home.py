@@ -57,7 +57,8 @@ class Home:
                           for height in HEIGHTS_M for turn in turns])
         K = intrinsics(45.0, 45.0, 45.0, 0.5)
         drawn = self._renderer.render(self._bank, torch.zeros(len(poses), dtype=torch.int64),
-                                      torch.tensor(poses)[:, None], torch.tensor(K).expand(len(poses), 1, 3, 3), (1, 90))
+                                      torch.tensor(poses)[:, None], torch.tensor(K).expand(len(poses), 1, 3, 3),
+                                      (1, 90))
         depth = drawn.depth[:, 0].numpy()
         points = transform(poses, unproject(depth, K)[:, 0].astype(np.float64))
         return points[depth[:, 0] > 0][:, :2]

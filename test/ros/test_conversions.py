@@ -9,17 +9,20 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Quaternion
+from geometry_msgs.msg import Point, Quaternion
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import Marker
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
 from lsm_ros.errors import InputError
+from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.geometry.sim3 import exp_so3, inverse, sim3
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.graph import GraphPicture
+from lsm_ros.mapping.occupancy import Grid
 from lsm_ros.ros import conversions
 from lsm_ros.ros.parameters import NodeConfig
-from lsm_ros.ros.transforms import transforms
+from lsm_ros.ros.transforms import keyframe_frame, transforms
 
 STAMP = 1_700_000_000_123_456_789       # as a float64 of seconds it would end in ...457
 
@@ -72,6 +75,53 @@ def test_an_empty_cloud_is_a_message():
     empty = Cloud(*(array[:0] for array in vars(small_cloud()).values()))
     message = conversions.cloud_message(empty, conversions.header(0, ""))
     assert (message.width, len(message.data), message.is_dense) == (0, 0, True)
+    message = conversions.xyz_message(empty.points, conversions.header(0, ""))
+    assert (message.width, message.height, len(message.data)) == (0, 1, 0)
+
+
+def test_what_nav2_reads_is_16_bytes_a_point():
+    points = np.array([[1.0, -2.0, 3.5], [0.25, 0.0, 8.0]], np.float32)
+    message = conversions.xyz_message(points, conversions.header(STAMP, "camera"))
+    assert bytes(message.data) == struct.pack("<fff4xfff4x", 1.0, -2.0, 3.5, 0.25, 0.0, 8.0)
+    assert (message.width, message.height, message.point_step, message.row_step) == (2, 1, 16, 32)
+    assert [(f.name, f.offset, f.datatype) for f in message.fields] == [("x", 0, 7), ("y", 4, 7), ("z", 8, 7)]
+    assert message.is_dense
+
+
+def test_an_organised_cloud_has_rows_and_holes():
+    points = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
+    points[1, 0] = np.nan
+    message = conversions.xyz_message(points, conversions.header(STAMP, "camera"))
+    assert (message.width, message.height, message.point_step, message.row_step) == (3, 2, 16, 48)
+    assert not message.is_dense
+    assert struct.unpack_from("<fff", bytes(message.data), 16) == (3.0, 4.0, 5.0)
+    assert np.isnan(struct.unpack_from("<fff", bytes(message.data), 48)).all()
+
+
+def test_masks_and_depths_and_their_camera():
+    at = conversions.header(STAMP, "camera")
+    mask = conversions.mono8_message(np.array([[1, 2, 3], [4, 5, 255]], np.uint8), at)
+    assert (mask.encoding, mask.width, mask.height, mask.step) == ("mono8", 3, 2, 3)
+    assert bytes(mask.data) == bytes([1, 2, 3, 4, 5, 255])
+    depth = conversions.depth_message(np.array([[0.5, 2.0]], np.float32), at)
+    assert (depth.encoding, depth.width, depth.height, depth.step, depth.is_bigendian) == ("32FC1", 2, 1, 8, 0)
+    assert bytes(depth.data) == struct.pack("<ff", 0.5, 2.0)
+    info = conversions.camera_info(intrinsics(100.0, 110.0, 32.0, 24.0), (48, 64), at)
+    assert (info.width, info.height, info.distortion_model, list(info.d)) == (64, 48, "plumb_bob", [0.0] * 5)
+    assert info.k.tolist() == [100.0, 0, 31.5, 0, 110.0, 23.5, 0, 0, 1]
+    assert info.p.tolist() == [100.0, 0, 31.5, 0, 0, 110.0, 23.5, 0, 0, 0, 1, 0]
+    assert info.r.tolist() == np.eye(3).ravel().tolist()
+    assert {conversions.stamp_ns(message.header.stamp) for message in (mask, depth, info)} == {STAMP}
+
+
+def test_a_grid_is_row_by_row_from_its_lower_corner():
+    grid = Grid(np.array([[0, 100, -1], [-1, -1, 0]], np.int8), np.array([-1.5, 2.0]), 0.05)
+    message = conversions.grid_message(grid, STAMP, "lsm_map")
+    assert list(message.data) == [0, 100, -1, -1, -1, 0]
+    assert (message.info.width, message.info.height, message.header.frame_id) == (3, 2, "lsm_map")
+    assert message.info.resolution == pytest.approx(0.05)
+    assert message.info.origin.position == Point(x=-1.5, y=2.0)
+    assert message.info.origin.orientation.w == 1.0
 
 
 def test_image_messages():
@@ -153,16 +203,22 @@ def test_poses():
     pose = conversions.pose(T)
     assert (pose.position.x, pose.position.y, pose.position.z) == (1.0, 2.0, 3.0)
     assert (pose.orientation.z, pose.orientation.w) == pytest.approx((np.sqrt(0.5), np.sqrt(0.5)))
-    message = conversions.odometry(T, STAMP, "map", "cam")
-    assert (message.header.frame_id, message.child_frame_id) == ("map", "cam")
-    assert message.twist.covariance[0] == 1e6
 
 
-def update(T_map_cam: np.ndarray, moved: range) -> MapUpdate:
+def update(T_map_cam: np.ndarray, moved: range, **others) -> MapUpdate:
     return MapUpdate(stamp_ns=STAMP, keyframe_id=moved[-1], T_map_cam=T_map_cam,
                      T_map_keyframes=dict.fromkeys(moved, T_map_cam), window_cloud=small_cloud(), K=np.eye(3),
                      depth=np.ones((1, 1)), labels=np.zeros((1, 1)), confidence=np.ones((1, 1)), scale=1.0,
-                     seconds={})
+                     seconds={}, **others)
+
+
+def test_odometry_has_the_covariance_that_is_known():
+    covariance = np.arange(36.0).reshape(6, 6)
+    message = conversions.odometry(update(np.eye(4), range(1), covariance=covariance), "map", "cam")
+    assert (message.header.frame_id, message.child_frame_id) == ("map", "cam")
+    np.testing.assert_array_equal(message.pose.covariance, np.arange(36.0))
+    assert message.twist.covariance[0] == 1e6, "a large variance says that the velocity is unknown"
+    assert not conversions.odometry(update(np.eye(4), range(1)), "map", "cam").pose.covariance.any()
 
 
 def test_estimates_touch_no_frame_of_others():
@@ -179,22 +235,56 @@ def test_leaf_hangs_the_map_below_the_camera():
     assert (edge.header.frame_id, edge.child_frame_id) == ("camera_optical", "lsm_map")
     t = edge.transform.translation
     np.testing.assert_allclose((t.x, t.y, t.z), inverse(T_map_cam)[:3, 3])
-    assert transforms(update(T_map_cam, range(1)), "camera_optical", NodeConfig(tf_mode="none")) == []
+    for mode in ("none", "map_odom"):
+        assert transforms(update(T_map_cam, range(1)), "camera_optical", NodeConfig(tf_mode=mode)) == []
+
+
+@pytest.mark.parametrize(("camera", "keyframe"), [("lsm_camera", "lsm_keyframe_7"),
+                                                  ("robot1/camera", "robot1/keyframe_7"),
+                                                  ("robot1/eye", "robot1/eye_keyframe_7")])
+def test_keyframes_are_named_after_the_camera(camera, keyframe):
+    assert keyframe_frame(NodeConfig(camera_frame=camera), 7) == keyframe
 
 
 def test_markers_keep_their_ids_and_go_when_told():
     labels = LabelSet.load()
     chair = MapObject(id=7, label=labels.index("chair"), name="chair", center=np.array([1.0, 2.0, 0.5]),
                       size=np.array([0.5, 0.6, 1.0]), yaw=np.pi / 2, confidence=0.9, points=40)
-    markers = conversions.object_markers([chair], {3}, labels.colors, STAMP, "lsm_map").markers
+    place = np.array([1.0, 4.35, 0.5])
+    markers = conversions.object_markers([chair], {3}, labels.colors, place, STAMP, "lsm_map").markers
     assert [(m.ns, m.id, m.action) for m in markers] == [
         ("box", 3, Marker.DELETE), ("name", 3, Marker.DELETE), ("box", 7, Marker.ADD), ("name", 7, Marker.ADD)]
     box, name = markers[2:]
     assert (box.scale.x, box.scale.y, box.scale.z) == (0.5, 0.6, 1.0)
     assert box.pose.orientation == Quaternion(z=float(np.sin(np.pi / 4)), w=float(np.cos(np.pi / 4)))
-    assert name.text == "chair"
+    assert name.text == "chair 2.1 m"
     assert name.pose.position.z > 1.0
     assert {m.header.frame_id for m in markers} == {"lsm_map"}
+    unseen = conversions.object_markers([chair], set(), labels.colors, None, STAMP, "lsm_map").markers
+    assert unseen[1].text == "chair"
+
+
+def test_the_graph_is_lines():
+    T_map_cam = sim3(exp_so3(np.array([[0, 0, 0], [0, 0, np.pi / 2], [0, 0, 0]])),
+                     np.array([[0.0, 0, 0], [1, 2, 3], [4, 0, 0]]))
+    graph = GraphPicture([5, 7, 9], T_map_cam, np.array([[0, 1], [1, 2], [0, 2]]), np.array([False, False, True]))
+    keyframes, edges, loops = conversions.graph_markers(graph, STAMP, "lsm_map").markers
+    assert [m.ns for m in (keyframes, edges, loops)] == ["keyframes", "edges", "loops"]
+    assert {(m.type, m.action, m.header.frame_id) for m in (keyframes, edges, loops)} == {
+        (Marker.LINE_LIST, Marker.ADD, "lsm_map")}
+    assert loops.points == [Point(), Point(x=4.0)]
+    assert edges.points == [Point(), Point(x=1.0, y=2.0, z=3.0), Point(x=1.0, y=2.0, z=3.0), Point(x=4.0)]
+    assert loops.color != edges.color
+    assert (len(keyframes.points), len(keyframes.colors)) == (18, 18)
+    # The second camera is turned by a quarter about z: its x axis is along y.
+    start, tip = keyframes.points[6:8]
+    np.testing.assert_allclose((tip.x - start.x, tip.y - start.y, tip.z - start.z), (0, 0.1, 0), atol=1e-12)
+    assert (keyframes.colors[6].r, keyframes.colors[8].g, keyframes.colors[11].b) == (1.0, 1.0, 1.0)
+
+
+def test_an_empty_graph_takes_its_markers_away():
+    nothing = GraphPicture([], np.empty((0, 4, 4)), np.empty((0, 2), np.int64), np.empty(0, bool))
+    assert {m.action for m in conversions.graph_markers(nothing, STAMP, "lsm_map").markers} == {Marker.DELETE}
 
 
 def test_the_legend_names_every_class():

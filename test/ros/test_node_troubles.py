@@ -37,6 +37,21 @@ def test_without_weights_the_node_stays_unconfigured_and_says_why(start, camera:
     assert str(weights) in node.output()
 
 
+def test_an_unknown_label_keeps_the_node_unconfigured_and_is_named(start, camera: Camera):
+    start("keepout_labels:=rug, tabel")
+    camera.spin_until(lambda: camera.levels.get(MAPPING, (b"", ""))[0] == DiagnosticStatus.ERROR)
+    assert camera.levels[MAPPING][1] == "no label 'tabel'; did you mean 'table'? (in 'rug, tabel')"
+    assert camera.call(GetState, "/lsm/lsm/get_state", GetState.Request()).current_state.label == "unconfigured"
+
+
+def test_without_labels_to_keep_out_of_there_is_no_mask(start, camera: Camera):
+    start()
+    camera.connect()
+    names = {name for name, _ in camera.get_publisher_names_and_types_by_node("lsm", "/lsm")}
+    assert "/lsm/occupancy" in names
+    assert "/lsm/keepout_mask" not in names
+
+
 def test_the_newest_image_wins_and_a_second_interrupt_ends_at_once(start, camera: Camera):
     node = start("predictor.weights:=slow 2.0")
     camera.connect()

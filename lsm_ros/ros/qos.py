@@ -1,0 +1,14 @@
+"""How topics are published, and whether anybody reads them."""
+from __future__ import annotations
+
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+# Reliable and volatile fits Nav2's best-effort readers and RViz's reliable ones; maps and legends also reach whoever
+# comes late (REP 2003).
+STREAM = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def is_read(publisher: Publisher) -> bool:
+    return publisher.get_subscription_count() > 0

@@ -1,0 +1,69 @@
+"""The topics of one window: its newest view, in the camera's frame and with the image's stamp.
+
+Nav2 takes the origin of a cloud's frame for the sensor, and clears from there: hence the frame of the image.
+"""
+from __future__ import annotations
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from lsm_ros.contracts import MapUpdate
+from lsm_ros.mapping.obstacles import Robot, obstacles, organised, thinned
+from lsm_ros.ros.conversions import camera_info, cloud_message, depth_message, header, mono8_message, xyz_message
+from lsm_ros.ros.parameters import NodeOptions
+from lsm_ros.ros.qos import STREAM, is_read
+
+MONO8_CLASSES = 256         # a mask's pixel tells no more apart
+
+
+class WindowTopics:
+    """Clouds of points, obstacles and ground; the labelled grid of a semantic costmap layer; the depth image."""
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._cloud = node.create_publisher(PointCloud2, "semantic_cloud", STREAM)
+        self._obstacles = node.create_publisher(PointCloud2, "obstacle_cloud", STREAM)
+        self._ground = node.create_publisher(PointCloud2, "ground_cloud", STREAM)
+        self._points = node.create_publisher(PointCloud2, "segmentation/points", STREAM)
+        self._mask = node.create_publisher(Image, "segmentation/mask", STREAM)
+        self._confidence = node.create_publisher(Image, "segmentation/confidence", STREAM)
+        self._depth = node.create_publisher(Image, "depth/image", STREAM)
+        self._depth_info = node.create_publisher(CameraInfo, "depth/camera_info", STREAM)
+
+    def publish(self, update: MapUpdate, image_frame: str, robot: Robot, options: NodeOptions) -> None:
+        """Those that are read.
+
+        Args:
+            image_frame: frame_id of the image.
+        """
+        at, most = header(update.stamp_ns, image_frame), options.node.costmap_points
+        if is_read(self._cloud):
+            self._cloud.publish(cloud_message(update.window_cloud, at))
+        if is_read(self._obstacles) or is_read(self._ground):
+            ground, obstacle = obstacles(update, robot)
+            for publisher, points in ((self._ground, ground), (self._obstacles, obstacle)):
+                if is_read(publisher):
+                    publisher.publish(xyz_message(thinned(points, most), at))
+        if len(robot.ground) <= MONO8_CLASSES and any(map(is_read, (self._points, self._mask, self._confidence))):
+            self._publish_segmentation(update, at, options)
+        if is_read(self._depth):
+            self._depth.publish(depth_message(update.depth, at))
+        if is_read(self._depth_info):
+            self._depth_info.publish(camera_info(update.K, update.depth.shape, at))
+
+    def _publish_segmentation(self, update: MapUpdate, at: Header, options: NodeOptions) -> None:
+        points, labels, confidence = organised(update, options.mapper.confidence_drop, options.mapper.max_depth_m,
+                                               options.node.costmap_points)
+        if is_read(self._points):
+            self._points.publish(xyz_message(points, at))
+        if is_read(self._mask):
+            self._mask.publish(mono8_message(labels.astype(np.uint8), at))
+        if is_read(self._confidence):
+            self._confidence.publish(mono8_message(confidence, at))
+
+    def destroy(self) -> None:
+        for publisher in (self._cloud, self._obstacles, self._ground, self._points, self._mask, self._confidence,
+                          self._depth, self._depth_info):
+            self._node.destroy_publisher(publisher)

@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from room import camera
+
+from lsm_ros.contracts import Cloud
+from lsm_ros.errors import ConfigError
+from lsm_ros.geometry.camera import intrinsics
+from lsm_ros.geometry.sim3 import inverse, transform
+from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen, obstacles, organised, thinned
+
+LABELS = LabelSet.load()
+ROBOT = Robot(chosen(LABELS, "", GROUND), chosen(LABELS, "", IGNORED), min_height_m=0.1, max_height_m=1.5)
+
+
+def verdict(name, height_m):
+    heights = None if height_m is None else np.array([height_m])
+    ground, obstacle = ROBOT.judge(np.array([LABELS.index(name)], np.uint16), heights)
+    return {(True, False): "ground", (False, True): "obstacle", (False, False): "neither"}[ground[0], obstacle[0]]
+
+
+@pytest.mark.parametrize("name, height_m, expected", [
+    ("floor", 0.0, "ground"), ("rug", 0.02, "ground"), ("chair", 0.5, "obstacle"), ("wall", 1.4, "obstacle"),
+    ("sofa", 0.09, "ground"),           # a wrong label, or what the robot drives over
+    ("sofa", 0.11, "obstacle"),
+    ("floor", 0.25, "ground"),          # depth is less sure far away, and the label says what it is
+    ("floor", 0.35, "obstacle"),        # a table of the colour of the floor
+    ("ceiling", 0.05, "ground"), ("ceiling", 1.2, "neither"), ("lamp", 1.6, "neither"), ("floor", 2.4, "neither"),
+    ("floor", -0.25, "ground"), ("chair", -0.05, "ground"), ("chair", -0.5, "neither"), ("floor", -0.5, "neither"),
+    ("floor", None, "ground"), ("chair", None, "obstacle"), ("ceiling", None, "neither")])
+def test_labels_and_heights_are_asked_together(name, height_m, expected):
+    assert verdict(name, height_m) == expected
+
+
+def test_labels_are_chosen_by_name():
+    assert [LABELS.names[i] for i in np.flatnonzero(chosen(LABELS, "chair, coffee table,"))] == ["coffee table",
+                                                                                                 "chair"]
+    assert not chosen(LABELS, "").any()
+    others = LabelSet.from_entries([{"name": "floor"}, {"name": "teapot"}])         # has no rug, which is no error
+    assert chosen(others, "", GROUND).tolist() == [True, False]
+    with pytest.raises(ConfigError, match="no label 'rugg'; did you mean 'rug'. and no label 'teapot'"):
+        chosen(LABELS, "rugg, floor, teapot")
+
+
+def newest(points_map, names, on_floor=True):
+    """An update whose view holds these points; the camera is 1.2 m up and looks along y, tipped down."""
+    T_map_cam = camera(1.0, -2.0, 1.2, np.pi / 2, pitch=0.3, roll=0.1)
+    points = transform(inverse(T_map_cam), np.array(points_map)).astype(np.float32)
+    labels = np.array([LABELS.index(name) for name in names], np.uint16)
+    return SimpleNamespace(T_map_cam=T_map_cam, on_floor=on_floor, window_cloud=Cloud(
+        points, np.zeros((len(points), 3), np.uint8), labels, np.zeros(len(points), np.uint8)))
+
+
+def test_heights_are_measured_in_the_map():
+    """The label of the first is wrong, and the third is too high; without a floor nobody can know."""
+    world, names = [(1, 0, 0.05), (1, 1, 0.6), (2, 1, 1.9), (0, 1, -0.04)], ("chair", "chair", "wall", "floor")
+    update = newest(world, names)
+    ground, obstacle = obstacles(update, ROBOT)
+    np.testing.assert_allclose(transform(update.T_map_cam, ground), [world[0], world[3]], atol=1e-5)
+    np.testing.assert_allclose(transform(update.T_map_cam, obstacle), [world[1]], atol=1e-5)
+    ground, obstacle = obstacles(newest(world, names, on_floor=False), ROBOT)
+    assert (len(ground), len(obstacle)) == (1, 3)
+
+
+def test_thinning_keeps_the_ends_and_the_order():
+    points = np.arange(30).reshape(10, 3)
+    assert thinned(points, 10) is points
+    np.testing.assert_array_equal(thinned(points, 4)[:, 0], [0, 9, 18, 27])
+
+
+def test_a_view_becomes_a_grid_with_holes():
+    depth = np.full((6, 8), 2.0, np.float32)
+    depth[:, 6:] = 9.0                                          # too far, and columns 5 and 6 are an outline
+    confidence = np.full((6, 8), 0.8, np.float32)
+    confidence[:2] = 0.1                                        # a third of the pixels, of which a quarter is dropped
+    confidence[0, :4] = 0.0
+    labels = np.arange(48, dtype=np.uint16).reshape(6, 8)
+    update = SimpleNamespace(depth=depth, confidence=confidence, labels=labels, K=intrinsics(8.0, 8.0, 4.0, 3.0))
+    points, numbers, sure = organised(update, 4 / 48 + 1e-6, 8.0, most=48)
+    known = np.isfinite(points).all(axis=2)
+    expected = np.ones((6, 8), bool)
+    expected[:, 5:] = False
+    expected[0, :4] = False
+    np.testing.assert_array_equal(known, expected)
+    assert np.isnan(points[~expected]).all()
+    np.testing.assert_allclose(points[5, 0], (-3.5 / 8 * 2, 2.5 / 8 * 2, 2.0))
+    np.testing.assert_array_equal(numbers, labels)
+    assert sure[3, 3] == 204
+    points, numbers, sure = organised(update, 0.0, 8.0, most=12)
+    assert points.shape == (3, 4, 3) and sure.shape == (3, 4)
+    np.testing.assert_array_equal(numbers, labels[::2, ::2])
+    assert organised(update, 0.0, 8.0, most=11)[0].shape == (2, 3, 3)

@@ -1,0 +1,124 @@
+"""Who gets what, with a stand-in for the node: what is read is built, and nothing else."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from rclpy.time import Time as RosTime
+
+from lsm_ros.contracts import Cloud, MapObject, MapUpdate
+from lsm_ros.errors import ConfigError
+from lsm_ros.geometry.camera import intrinsics
+from lsm_ros.labels import LabelSet
+from lsm_ros.ros.conversions import stamp_ns
+from lsm_ros.ros.parameters import NodeConfig, NodeOptions
+from lsm_ros.ros.publishers import Publishers
+
+STAMP = 1_700_000_000_123_456_789
+LABELS = LabelSet.load()
+
+
+class Topic:
+    """A publisher with so many readers, and what it said."""
+
+    def __init__(self, readers: int, said: list):
+        self.publish = said.append
+        self.get_subscription_count = lambda: readers
+
+
+class StandIn:
+    """A node whose topics `readers` are read; `said` is what came on which."""
+
+    def __init__(self, *readers: str):
+        self.readers, self.said, self.warnings = readers, {}, []
+
+    def create_publisher(self, kind: type, topic: str, qos) -> Topic:
+        return Topic(int(topic in self.readers), self.said.setdefault(topic, []))
+
+    def get_clock(self) -> SimpleNamespace:
+        return SimpleNamespace(now=lambda: RosTime(nanoseconds=STAMP))
+
+    def get_logger(self) -> SimpleNamespace:
+        return SimpleNamespace(warning=self.warnings.append)
+
+    def heard(self) -> set[str]:
+        return {topic for topic, messages in self.said.items() if messages}
+
+
+def update(floor: str = "floor", **others) -> MapUpdate:
+    """Two by two pixels, all of one class, 2 m before a level camera that is 1 m up."""
+    T_map_cam = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1], [0, 0, 0, 1]])
+    label = LABELS.index(floor)
+    points = np.array([[0, 1.0, 2], [0, 0.5, 2], [0, -1.0, 2], [0, 1.05, 2]], np.float32)
+    return MapUpdate(stamp_ns=STAMP, keyframe_id=0, T_map_cam=T_map_cam, T_map_keyframes={0: T_map_cam},
+                     window_cloud=Cloud(points, np.zeros((4, 3), np.uint8), np.full(4, label, np.uint16),
+                                        np.full(4, 255, np.uint8)),
+                     K=intrinsics(1.0, 1.0, 1.0, 1.0), depth=np.full((2, 2), 2, np.float32),
+                     labels=np.full((2, 2), label, np.uint16), confidence=np.ones((2, 2), np.float32), scale=1.0,
+                     seconds={}, **others)
+
+
+def mapper(objects: list[MapObject]) -> SimpleNamespace:
+    return SimpleNamespace(objects=lambda: objects)         # whatever else is asked for is an error
+
+
+@pytest.mark.parametrize("topic", ["semantic_cloud", "odometry", "obstacle_cloud", "ground_cloud",
+                                   "segmentation/points", "segmentation/mask", "segmentation/confidence",
+                                   "depth/image", "depth/camera_info"])
+def test_a_window_is_published_where_it_is_read(topic):
+    node = StandIn(topic)
+    publishers = Publishers(node, LABELS, NodeConfig(tf_mode="none"))
+    before = node.heard()
+    publishers.publish_update(update(), "camera", NodeOptions(NodeConfig(tf_mode="none")))
+    assert node.heard() - before == {topic}
+    [message] = node.said[topic]
+    assert message.header.stamp == Time(sec=1_700_000_000, nanosec=123_456_789)
+
+
+@pytest.mark.parametrize("on_floor, counts", [(True, (2, 1)), (False, (0, 4))])
+def test_obstacles_need_a_height_where_there_is_a_floor(on_floor, counts):
+    """Of a chair's points two are as low as the floor, one is higher than the robot."""
+    node = StandIn("obstacle_cloud", "ground_cloud")
+    Publishers(node, LABELS, NodeConfig()).publish_update(update("chair", on_floor=on_floor), "camera", NodeOptions())
+    assert tuple(node.said[topic][0].width for topic in ("ground_cloud", "obstacle_cloud")) == counts
+
+
+def test_more_classes_than_a_mask_can_tell_apart_are_no_mask():
+    node = StandIn("segmentation/mask", "semantic_cloud")
+    many = LabelSet(names=tuple(f"thing {n}" for n in range(257)), colors=np.zeros((257, 3), np.uint8),
+                    embeddings=np.zeros((257, 4), np.float32), things=np.ones(257, bool))
+    publishers = Publishers(node, many, NodeConfig())
+    assert node.warnings == ["segmentation/* stays silent: a mono8 mask tells 256 labels apart, and there are 257"]
+    publishers.publish_update(update(), "camera", NodeOptions())
+    assert len(node.said["semantic_cloud"]) == 1
+    assert not node.said["segmentation/mask"]
+
+
+def test_other_classes_get_other_names_or_none_at_all():
+    node = StandIn("ground_cloud")
+    publishers = Publishers(node, LABELS, NodeConfig(ground_labels="rug"))
+    publishers.publish_update(update("floor"), "camera", NodeOptions())
+    with pytest.raises(ConfigError, match="no label 'rug'"):
+        publishers.relabel(LabelSet.from_entries([{"name": "floor"}, {"name": "teapot"}]))
+    publishers.publish_update(update("rug"), "camera", NodeOptions())
+    publishers.relabel(LabelSet.from_entries([{"name": "teapot"}, {"name": "rug"}]))        # where 1 was the floor
+    publishers.publish_update(update("floor"), "camera", NodeOptions())
+    assert [message.width for message in node.said["ground_cloud"]] == [0, 4, 4]
+    assert [list(legend.names) for legend in node.said["label_legend"]] == [list(LABELS.names), ["teapot", "rug"]]
+
+
+def test_a_map_begun_anew_knows_no_distances():
+    chair = MapObject(id=7, label=LABELS.index("chair"), name="chair", center=np.array([4.0, 0, 1]),
+                      size=np.array([1.0, 1, 1]), yaw=0.0, confidence=0.9, points=40)
+    node = StandIn("label_markers")
+    publishers = Publishers(node, LABELS, NodeConfig())
+    publishers.publish_update(update(), "camera", NodeOptions())
+    for anew in (False, True):
+        publishers.map_changed(STAMP, anew)
+        assert publishers.map_is_wanted()
+        publishers.publish_map(mapper([chair]), NodeOptions())
+        assert not publishers.map_is_wanted()
+    assert [message.markers[1].text for message in node.said["label_markers"]] == ["chair 3.5 m", "chair"]
+    assert {stamp_ns(message.markers[0].header.stamp) for message in node.said["label_markers"]} == {STAMP}
