@@ -1,7 +1,4 @@
-"""A drive from above: what is there, what the costmap shows, and the way that was taken.
-
-    python -P test/nav2/picture.py docs/nav2_drive.jpg       with clouds of the true depth; add `node` for the real node
-"""
+"""A drive from above: what is there, what the costmap shows, and the way that was taken."""
 from __future__ import annotations
 
 from pathlib import Path

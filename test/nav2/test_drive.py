@@ -6,6 +6,8 @@ import pytest
 import torch
 from drive import drive
 from home import Home, touched, true_clouds
+from lsm import eyes
+from picture import from_above, save
 
 SEED, KIND = 3_000_000_058, "apartment"
 
@@ -34,3 +36,18 @@ def test_a_robot_that_sees_nothing_runs_into_something():
     home = Home(SEED, KIND, (96, 72))
     way = home.way(3.0, np.random.default_rng(2))
     assert touched(home, list(np.linspace(way[0], way[-1], 60))) != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, seed, least_m, number", [("apartment", SEED, 3.0, 1), ("apartment", SEED, 3.0, 5)])
+def test_with_the_node(kind, seed, least_m, number, tmp_path):
+    """The real node with the shipped weights, in its own process, over DDS. Some minutes."""
+    home = Home(seed, kind)
+    way = home.way(least_m, np.random.default_rng(number))
+    with eyes(home, tmp_path / "node.log") as node:
+        result = drive(home, way, node)
+    save(from_above(home, result), tmp_path / "drive.jpg")
+    assert result.arrived, f"{result.stuck}; {tmp_path}"
+    assert np.linalg.norm(result.track[-1] - way[-1]) < 0.3
+    assert touched(home, result.track) == [], f"{tmp_path}"
+    assert node.silent <= 3
