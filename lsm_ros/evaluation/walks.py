@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.camera import scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import inverse, rotation_angle, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.graph import PoseGraph
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.objects import upright_box
 from lsm_ros.mapping.semantic_map import pack
@@ -54,11 +54,12 @@ class Walk:
     """V frames in the order in which they are mapped, and what is true of them."""
     name: str
     frames: Sequence[Frame]
-    T_world_cam: np.ndarray              # (V, 4, 4) float64, z up; NaN where unknown
+    T_world_cam: np.ndarray              # (V, 4, 4) float64; NaN where unknown
     K: np.ndarray                        # (3, 3) float64 pixels of the grid of `depth`
     depth: np.ndarray                    # (V, h, w) float z depth in metres, 0 or NaN where unknown
     labels: np.ndarray | None = None     # (V, h, w) index into the shipped labels, or none of them
     instances: np.ndarray | None = None  # (V, h, w), 0 for the building
+    upright: bool = True                 # whether the world's z is up
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ChainedMapper(Mapper):
 class Chain(PoseGraph):
     """Poses as they came."""
 
-    def optimise(self, free=None) -> None:
+    def optimise(self, free: Collection[int] | None = None, loop: bool = False) -> None:
         pass
 
 
@@ -132,7 +133,7 @@ def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
     if np.isnan(poses).all():
         raise InputError(f"{folder} has no poses; its walk has no truth")
     K = scale_intrinsics(sequence.K, frames[0].image.shape[1::-1], GRID[::-1])
-    return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth))
+    return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth), upright=False)
 
 
 def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperConfig = MapperConfig(), *,
@@ -167,9 +168,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     if truth.instances is not None:
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
                               config.voxel_size_m)
-    if hasattr(mapper, "pose_graph"):
-        line |= score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory])
-    return line
+    return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory])
 
 
 # ------------------------------------------------------------------------------------------------------ trajectory
@@ -200,8 +199,9 @@ def score_trajectory(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -
                   "ate_m": ate_m, "ate_percent": 100 * ate_m / length_m,
                   "ate_se3_m": ate_se3_m, "ate_se3_percent": 100 * ate_se3_m / length_m,
                   "rotation_deg": float(np.degrees(np.median(rotation_angle(turned, R_world_cam)))),
-                  "scale": float(1 / scale_of(S_world_map)),
-                  "upright_deg": float(np.degrees(np.median(np.arccos(np.clip(up_cosine, -1, 1)))))}
+                  "scale": float(1 / scale_of(S_world_map))}
+    if walk.upright:
+        line["upright_deg"] = float(np.degrees(np.median(np.arccos(np.clip(up_cosine, -1, 1)))))
     if walk.frames[0].T_odom_cam is not None:
         odometry = np.array([walk.frames[k].T_odom_cam[:3, 3] for k, _ in trajectory])
         line["odometry_ate_m"] = align_trajectory(odometry, true, with_scale=False)[1]
@@ -312,8 +312,8 @@ def overlap(a: Box, b: Box) -> float:
 
 # ----------------------------------------------------------------------------------------------------------- loops
 
-def score_loops(walk: Walk, picture, frames: Sequence[int]) -> Line:
-    """Precision and recall of the loop edges of a pose graph (mapper.GraphPicture); `frames` are its nodes' indices.
+def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int]) -> Line:
+    """Precision and recall of the loop edges of a pose graph; `frames` are the indices of its nodes.
 
     An edge is right where its ends lie to one another as they truly do, or truly see the same place. A keyframe is
     revisiting where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a loop.

@@ -1,0 +1,53 @@
+"""A robot drives through a rendered home on its costmap alone, from A to B, and touches nothing."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from drive import drive
+from home import Home, touched, true_clouds
+from lsm import eyes
+from picture import from_above, save
+
+SEED, KIND = 3_000_000_058, "apartment"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The views are small: more threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_with_clouds_of_the_true_depth():
+    """Without the node: costmap, planner, robot and home by themselves are good for a drive."""
+    home = Home(SEED, KIND, (96, 72))
+    way = home.way(3.0, np.random.default_rng(2))
+    result = drive(home, way, lambda view, robot, stamp: true_clouds(home, view, stamp))
+    assert result.arrived, result.stuck
+    assert np.linalg.norm(result.track[-1] - way[-1]) < 0.3          # its wheels tell 2 % too much
+    assert touched(home, result.track) == []
+
+
+def test_a_robot_that_sees_nothing_runs_into_something():
+    """So that the test above can fail: the straight way from A to B is not free."""
+    home = Home(SEED, KIND, (96, 72))
+    way = home.way(3.0, np.random.default_rng(2))
+    assert touched(home, list(np.linspace(way[0], way[-1], 60))) != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, seed, least_m, number", [("apartment", SEED, 3.0, 1), ("apartment", SEED, 3.0, 5)])
+def test_with_the_node(kind, seed, least_m, number, tmp_path):
+    """The real node with the shipped weights, in its own process, over DDS. Some minutes."""
+    home = Home(seed, kind)
+    way = home.way(least_m, np.random.default_rng(number))
+    with eyes(home, tmp_path / "node.log") as node:
+        result = drive(home, way, node)
+    save(from_above(home, result), tmp_path / "drive.jpg")
+    assert result.arrived, f"{result.stuck}; {tmp_path}"
+    assert np.linalg.norm(result.track[-1] - way[-1]) < 0.3
+    assert touched(home, result.track) == [], f"{tmp_path}"
+    assert node.silent <= 3
