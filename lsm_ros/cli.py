@@ -136,7 +136,8 @@ def run_map(arguments: argparse.Namespace) -> int:
     sequence = open_sequence(arguments.source, stride=arguments.stride, intrinsics=arguments.intrinsics,
                              image_topic=arguments.image_topic, rate_hz=arguments.rate)
     predictor = NetworkPredictor(predictor_config)
-    mapper, log, started_s = Mapper(predictor, predictor.labels, mapper_config), RunLog(), time.monotonic()
+    mapper = Mapper(predictor, predictor.labels, mapper_config, predictor.describe)
+    log, started_s = RunLog(), time.monotonic()
     with stop_on_interrupt() as stopped:
         truth, refused = push_all(sequence, mapper, log, stopped, arguments.max_frames)
         if not log.windows:

@@ -100,16 +100,16 @@ class MapperConfig(Options):
     max_scale_change: float = option(4.0, "A window whose scale differs from the map's by a larger factor is refused.",
                                      minimum=1.1, maximum=100.0)
     scale_source: str = option("auto", "Where the metre comes from: network (as it sees it, often 10 to 20 % off); "
-                               "odometry (how far T_odom_cam says that the camera went); height (of the camera over the "
-                               "floor); depth (a measured depth image); fixed (scale_factor); auto: the best of depth, "
-                               "odometry, height and network that there is.",
+                               "odometry (how far the camera went by it); height (of the camera over the floor); depth "
+                               "(a measured depth image); fixed (scale_factor); auto: the best of depth, odometry, "
+                               "height and network that there is.",
                                choices=("auto", "network", "odometry", "height", "depth", "fixed"))
     scale_factor: float = option(1.0, "Map metres per metre as the network sees it, of scale_source fixed.",
                                  minimum=0.05, maximum=20.0)
     camera_height_m: float = option(0.0, "Height of the camera over the floor, metres; 0 where it changes or nobody "
                                     "knows it, or where TF tells it.", minimum=0.0, maximum=10.0)
     loops: bool = option(True, "Recognise places that were seen before, and pull the map together there.")
-    max_keyframes: int = option(1000, "Keyframes that are remembered, some 0.5 MB each; beyond it the ones are forgotten "
+    max_keyframes: int = option(600, "Keyframes that are remembered, some 0.6 MB each; beyond it those are forgotten "
                                 "that `forget` says, with what they brought to the map.", minimum=20, maximum=1000000)
     forget: str = option("farthest", "Which keyframes go first: those farthest from the camera, or the oldest.",
                          choices=("farthest", "oldest"))

@@ -23,3 +23,15 @@ class AlignmentError(LsmError):
 
 class OutputError(LsmError):
     """A result that could not be written."""
+
+
+class TransformError(LsmError):
+    """A transform between two frames that TF does not tell."""
+
+
+class TooEarlyError(TransformError):
+    """A moment that is not told yet; `behind_s` seconds are missing, and may come."""
+
+    def __init__(self, text: str, behind_s: float):
+        super().__init__(text)
+        self.behind_s = behind_s

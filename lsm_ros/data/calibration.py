@@ -89,10 +89,24 @@ class Rectifier:
                              f"{size[0]}x{size[1]}")
         if not camera.distorted:
             return image, camera.K
-        if size != self._size:
-            K_cv, self._maps = _maps(camera, size)
-            self._K, self._size = from_opencv(K_cv), size
+        self._make_maps(size)
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR), self._K
+
+    def depth(self, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """(h, w) z depth of any size, registered to an image of `size` (width, height), freed from distortion like it.
+
+        No pixel is blended with its neighbours, which may be far behind it.
+        """
+        if not self.camera.distorted:
+            return depth
+        self._make_maps(size)
+        return cv2.remap(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST), *self._maps, cv2.INTER_NEAREST,
+                         borderValue=float("nan"))
+
+    def _make_maps(self, size: tuple[int, int]) -> None:
+        if size != self._size:
+            K_cv, self._maps = _maps(self.camera, size)
+            self._K, self._size = from_opencv(K_cv), size
 
 
 def _maps(camera: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

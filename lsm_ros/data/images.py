@@ -49,6 +49,22 @@ def decode_image(data, encoding: str, width: int, height: int, step: int, is_big
     return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
 
 
+DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}     # whole millimetres twice, metres (REP 118)
+
+
+def decode_depth(data, encoding: str, width: int, height: int, step: int, is_bigendian: bool = False) -> np.ndarray:
+    """The fields of a sensor_msgs/Image of depth to (H, W) float32 metres, NaN where nothing was measured.
+
+    Raises InputError naming the encoding or the size that doesn't fit.
+    """
+    if encoding not in DEPTH_ENCODINGS:
+        raise InputError(f"depth encoding {encoding!r} is not supported; supported: {', '.join(DEPTH_ENCODINGS)}")
+    depth = _rows(data, np.dtype(DEPTH_ENCODINGS[encoding]), 1, encoding, width, height, step, is_bigendian)[..., 0]
+    if depth.dtype == np.uint16:
+        return millimetres(depth)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+
+
 def decode_compressed(data) -> np.ndarray:
     """A whole JPEG, PNG or other image file in memory to (H, W, 3) uint8 RGB. Raises InputError if it is damaged."""
     return cv2.cvtColor(_decode_file(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

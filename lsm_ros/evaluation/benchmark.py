@@ -3,7 +3,9 @@
     lsm eval FOLDER --views 4 --gap 8 --json out.json     a sequence with truth: color/ depth/ pose/ intrinsics.txt
     lsm eval worlds                                       held-out rendered worlds, by number of views and by kind
     lsm eval words --data FOLDER                          the same labels asked for in other words
-    lsm eval all --data FOLDER --card WEIGHTS             all of it, kept in the card of the weights file
+    lsm eval walks --walks 2 --odometry --cache FOLDER    long drives of a robot through held-out buildings
+    lsm eval walk FOLDER                                  a whole sequence with truth, mapped from end to end
+    lsm eval all --data FOLDER --card WEIGHTS             all of it but the walks, kept in the card of the weights file
     lsm eval card                                         what the card of the weights says
 """
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tqdm import tqdm
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.evaluation import walks
 from lsm_ros.evaluation.baseline import SiftBaseline
 from lsm_ros.evaluation.datasets import KINDS, FolderWindows, TruthWindow, WorldStyle, WorldWindows, boxed_frames
 from lsm_ros.evaluation.metrics import box_score, box_shares, from_first, of_pairs, pose_errors
@@ -46,7 +49,7 @@ WORLDS = 64              # held-out worlds: 128 windows of four views
 GAPS = {"hololens_dvmvs_000": (4, 12), "tum_fr3_cabinet_58": (1, 4), "nyu_room_5_slambook": (1,)}
 DEFAULT_GAPS = (4, 12)   # frames between the views of a window, of a sequence that is not listed
 BOXES = "semantic_boxes/boxes.json"
-TARGETS = ("worlds", "words", "all", "card")
+TARGETS = ("worlds", "words", "walks", "walk", "all", "card")
 
 
 def scoreboard(weights: str | Path | None = None, *, data: str | Path | None = None, device: str = "auto",
@@ -182,12 +185,13 @@ def score_boxes(predictor: NetworkPredictor, boxes: str | Path, folder: str | Pa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="a folder with color/, depth/, pose/ and intrinsics.txt; or one of "
                         f"{', '.join(TARGETS)}, as above (./{TARGETS[0]} is a folder)")
+    parser.add_argument("folder", nargs="?", help="of `walk`: the sequence")
     parser.add_argument("--views", type=int, default=4, help="views in a window of FOLDER, 1 to 8 (default 4)")
     parser.add_argument("--gap", type=int, default=8, help="frames of FOLDER between two views (default 8)")
     parser.add_argument("--stride", type=int, default=2, help="frames between the starts of two windows (default 2)")
     parser.add_argument("--intrinsics", action="store_true", help="tell the network the true intrinsics of FOLDER")
     parser.add_argument("--odometry", action="store_true",
-                        help="tell it how the camera of FOLDER moved, with the errors of wheels")
+                        help="tell it how the camera of FOLDER or of the walks moved, with the errors of wheels")
     parser.add_argument("--depth", action="store_true", help="tell it the true depth of FOLDER, one value a patch")
     parser.add_argument("--boxes", type=Path, help="JSON file of class rectangles; on frames of FOLDER, or for `words`")
     parser.add_argument("--baseline", choices=("sift",), help="score SIFT + five points + RANSAC beside the network")
@@ -204,6 +208,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="", help="weights file (default: the shipped one)")
     parser.add_argument("--labels", default="", help="label file (default: the shipped one)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    walks.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[Line]:
@@ -215,7 +220,7 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     if arguments.markdown:
         read_block(arguments.markdown)
     lines = read_lines(arguments.weights or SHIPPED) if arguments.target == "card" else score(arguments)
-    print(markdown(lines))
+    print(walks.walks_markdown(lines) if arguments.target in ("walks", "walk") else markdown(lines))
     if distances := distance_markdown(lines):
         print(f"\n{distances}")
     if arguments.json:
@@ -232,6 +237,8 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     """The lines of the target, and its pictures."""
     predictor = NetworkPredictor(PredictorConfig(weights=str(arguments.card or arguments.weights),
                                                  labels=arguments.labels, device=arguments.device))
+    if arguments.target in ("walks", "walk"):
+        return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain)
     style = WorldStyle(arguments.textures, arguments.meshes)
     gallery = None
     if arguments.pictures or arguments.montage:

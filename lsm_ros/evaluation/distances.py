@@ -52,13 +52,18 @@ def true_overlap(depth: np.ndarray, K: np.ndarray, T_world_cam: np.ndarray) -> n
             overlap[a] = np.nan
             continue
         for b in set(range(S)) - {a}:
-            pixels, z = project(transform(inverse(T_world_cam[b]) @ T_world_cam[a], points_a), K[b])
-            inside = ((pixels >= 0) & (pixels < (W, H))).all(1)              # NaN, behind the camera, is not
-            columns, rows = pixels[inside].astype(int).T
-            there = depth[b, rows, columns]
-            seen, unknown = np.abs(z[inside] / there - 1) < SAME_SURFACE, np.isnan(there).sum()
-            overlap[a, b] = seen.sum() / max(len(points_a) - unknown, 1)
+            overlap[a, b] = seen_share(points_a, inverse(T_world_cam[b]) @ T_world_cam[a], depth[b], K[b])
     return overlap
+
+
+def seen_share(points_a: np.ndarray, T_b_a: np.ndarray, depth_b: np.ndarray, K_b: np.ndarray) -> float:
+    """The share of points (N, 3) of camera a that camera b sees, by its true depth (H, W), NaN where unknown."""
+    pixels, z = project(transform(T_b_a, points_a), K_b)
+    inside = ((pixels >= 0) & (pixels < depth_b.shape[::-1])).all(1)          # NaN, behind the camera, is not
+    columns, rows = pixels[inside].astype(int).T
+    there = depth_b[rows, columns]
+    seen, unknown = np.abs(z[inside] / there - 1) < SAME_SURFACE, np.isnan(there).sum()
+    return float(seen.sum() / max(len(points_a) - unknown, 1))
 
 
 def by_distance(values: np.ndarray, bins: Sequence[float], errors: PoseErrors, alone: PoseErrors | None) -> list[Row]:

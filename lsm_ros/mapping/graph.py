@@ -1,23 +1,26 @@
-"""The pose graph: where every keyframe is, and how long its unit of depth is, so that all windows agree best.
+"""The pose graph: where every keyframe is, and how long its unit of depth is, so that all knowledge agrees best.
 
-A node is S_map_cam, a Sim(3), of one keyframe. An edge is what one window says about two of its views. More kinds of
-knowledge (loops, gravity, metric sources) are more edges and more priors in the same sum.
+A node is S_map_cam, a Sim(3), of one keyframe. What ties nodes is one sum of robust squares: edges, what a window says
+about two of its views; travels, what odometry says in metres; stances, how a camera stands over the floor; and the
+prior that the network's metre is, in the mean, as long as the map's metric source says.
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
-from lsm_ros.geometry.sim3 import adjoint, exp, inverse, log, scale_of, sim3
+from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
+ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigmas off before the map has moved
 SCALE_SIGMA = 0.1          # trust in one keyframe's own metre, as a log: what holds the scale of a long walk
 GAUGE_SIGMA = 1e-6         # the first keyframe stays where it is
+BRIDGE_SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])     # of an edge over one forgotten keyframe, as of a window
 STEPS = 5
 
 
@@ -28,17 +31,50 @@ class Edge:
     j: int
     S_i_j: np.ndarray          # (4, 4) float64
     sigma: np.ndarray          # (7,) float64: translation in the units of i (3), rotation in radians (3), log of scale
+    loop: bool = False         # whether it ties the present to a place that was seen long before
+
+
+@dataclass(frozen=True)
+class Travel:
+    """How the camera went from keyframe i to j, in metres, by odometry."""
+    i: int
+    j: int
+    T_i_j: np.ndarray          # (4, 4) float64
+    sigma: np.ndarray          # (6,) float64: metres (3), radians (3)
+
+
+@dataclass(frozen=True)
+class Stance:
+    """How a keyframe's camera stands over the floor z = 0; a part that is not known has an infinite sigma."""
+    up_cam: np.ndarray         # (3,) float64 unit vector up, in the camera
+    up_sigma: float            # radians
+    height: float              # of the camera over the floor that it sees, in the keyframe's own unit
+    height_sigma: float        # likewise
+    height_m: float            # of the camera over the floor, as the robot's model has it
+    height_m_sigma: float
+
+
+@dataclass(frozen=True)
+class GraphPicture:
+    """The graph as it is drawn."""
+    ids: list[int]             # N keyframe ids
+    T_map_cam: np.ndarray      # (N, 4, 4) float64, metres
+    edges: np.ndarray          # (E, 2) int64 indices into `ids`
+    loop: np.ndarray           # (E,) bool
 
 
 class PoseGraph:
-    """Nodes by keyframe id, edges, and their optimum."""
+    """Nodes by keyframe id, what ties them, and their optimum."""
 
     def __init__(self):
+        self.metric = 1.0          # map metres per metre of the network, in the mean
+        self.grounded = False      # whether z = 0 is the floor, so that stances count
         self._index: dict[int, int] = {}
         self._S = np.empty((0, 4, 4))
-        self._ends: list[tuple[int, int]] = []
-        self._S_j_i: list[np.ndarray] = []
-        self._weights: list[np.ndarray] = []
+        self.edges: list[Edge] = []
+        self.travels: list[Travel] = []
+        self._stances: dict[int, Stance] = {}
+        self._solved: tuple[SuperLU, np.ndarray] | None = None      # the last system, and the column of each node in it
 
     def __len__(self) -> int:
         return len(self._index)
@@ -59,71 +95,153 @@ class PoseGraph:
         """S_map_cam (N, 4, 4) of the ids, or of all."""
         return self._S if ids is None else self._S[[self._index[i] for i in ids]]
 
-    def add(self, keyframe_id: int, S_map_cam: np.ndarray) -> None:
+    def stance(self, keyframe_id: int) -> Stance | None:
+        return self._stances.get(keyframe_id)
+
+    def add(self, keyframe_id: int, S_map_cam: np.ndarray, stance: Stance | None = None) -> None:
         """A new keyframe and the first estimate of its pose."""
         self._index[keyframe_id] = len(self._index)
         self._S = np.concatenate([self._S, S_map_cam[None]])
+        if stance is not None:
+            self._stances[keyframe_id] = stance
 
-    def connect(self, edges: Iterable[Edge]) -> None:
-        for edge in edges:
-            self._ends.append((self._index[edge.i], self._index[edge.j]))
-            self._S_j_i.append(inverse(edge.S_i_j))
-            self._weights.append(edge.sigma ** -2.0)
+    def stand(self, keyframe_id: int, stance: Stance) -> None:
+        """Another opinion on how a keyframe's camera stands."""
+        self._stances[keyframe_id] = stance
 
-    def rotate(self, R: np.ndarray) -> None:
-        """Turns the whole map by R (3, 3) about its origin."""
-        self._S = sim3(R, np.zeros(3)) @ self._S
+    def connect(self, ties: Iterable[Edge | Travel]) -> None:
+        for tie in ties:
+            (self.edges if isinstance(tie, Edge) else self.travels).append(tie)
 
-    def optimise(self, free: Collection[int] | None = None) -> None:
+    def move(self, S_new_map: np.ndarray) -> None:
+        """Puts the whole map into another frame (4, 4): turned, shifted, scaled."""
+        self._S = S_new_map @ self._S
+
+    def forget(self, ids: Collection[int]) -> None:
+        """Takes keyframes out. Those before and after a gap are tied as they are now, so that nothing falls apart."""
+        gone = set(ids)
+        last, missing, bridges = None, 0, []
+        for keyframe_id in self._index:
+            if keyframe_id in gone:
+                missing += 1
+                continue
+            if missing and last is not None:
+                bridges.append(Edge(last, keyframe_id, inverse(self.pose(last)) @ self.pose(keyframe_id),
+                                    BRIDGE_SIGMA * np.sqrt(missing)))
+            last, missing = keyframe_id, 0
+        self.edges = [edge for edge in self.edges if not {edge.i, edge.j} & gone] + bridges
+        self.travels = [travel for travel in self.travels if not {travel.i, travel.j} & gone]
+        self._stances = {i: stance for i, stance in self._stances.items() if i not in gone}
+        kept = [i for i in self._index if i not in gone]
+        self._S = self.poses(kept)
+        self._index = {keyframe_id: n for n, keyframe_id in enumerate(kept)}
+        self._solved = None
+
+    def picture(self) -> GraphPicture:
+        """For whoever draws it; all windows' edges and the loops."""
+        ends = np.array([(self._index[edge.i], self._index[edge.j]) for edge in self.edges], np.int64).reshape(-1, 2)
+        return GraphPicture(self.ids, rigid_of(self._S), ends, np.array([edge.loop for edge in self.edges], bool))
+
+    def loops(self) -> int:
+        """Edges that tie the present to the past."""
+        return sum(edge.loop for edge in self.edges)
+
+    def optimise(self, free: Collection[int] | None = None, loop: bool = False) -> None:
         """Moves the keyframes with the ids `free` (None: all) to the least robust cost; the others stay.
 
-        Iteratively reweighted Gauss-Newton with steps on the right, S <- S exp(delta). The residual of an edge is
-        log(S_j_i S_map_i^-1 S_map_j), and its Jacobians are taken at a small residual: the identity for j and
-        -Ad(S_map_j^-1 S_map_i) for i (Strasdat 2012, section 2.4). Raises AlignmentError if the system is singular.
+        Iteratively reweighted Gauss-Newton with steps on the right, S <- S exp(delta). With a new `loop` the robust
+        kernel is wide at first and then narrowed, so that a true loop closes from afar, and what remains a
+        contradiction is left out in the end (graduated non-convexity, Yang 2020). Raises AlignmentError if the system
+        is singular.
         """
         nodes = np.arange(len(self)) if free is None else np.array(sorted(self._index[i] for i in free))
+        terms = self._terms(set(nodes.tolist()))
+        for kernel in ANNEALED if loop else (CAUCHY,):
+            self._descend(nodes, terms, kernel)
+
+    def covariance(self, keyframe_id: int) -> np.ndarray | None:
+        """(6, 6) of T_map_cam as of the last `optimise`: position (m^2), turn (rad^2), about the map's axes.
+
+        It is relative to the keyframes that stood still then. None for a keyframe that was not free.
+        """
+        if self._solved is None:
+            return None
+        factors, column = self._solved
+        node = self._index[keyframe_id]
+        if node >= len(column) or column[node] < 0:
+            return None
+        rows = 7 * column[node] + np.arange(7)
+        units = np.zeros((factors.shape[0], 7))
+        units[rows, np.arange(7)] = 1
+        S = self._S[node]
+        axes = np.zeros((6, 7))
+        axes[:3, :3], axes[3:, 3:6] = S[:3, :3], rotation_of(S)
+        return axes @ factors.solve(units)[rows] @ axes.T
+
+    def _descend(self, nodes: np.ndarray, terms: list[_Terms], kernel: float) -> None:
         column = np.full(len(self), -1)
         column[nodes] = np.arange(len(nodes))
-        ends = np.array(self._ends, dtype=int).reshape(-1, 2)
-        used = (column[ends] >= 0).any(axis=1)
-        ends = ends[used]
-        S_j_i = np.array(self._S_j_i).reshape(-1, 4, 4)[used]
-        weights = np.array(self._weights).reshape(-1, 7)[used]
-
         best, best_cost = self._S, np.inf
         for _ in range(STEPS + 1):
-            residuals = log(S_j_i @ inverse(self._S[ends[:, 0]]) @ self._S[ends[:, 1]])
-            squares = np.einsum("ek,ek->e", residuals * residuals, weights)
-            drift = np.log(scale_of(self._S[nodes])) / SCALE_SIGMA
-            cost = CAUCHY ** 2 * np.log1p(squares / CAUCHY ** 2).sum() + drift @ drift
+            residuals = [term.residuals(self._S) for term in terms]
+            squares = [np.einsum("ek,ek->e", r * r, term.weights) for r, term in zip(residuals, terms, strict=True)]
+            drift = np.log(scale_of(self._S[nodes]) / self.metric) / SCALE_SIGMA
+            cost = sum(kernel ** 2 * np.log1p(square / kernel ** 2).sum() for square in squares) + drift @ drift
             if not cost < best_cost:
                 break
             converged = best_cost - cost < 1e-4 * cost
             best, best_cost = self._S, cost
             if converged:
                 break
-            robust = weights / (1 + squares / CAUCHY ** 2)[:, None]
-            step = self._step(ends, column, nodes, residuals, robust)
+            robust = [term.weights / (1 + square / kernel ** 2)[:, None]
+                      for square, term in zip(squares, terms, strict=True)]
+            step = self._step(terms, column, nodes, residuals, robust)
             self._S = self._S.copy()
             self._S[nodes] = self._S[nodes] @ exp(step)
         self._S = best
 
-    def _step(self, ends, column, nodes, residuals, weights) -> np.ndarray:
-        """(n, 7) solution of the normal equations."""
-        i, j = ends.T
-        J_i = -adjoint(inverse(self._S[j]) @ self._S[i])
-        WJ_i = weights[:, :, None] * J_i
-        blocks = [(i, i, np.swapaxes(J_i, 1, 2) @ WJ_i), (j, i, WJ_i), (i, j, np.swapaxes(WJ_i, 1, 2)),
-                  (j, j, weights[:, :, None] * np.eye(7))]
-        gradient = np.zeros((len(nodes), 7))
-        for end, pull in ((i, np.einsum("eki,ek->ei", WJ_i, residuals)), (j, weights * residuals)):
-            np.add.at(gradient, column[end][column[end] >= 0], pull[column[end] >= 0])
+    def _terms(self, nodes: set[int]) -> list[_Terms]:
+        """What ties any of the nodes, kind by kind."""
+        at = self._index
+        edges = [edge for edge in self.edges if at[edge.i] in nodes or at[edge.j] in nodes]
+        travels = [travel for travel in self.travels if at[travel.i] in nodes or at[travel.j] in nodes]
+        stances = [(at[i], stance) for i, stance in self._stances.items() if at[i] in nodes] if self.grounded else []
+        kinds = []
+        if edges:
+            kinds.append(_Terms(_edge, [(at[e.i], at[e.j]) for e in edges],
+                                inverse(np.stack([e.S_i_j for e in edges])), [e.sigma for e in edges]))
+        if travels:
+            kinds.append(_Terms(_travel, [(at[t.i], at[t.j]) for t in travels],
+                                inverse(np.stack([t.T_i_j for t in travels])), [(*t.sigma, np.inf) for t in travels]))
+        for kind, value, sigma in ((_up, lambda s: s.up_cam, lambda s: s.up_sigma),
+                                   (_floor, lambda s: s.height, lambda s: s.height_sigma),
+                                   (_height, lambda s: s.height_m, lambda s: s.height_m_sigma)):
+            known = [(node, stance) for node, stance in stances if np.isfinite(sigma(stance))]
+            if known:
+                kinds.append(_Terms(kind, [(node, node) for node, _ in known], np.array([value(s) for _, s in known]),
+                                    [[sigma(s)] * 7 for _, s in known]))
+        return kinds
 
-        prior = np.zeros((len(nodes), 7))
-        prior[:, 6] = SCALE_SIGMA ** -2
-        gradient[:, 6] += prior[:, 6] * np.log(scale_of(self._S[nodes]))
-        prior[nodes == 0, :6] = GAUGE_SIGMA ** -2
-        blocks.append((nodes, nodes, prior[:, :, None] * np.eye(7)))
+    def _step(self, terms, column, nodes, residuals, weights) -> np.ndarray:
+        """(n, 7) solution of the normal equations."""
+        blocks = []
+        gradient = np.zeros((len(nodes), 7))
+        for term, r, w in zip(terms, residuals, weights, strict=True):
+            i, j = term.ends.T
+            J_i, J_j = term.jacobians(self._S)
+            WJ_i, WJ_j = w[:, :, None] * J_i, w[:, :, None] * J_j
+            across = np.swapaxes(J_j, 1, 2) @ WJ_i
+            blocks += [(i, i, np.swapaxes(J_i, 1, 2) @ WJ_i), (j, j, np.swapaxes(J_j, 1, 2) @ WJ_j),
+                       (j, i, across), (i, j, np.swapaxes(across, 1, 2))]
+            for end, WJ in ((i, WJ_i), (j, WJ_j)):
+                moves = column[end] >= 0
+                np.add.at(gradient, column[end][moves], np.einsum("eki,ek->ei", WJ[moves], r[moves]))
+
+        prior = np.zeros((len(nodes), 7, 7))
+        prior[:, 6, 6] = SCALE_SIGMA ** -2
+        gradient[:, 6] += np.log(scale_of(self._S[nodes]) / self.metric) * SCALE_SIGMA ** -2
+        prior[nodes == 0] += self._gauge()
+        blocks.append((nodes, nodes, prior))
 
         size = 7 * len(nodes)
         rows, columns, values = [], [], []
@@ -140,13 +258,88 @@ class PoseGraph:
                            options={"SymmetricMode": True})
         except RuntimeError as error:
             raise AlignmentError(f"the pose graph of {len(nodes)} free keyframes is not determined: {error}") from error
+        self._solved = factors, column
         return factors.solve(-gradient.ravel()).reshape(-1, 7)
 
+    def _gauge(self) -> np.ndarray:
+        """(7, 7) what holds the first keyframe: its place and its turn; over a floor its x, y and heading alone, and
+        the rest but faintly, where nothing else says it."""
+        firm, faint = GAUGE_SIGMA ** -2, 1.0 if self.grounded else GAUGE_SIGMA ** -2
+        S = self._S[0]
+        gauge = np.zeros((7, 7))
+        gauge[:3, :3] = S[:3, :3].T @ np.diag([firm, firm, faint]) @ S[:3, :3]
+        gauge[3:6, 3:6] = rotation_of(S).T @ np.diag([faint, faint, firm]) @ rotation_of(S)
+        return gauge
 
-@dataclass(frozen=True)
-class GraphPicture:
-    """The graph as it is shown."""
-    ids: list[int]             # of the N keyframes
-    T_map_cam: np.ndarray      # (N, 4, 4) float64
-    edges: np.ndarray          # (E, 2) int64, indices into ids
-    loop: np.ndarray           # (E,) bool: the edge recognises a place, it is not of a window
+
+class _Terms:
+    """E terms of one kind, as arrays: residuals (E, 7) and their Jacobians by the steps of both ends."""
+
+    def __init__(self, kind: Callable, ends: list, measured: np.ndarray, sigma: list):
+        self._kind, self._measured = kind, measured
+        self.ends = np.array(ends, dtype=int)
+        self.weights = np.array(sigma, dtype=float) ** -2.0
+
+    def residuals(self, S: np.ndarray) -> np.ndarray:
+        return self._kind(self._measured, S[self.ends[:, 0]], S[self.ends[:, 1]], False)
+
+    def jacobians(self, S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._kind(self._measured, S[self.ends[:, 0]], S[self.ends[:, 1]], True)
+
+
+# The kinds: (measured, S_i, S_j (E, 4, 4), jacobian) -> residuals (E, 7), or the Jacobians (E, 7, 7) by i and by j.
+
+def _edge(S_j_i: np.ndarray, S_i: np.ndarray, S_j: np.ndarray, jacobian: bool):
+    """log(S_j_i S_map_i^-1 S_map_j); the Jacobians at a small residual: the identity for j, -Ad(S_map_j^-1 S_map_i)
+    for i (Strasdat 2012, section 2.4)."""
+    if jacobian:
+        return -adjoint(inverse(S_j) @ S_i), np.tile(np.eye(7), (len(S_i), 1, 1))
+    return log(S_j_i @ inverse(S_i) @ S_j)
+
+
+def _travel(T_j_i: np.ndarray, S_i: np.ndarray, S_j: np.ndarray, jacobian: bool):
+    """The same between the cameras in metres, whatever their units: a step on the right moves a camera by its unit."""
+    T_i, T_j = rigid_of(S_i), rigid_of(S_j)
+    if jacobian:
+        return -adjoint(inverse(T_j) @ T_i) @ _in_metres(S_i), _in_metres(S_j)
+    return log(T_j_i @ inverse(T_i) @ T_j)
+
+
+def _in_metres(S: np.ndarray) -> np.ndarray:
+    steps = np.zeros((len(S), 7, 7))
+    steps[:, [0, 1, 2], [0, 1, 2]] = scale_of(S)[:, None]
+    steps[:, [3, 4, 5], [3, 4, 5]] = 1
+    return steps
+
+
+def _up(up_cam: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
+    """The map's z in the camera against what the camera holds for up."""
+    z_cam = rotation_of(S)[:, 2]
+    if jacobian:
+        J = np.zeros((len(S), 7, 7))
+        J[:, :3, 3:6] = hat(z_cam)
+        return J, np.zeros_like(J)
+    return _padded(z_cam - up_cam)
+
+
+def _floor(height: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
+    """The camera's z against its height over the floor that it sees, in its own unit."""
+    s = scale_of(S)
+    if jacobian:
+        J = np.zeros((len(S), 7, 7))
+        J[:, 0, :3], J[:, 0, 6] = S[:, 2, :3], -s * height
+        return J, np.zeros_like(J)
+    return _padded((S[:, 2, 3] - s * height)[:, None])
+
+
+def _height(height_m: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
+    """The camera's z against its height over the floor in metres."""
+    if jacobian:
+        J = np.zeros((len(S), 7, 7))
+        J[:, 0, :3] = S[:, 2, :3]
+        return J, np.zeros_like(J)
+    return _padded((S[:, 2, 3] - height_m)[:, None])
+
+
+def _padded(residuals: np.ndarray) -> np.ndarray:
+    return np.concatenate([residuals, np.zeros((len(residuals), 7 - residuals.shape[1]))], axis=1)

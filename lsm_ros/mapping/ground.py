@@ -1,4 +1,4 @@
-"""Which way is up, from what the network calls floor, ceiling and wall."""
+"""Which way is up and where the floor is, from what the network calls floor, ceiling and wall, and from the robot."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -7,12 +7,21 @@ import numpy as np
 
 from lsm_ros.geometry.sim3 import UP_CV, rotation_of
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.graph import Stance
 from lsm_ros.mapping.views import View
 
 GATES_DEG = (45.0, 25.0, 12.0)     # how far a normal may be from what it should be, round by round
 PRIOR = 0.02                       # weight of the level first camera beside all pixels: decides where they are silent
 FLAT = ("floor", "rug", "ceiling")
 STEEP = ("wall", "door", "window", "wardrobe", "refrigerator")
+FLOOR = ("floor", "rug")
+MIN_FLOOR = 0.02           # share of a view's pixels that must show the floor to say something about it
+FLOOR_GATE_DEG = 15.0      # how far the normal of a floor pixel may be from what is up so far
+MEASURED_UP_SIGMA = np.radians(1.5)     # of an IMU at rest in the mean, or of a robot on a floor that is flat
+SEEN_UP_SIGMA = np.radians(3.0)         # of the normals of one view's floor
+HEIGHT_SIGMA = 0.05        # of the camera's height over the floor that it sees, as a share
+HEIGHT_M_SIGMA = 0.02      # m, of the height that the robot's model tells
+MAX_SPREAD = 0.15          # of the heights of a floor's pixels, as a share: more is no floor
 
 
 def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: LabelSet) -> np.ndarray:
@@ -41,6 +50,44 @@ def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: La
         up = np.linalg.eigh(scatter)[1][:, 0]
         up = up * np.sign(up @ UP_CV)
     return up
+
+
+def find_stance(view: View, up_cam: np.ndarray, labels: LabelSet, camera_height_m: float = 0.0) -> Stance:
+    """How the camera of a view stands over the floor, given what is held for up (3,) so far.
+
+    What the frame was told of itself, by an IMU or the robot's model, goes before what is seen. `camera_height_m` is
+    for frames that do not know theirs; 0: nobody does.
+    """
+    frame = view.keyframe.frame
+    measured_up = frame.up_cam is not None
+    if measured_up:
+        up_cam = frame.up_cam
+    floor = floor_pixels(view, up_cam, labels)
+    up_sigma = MEASURED_UP_SIGMA if measured_up else np.inf
+    height = height_sigma = np.inf
+    if np.count_nonzero(floor) >= MIN_FLOOR * floor.size:
+        if not measured_up:
+            up_cam, up_sigma = mean_direction(surface_normals(view.points)[floor], up_cam), SEEN_UP_SIGMA
+        heights = -(view.points[floor] @ up_cam)
+        middle = float(np.median(heights))
+        if middle > 0 and np.median(np.abs(heights - middle)) < MAX_SPREAD * middle:
+            height, height_sigma = middle, HEIGHT_SIGMA * middle
+    height_m = frame.height_m or camera_height_m
+    return Stance(up_cam=up_cam, up_sigma=float(up_sigma), height=height, height_sigma=height_sigma,
+                  height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
+
+
+def floor_pixels(view: View, up_cam: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(h, w) bool: reliable pixels that are called floor, lie below the camera and are level."""
+    classes = [n for n, name in enumerate(labels.names) if name in FLOOR]
+    level = np.abs(surface_normals(view.points) @ up_cam) > np.cos(np.radians(FLOOR_GATE_DEG))
+    return np.isin(view.labels(), classes) & view.reliable(0.25) & level & (view.points @ up_cam < 0)
+
+
+def mean_direction(normals: np.ndarray, toward: np.ndarray) -> np.ndarray:
+    """(3,) unit vector: the main direction of normals (N, 3) of either sign, on the side of `toward`."""
+    main = np.linalg.eigh(normals.T @ normals)[1][:, -1]
+    return main * np.sign(main @ toward)
 
 
 def surface_normals(points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from lsm_ros.contracts import Frame
 from lsm_ros.geometry.camera import scale_intrinsics
 
-KEPT_WIDTH = 640           # wider images are reduced when kept: 0.9 MB a keyframe, and the network sees fewer pixels
+KEPT_WIDTH = 320           # wider images are reduced when kept: 0.2 MB a keyframe, and the network sees fewer pixels
 WORK_WIDTH = 320           # flow is measured on an image of this width: a tenth of it is 32 pixels, and VGA costs 3 ms
 CORNERS = 200
 MIN_CORNERS = 12           # below it there is nothing to track, and brightness alone decides

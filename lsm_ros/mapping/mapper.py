@@ -2,28 +2,38 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window, WindowPrediction
-from lsm_ros.errors import AlignmentError, ConfigError, InputError
+from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
+from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import UP_CV, rigid_of, rotation_of, scale_of, sim3, upright
+from lsm_ros.geometry.sim3 import UP_CV, inverse, log, rigid_of, rotation_of, scale_of, scaling, sim3, upright
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.graph import PoseGraph
-from lsm_ros.mapping.ground import find_up
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Stance, Travel
+from lsm_ros.mapping.ground import find_stance, find_up
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
+from lsm_ros.mapping.loops import LoopCloser, Places
 from lsm_ros.mapping.objects import ObjectTracker
+from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
+from lsm_ros.mapping.saved_map import MapState
+from lsm_ros.mapping.scale import MetricEstimator, depth_scale, odometry_scales
 from lsm_ros.mapping.semantic_map import SemanticMap
 from lsm_ros.mapping.views import View
-from lsm_ros.mapping.windows import select_window
+from lsm_ros.mapping.windows import Selection, select_window
 
-LEVEL_AT = 8               # keyframes after which the vertical, first taken from one view, is found anew and then kept
-GLOBAL_EVERY = 16          # keyframes between two optimisations of the whole graph
+LEVEL_AT = 8               # keyframes after which the vertical and the floor, first taken from one view, are found anew
+GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole graph; a loop has one of its own
+RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
+NEVER_FORGOTTEN = 16       # newest keyframes: the next windows need them
+FORGOTTEN_SHARE = 0.05     # of max_keyframes that are forgotten at once, so that it is not done with every keyframe
+TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
+TURN_SIGMA = (0.05, 0.02)              # of its rotation: share of the turn, and radians a metre
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
@@ -44,22 +54,29 @@ class Counters:
     unsupported_windows: int = 0   # those of them whose pose no match backs: it is merely predicted, and may be wrong
     refused_windows: int = 0       # keyframes whose window could not be aligned, and was left out
     refused_views: int = 0         # earlier keyframes that a good window contradicted; they got no edge from it
+    recognitions: int = 0          # windows that recognised a place of long before
+    loops: int = 0                 # of those the ones that were believed
+    forgotten_keyframes: int = 0   # because of max_keyframes or map_radius_m
     restarts: int = 0              # maps of a few keyframes that nothing could be aligned with, and that were given up
 
 
 class Mapper:
     """Pushes frames through keyframes, windows, network, pose graph and voxels. For one thread at a time.
 
-    `predict` is the network; `labels` belong to its semantics. The map frame is z up, in metres, its origin at the
-    first keyframe's camera and its x axis along that camera's level heading.
+    `predict` is the network; `labels` belong to its semantics. `describe` gives a keyframe's image as a vector (D,) of
+    length 1 that is alike for images of one place; without it no place is recognised. The map frame is z up, in metres,
+    its x axis along the first camera's level heading, and its origin on the floor below that camera, or at the camera
+    as long as no floor is found.
     """
 
-    def __init__(self, predict: Predictor, labels: LabelSet, config: MapperConfig | None = None):
+    def __init__(self, predict: Predictor, labels: LabelSet, config: MapperConfig | None = None,
+                 describe: Callable[[Keyframe], np.ndarray] | None = None):
         self.config = config = config or MapperConfig()
         self.labels = labels
         self.counters = Counters()
         self.last_refusal = ""         # why the last refused window was refused
-        self._predict = predict
+        self.map_id = 0                # another number is another map, which nothing ties to the one before
+        self._predict, self._describe = predict, describe
         self._refine = PoseRefiner()
         self._next_id = 0
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
@@ -83,6 +100,7 @@ class Mapper:
 
     def reset(self) -> None:
         """Forgets the map. Keyframe and object ids go on, and so do the counters."""
+        self.map_id += bool(self._views)
         self._selector.reset()
         self._map.clear()
         self._objects.clear()
@@ -92,6 +110,8 @@ class Mapper:
         self._stamp_ns: int | None = None
         self._shape: tuple[int, ...] | None = None
         self._graph = PoseGraph()
+        self._places, self._closer, self._scale = Places(), LoopCloser(), MetricEstimator()
+        self.metric = self._scale.estimate(self.config)
         self._views: dict[int, View] = {}
         self._reported: dict[int, np.ndarray] = {}     # T_map_cam as last told to the user
         self._unsettled: set[int] = set()              # keyframes that may have moved since they were fused
@@ -113,7 +133,10 @@ class Mapper:
         clock.lap("keyframe")
         if keyframe is None:
             return None
-        window = select_window(keyframe, self._views, self._graph, self.config.window_views, self.lost)
+        place = self._describe(keyframe) if self._describe and self.config.loops else None
+        clock.lap("network")
+        selection = self._select(keyframe, place)
+        window = selection.window
         clock.lap("window")
         prediction = self._predict(window)
         clock.lap("network")
@@ -121,17 +144,20 @@ class Mapper:
             check_prediction(prediction, len(window.keyframes))
             refinement = self._refine(window, prediction) if self.config.refine_poses else unrefined(prediction)
             clock.lap("refinement")
-            registration = self._register(window, refinement)
+            registration = self._register(selection, refinement)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
         clock.lap("alignment")
         matches = int(refinement.support[-1].max()) if len(window.keyframes) > 1 else None
         self.counters.unsupported_windows += matches == 0
-        self._remember(window, refinement.prediction, registration)
-        self._optimise(window)
+        self._remember(window, refinement, registration, place)
+        loop = self._close_loops(registration)
+        self._measure(window, refinement, registration)
+        self._optimise(window, loop)
         clock.lap("graph")
         self._fuse(keyframe.id)
+        self._forget()
         clock.lap("fusion")
         return self._update(keyframe, matches, clock.seconds)
 
@@ -158,6 +184,52 @@ class Mapper:
         """(stamp_ns, T_map_cam (4, 4)) of every mapped keyframe, newest estimates, oldest first."""
         return [(self._views[i].keyframe.frame.stamp_ns, T)
                 for i, T in zip(self._graph.ids, rigid_of(self._graph.poses()), strict=True)]
+
+    def relabel(self, labels: LabelSet) -> None:
+        """Asks what was seen in other words, all of it: the voxels are made anew, which takes 20 ms a keyframe."""
+        self.labels = labels
+        self._objects = ObjectTracker(labels, self.config.object_min_voxels)
+        self._map = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
+                                self.config.max_depth_m)
+        for keyframe_id, view in self._views.items():
+            self._views[keyframe_id] = replace(view, label_set=labels)
+        self._fuse_all()
+
+    def query(self, embedding: np.ndarray, threshold: float = 0.5) -> QueryResult:
+        """Where in the map that is: `embedding` (D,) of length 1, of words, in the space of the labels."""
+        config = self.config
+        views = ((self._views[i], self._graph.pose(i)) for i in self._graph.ids)
+        return ask(views, embedding, self.labels, threshold, config.voxel_size_m, config.confidence_drop,
+                   config.max_depth_m, config.min_observations, config.object_min_voxels)
+
+    def state(self) -> MapState:
+        """What `restore` takes. Raises OutputError where nothing is mapped yet."""
+        if not self._views:
+            raise OutputError("there is no map to save yet")
+        return MapState(self._graph, self._views, self._places.items(), self._shape)
+
+    def restore(self, state: MapState) -> None:
+        """Takes a saved map in place of the present one. The camera is lost until it recognises where it is."""
+        self.reset()
+        self._graph, self._shape = state.graph, state.image_shape
+        self._views = {i: replace(view, label_set=self.labels) for i, view in state.views.items()}
+        for keyframe_id, vector in state.places:
+            self._places.add(keyframe_id, vector)
+        self._next_id = max(self._next_id, 1 + max(state.views))
+        self.metric = replace(self.metric, scale=state.graph.metric)
+        self._scale = MetricEstimator(self.metric)
+        self._refused_in_a_row = LOST_AFTER
+        self.map_id += 1
+        self._fuse_all()
+
+    def _fuse_all(self) -> None:
+        for keyframe_id in self._graph.ids:
+            self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
+        self._unsettled.clear()
+
+    def pose_graph(self) -> GraphPicture:
+        """The keyframes and what ties them, to be drawn."""
+        return self._graph.picture()
 
     def _check(self, frame: Frame) -> None:
         """Raises InputError, naming the value, for a frame that cannot be used."""
@@ -197,16 +269,17 @@ class Mapper:
         self._next_id += 1
         return Keyframe(self._next_id - 1, reduced(frame))
 
-    def _register(self, window: Window, refinement: Refinement) -> Registration:
+    def _select(self, keyframe: Keyframe, place: np.ndarray | None) -> Selection:
+        alike = None if place is None else self._places.most_alike(place, self._graph.ids)
+        return select_window(keyframe, self._views, self._graph, self.config.window_views, self.lost, alike)
+
+    def _register(self, selection: Selection, refinement: Refinement) -> Registration:
         """Raises AlignmentError if the window has no place in the map."""
-        ids = [keyframe.id for keyframe in window.keyframes]
+        keyframes = selection.window.keyframes
+        ids = [keyframe.id for keyframe in keyframes]
         if len(ids) > 1:
-            return register(ids, refinement, self._views, self._graph, self.config)
-        up = UP_CV
-        if self.config.level:
-            view = View.from_prediction(window.keyframes[0], refinement.prediction, 0, self.labels)
-            up = find_up([view], [np.eye(3)], self.labels)
-        return Registration(S_map_window=sim3(upright(up), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
+            return register(ids, refinement, self._views, self._graph, self.config, selection.old, self.lost)
+        return Registration(S_map_window=sim3(upright(UP_CV), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
 
     def _refuse(self, why: str) -> None:
         self.counters.refused_windows += 1
@@ -216,8 +289,10 @@ class Mapper:
             self.counters.restarts += 1
             self.reset()
 
-    def _remember(self, window: Window, prediction: WindowPrediction, registration: Registration) -> None:
+    def _remember(self, window: Window, refinement: Refinement, registration: Registration,
+                  place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph; the views that hold the window get its opinion on them too."""
+        prediction, found_again = refinement.prediction, self._refused_in_a_row >= LOST_AFTER
         for index, keyframe in enumerate(window.keyframes):
             if keyframe.id not in registration.units:
                 continue
@@ -225,29 +300,83 @@ class Mapper:
             if keyframe.id in self._views:
                 view = self._views[keyframe.id].refined(view, registration.units[keyframe.id])
             self._views[keyframe.id] = view
-        self._graph.add(keyframe.id, registration.S_map_window @ prediction.T_window_cam[-1])
+        before = self._graph.ids[-1:]
+        S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
+        self._graph.add(keyframe.id, S_map_cam)
+        if self.config.level:
+            self._graph.stand(keyframe.id, self._stance(keyframe.id))
         self._graph.connect(registration.edges)
+        if before and not found_again and self.config.scale_source in ("auto", "odometry"):
+            self._graph.connect(travels(self._views[before[0]].keyframe, keyframe))
+        if place is not None:
+            self._places.add(keyframe.id, place)
         self._refused_in_a_row = 0
         self.counters.windows += 1
         self.counters.refused_views += len(registration.refused)
 
-    def _optimise(self, window: Window) -> None:
-        """The newest keyframes and the window's move to where all edges agree best; now and then all of them do."""
+    def _stance(self, keyframe_id: int) -> Stance:
+        up_cam = rotation_of(self._graph.pose(keyframe_id))[2]
+        return find_stance(self._views[keyframe_id], up_cam, self.labels, self.config.camera_height_m)
+
+    def _close_loops(self, registration: Registration) -> bool:
+        """Whether the window, with the ones before it, makes the map close a loop."""
+        believed = [edge for loop in registration.loops for edge in self._closer.believed(loop, self._graph)]
+        self._graph.connect(believed)
+        self.counters.recognitions += len(registration.loops)
+        self.counters.loops += len(believed)
+        return bool(believed)
+
+    def _measure(self, window: Window, refinement: Refinement, registration: Registration) -> None:
+        """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""
+        prediction, newest = refinement.prediction, window.keyframes[-1].id
+        frames = [keyframe.frame for keyframe in window.keyframes]
+        units = [registration.units.get(keyframe.id) for keyframe in window.keyframes]
+        for measured in odometry_scales(frames, prediction.T_window_cam, units, float(np.median(prediction.depth)),
+                                        refinement.support):
+            self._scale.measure("odometry", *measured)
+        if (measured := depth_scale(self._views[newest], self.config.confidence_drop)) is not None:
+            self._scale.measure("depth", *measured)
+        stance = self._graph.stance(newest)
+        if stance and np.isfinite(stance.height) and np.isfinite(stance.height_m):
+            self._scale.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height)
+        self.metric = self._scale.estimate(self.config)
+        change = self.metric.scale / self._graph.metric
+        if abs(np.log(change)) > RESCALED:
+            self._graph.move(scaling(change))
+            self._graph.metric = self.metric.scale
+            self._unsettled |= set(self._graph.ids)
+
+    def _optimise(self, window: Window, loop: bool) -> None:
+        """The newest keyframes and the window's move to where all knowledge agrees best; now and then all do."""
         ids = self._graph.ids
         free = {*ids[-self.config.optimised_keyframes:], *(k.id for k in window.keyframes)} & set(ids)
-        if len(ids) % GLOBAL_EVERY == 0:
+        if loop or len(ids) % GLOBAL_EVERY == 0:
             free = set(ids)
-        self._graph.optimise(free)
-        if self.config.level and len(ids) == LEVEL_AT:
+        if self.config.level and (len(ids) in (1, LEVEL_AT) or len(ids) % LEVEL_AT == 0 and not self._graph.grounded):
             self._level()
             free = set(ids)
+        self._graph.optimise(free, loop)
         self._unsettled |= free
 
     def _level(self) -> None:
-        """Turns the map so that what its first views call floors and walls is level and upright."""
-        R = rotation_of(self._graph.poses())
-        up = find_up(self._views.values(), R[0].T @ R, self.labels)
-        self._graph.rotate(upright(up) @ R[0].T)
+        """Turns the map upright, by what was measured or by what its views call floors and walls, and puts the floor
+        that they see, or stand on, to z = 0."""
+        R, ids = rotation_of(self._graph.poses()), self._graph.ids
+        R_first_cam = R[0].T @ R
+        measured = [turn @ self._views[i].keyframe.frame.up_cam for i, turn in zip(ids, R_first_cam, strict=True)
+                    if self._views[i].keyframe.frame.up_cam is not None]
+        up = np.mean(measured, axis=0) if measured else find_up([self._views[i] for i in ids], R_first_cam, self.labels)
+        self._graph.move(sim3(upright(up) @ R[0].T, np.zeros(3)))
+        floors = []
+        for keyframe_id in ids:
+            stance = self._stance(keyframe_id)
+            self._graph.stand(keyframe_id, stance)
+            S = self._graph.pose(keyframe_id)
+            height = stance.height_m if np.isfinite(stance.height_m) else float(scale_of(S)) * stance.height
+            floors += [S[2, 3] - height] if np.isfinite(height) else []
+        if floors:
+            self._graph.move(sim3(np.eye(3), np.array([0, 0, -np.median(floors)])))
+            self._graph.grounded = True
 
     def _fuse(self, newest: int) -> None:
         """The newest view into the voxels, and a few of those again that have moved most."""
@@ -255,6 +384,30 @@ class Mapper:
         for keyframe_id in self._moved()[:self.config.fused_again]:
             self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
             self._unsettled.discard(keyframe_id)
+
+    def _forget(self) -> None:
+        """Keyframes beyond the limits go, with what they brought; never the newest ones."""
+        ids, config = self._graph.ids, self.config
+        if len(ids) <= NEVER_FORGOTTEN:
+            return
+        distance = np.linalg.norm(self._graph.poses()[:, :3, 3] - self._graph.pose(ids[-1])[:3, 3], axis=1)
+        settled = np.arange(len(ids) - NEVER_FORGOTTEN)
+        gone = set(settled[distance[settled] > config.map_radius_m].tolist()) if config.map_radius_m else set()
+        if len(ids) - len(gone) > config.max_keyframes:
+            first = settled if config.forget == "oldest" else settled[np.argsort(-distance[settled], kind="stable")]
+            excess = len(ids) - config.max_keyframes + int(FORGOTTEN_SHARE * config.max_keyframes)
+            gone |= set(first[:excess].tolist())
+        if not gone:
+            return
+        names = {ids[n] for n in gone}
+        self._graph.forget(names)
+        self._places.forget(names)
+        for keyframe_id in names:
+            self._map.forget(keyframe_id)
+            del self._views[keyframe_id]
+            self._reported.pop(keyframe_id, None)
+        self._unsettled -= names
+        self.counters.forgotten_keyframes += len(names)
 
     def _moved(self) -> list[int]:
         """Keyframes whose points are off their place in the voxels by half a voxel or more, the farthest first."""
@@ -274,7 +427,9 @@ class Mapper:
                       confidence=np.rint(255 * view.confidence[good]).clip(0, 255).astype(np.uint8))
         return MapUpdate(stamp_ns=keyframe.frame.stamp_ns, keyframe_id=keyframe.id, T_map_cam=rigid_of(S_map_cam),
                          T_map_keyframes=self._news(), window_cloud=cloud, K=view.K, depth=depth, labels=labels,
-                         confidence=view.confidence, scale=float(scale), seconds=seconds, matches=matches)
+                         confidence=view.confidence, scale=float(scale), seconds=seconds, matches=matches,
+                         covariance=self._graph.covariance(keyframe.id), metric=self.metric,
+                         map_id=self.map_id, loops=self._graph.loops(), on_floor=self._graph.grounded)
 
     def _news(self) -> dict[int, np.ndarray]:
         """T_map_cam of the keyframes that have moved since they were last reported."""
@@ -287,6 +442,17 @@ class Mapper:
         return news
 
 
+def travels(a: Keyframe, b: Keyframe) -> list[Travel]:
+    """What odometry says of the way from a to b, if it knows both."""
+    T_odom_a, T_odom_b = a.frame.T_odom_cam, b.frame.T_odom_cam
+    if T_odom_a is None or T_odom_b is None:
+        return []
+    T_a_b = inverse(T_odom_a) @ T_odom_b
+    way, turn = (float(np.linalg.norm(part)) for part in np.split(log(T_a_b)[:6], 2))
+    sigma = [TRAVEL_SIGMA[0] * way + TRAVEL_SIGMA[1]] * 3 + [TURN_SIGMA[0] * turn + TURN_SIGMA[1] * way + 0.005] * 3
+    return [Travel(a.id, b.id, T_a_b, np.array(sigma))]
+
+
 class Stopwatch:
     """Seconds of each stage."""
 
@@ -296,5 +462,5 @@ class Stopwatch:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

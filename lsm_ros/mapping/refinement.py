@@ -21,7 +21,7 @@ from lsm_ros.geometry.sim3 import exp, hat, inverse, transform
 from lsm_ros.mapping.features import Features, find_features, match
 from lsm_ros.mapping.views import on_outline
 
-CACHED = 256               # keyframes whose features are kept, 0.4 MB each
+CACHED = 96                # keyframes whose features are kept, 0.4 MB each
 CORNER_SIGMA = 0.002       # error of a corner's place in the image, as a share of the focal length
 MATCH_SIGMA = 0.003        # of a place that the network is sure of; it grows with its doubt
 CORNER_CONFIDENCE = 0.7    # of a matched corner: what the network calls as sure is right as often

@@ -1,7 +1,7 @@
 """A predicted window finds its place in the map, or is refused."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lsm_ros.geometry.alignment import align_robust
 from lsm_ros.geometry.camera import unproject
 from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
 from lsm_ros.mapping.graph import Edge, PoseGraph
+from lsm_ros.mapping.loops import recognised
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
 
@@ -44,6 +45,7 @@ class Registration:
     units: dict[int, float]        # keyframe -> its own units per unit of the window; the newest and those that fit
     refused: tuple[int, ...]       # mapped keyframes of the window that do not fit where the map has them
     edges: tuple[Edge, ...]
+    loops: tuple[Edge, ...] = ()   # from keyframes of the past that the newest view recognises, not yet believed
 
 
 def check_prediction(prediction: WindowPrediction, views: int) -> None:
@@ -63,18 +65,24 @@ def check_prediction(prediction: WindowPrediction, views: int) -> None:
 
 
 def register(ids: list[int], refinement: Refinement, views: dict[int, View], graph: PoseGraph,
-             config: MapperConfig) -> Registration:
+             config: MapperConfig, old: frozenset[int] = frozenset(), lost: bool = False) -> Registration:
     """Aligns a window (keyframe `ids`, the newest last, the others mapped) with the map by what they share.
 
     The same pixel of a shared keyframe is one point in the window and one in the map; those of all keyframes that are
     of one opinion give one robust Sim(3). Where the newest image has points in common with some keyframes, only those
-    are asked: the others' poses beside it are merely predicted. Raises AlignmentError, with the number, where nothing
-    holds the window: too few points fit, the scale jumps, or no matches support the newest view and it shares too
-    little with the others or contradicts what they see.
+    are asked: the others' poses beside it are merely predicted. Keyframes of the past (`old`) are not asked, as the map
+    may have drifted since; what they say of the newest view is told as a loop. Raises AlignmentError, with the number,
+    where nothing holds the window: too few points fit, the scale jumps, or no matches support the newest view and it
+    shares too little with the others or contradicts what they see. A `lost` camera is asked for more: it must recognise
+    the place, if the network can.
     """
     prediction, last = refinement.prediction, len(ids) - 1
-    matched = [n for n in range(last) if refinement.support[n, last]]
-    asked = matched or list(range(last))
+    present = [n for n in range(last) if ids[n] not in old]
+    if lost and prediction.matches is not None and not any(
+            recognised(prediction, refinement.support, n, last) for n in range(last)):
+        raise AlignmentError("the camera is lost, and nothing that looks like its image matches it")
+    matched = [n for n in present if refinement.support[n, last]]
+    asked = matched or present
     pairs = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
                                  POINTS // len(asked)) for n in asked}
     holding = _consensus(pairs, refinement.support[:last, last], config)
@@ -86,9 +94,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
 
     seen, fits = co_visibility(prediction, config.alignment_tolerance)
     if not matched:
-        if prediction.overlap is not None and prediction.overlap[last, :last].max() < MIN_OVERLAP:
-            raise AlignmentError(f"no matches, and the newest view shares {prediction.overlap[last, :last].max():.0%} "
-                                 f"of its points with the others, at least {MIN_OVERLAP:.0%} must be expected")
+        if prediction.overlap is not None and (overlap := prediction.overlap[last, present].max()) < MIN_OVERLAP:
+            raise AlignmentError(f"no matches, and the newest view shares {overlap:.0%} of its points with the others, "
+                                 f"at least {MIN_OVERLAP:.0%} must be expected")
         judges = [n for n in holding if seen[last, n] >= MIN_SEEN]
         if not judges:
             raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")
@@ -100,8 +108,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     units = {ids[n]: _unit(prediction.depth[n], views[ids[n]].depth, pairs[n].pixels) for n in holding}
     units[ids[last]] = 1.0
     return Registration(S_map_window=S_map_window, units=units,
-                        refused=tuple(ids[n] for n in range(last) if n not in holding),
-                        edges=_edges(ids, refinement, units, seen))
+                        refused=tuple(ids[n] for n in present if n not in holding),
+                        edges=_edges(ids, refinement, units, seen),
+                        loops=_loops(ids, refinement, views, old, config))
 
 
 @dataclass(frozen=True)
@@ -191,22 +200,38 @@ def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen
 
     S views have S - 1 independent poses but S (S - 1) / 2 pairs, so each pair's variance is S / 2 times its own.
     """
-    prediction = refinement.prediction
     places = [n for n, i in enumerate(ids) if i in units]
     share = np.maximum(seen, seen.T)
-    edges = []
-    for m, a in enumerate(places):
-        for b in places[m + 1:]:
-            matches = refinement.support[a, b]
-            if share[a, b] < MIN_SEEN and not matches:
-                continue
-            T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
-            S_a_b = scaling(units[ids[a]]) @ T_a_b @ scaling(1 / units[ids[b]])
-            depth = float(np.median(prediction.depth[a])) * units[ids[a]]
-            distance = float(np.linalg.norm(S_a_b[:3, 3]))
-            error, variance = (MATCHED, MATCHES / matches) if matches else (PREDICTED, 1 / share[a, b])
-            translation = error.depth * depth + error.baseline * distance
-            rotation = error.rotation + error.parallax * distance / depth
-            sigma = np.array([translation] * 3 + [rotation] * 3 + [SCALE_SIGMA])
-            edges.append(Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(len(places) / 2 * variance)))
-    return tuple(edges)
+    pairs = [(a, b) for m, a in enumerate(places) for b in places[m + 1:]
+             if share[a, b] >= MIN_SEEN or refinement.support[a, b]]
+    return tuple(_edge(ids, refinement, units, a, b, share[a, b], len(places) / 2) for a, b in pairs)
+
+
+def _edge(ids: list[int], refinement: Refinement, units: dict[int, float], a: int, b: int, share: float,
+          factor: float = 1.0) -> Edge:
+    """What the window says about its views a and b, which share `share`; its variance grows by `factor`."""
+    prediction, matches = refinement.prediction, refinement.support[a, b]
+    T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
+    S_a_b = scaling(units[ids[a]]) @ T_a_b @ scaling(1 / units[ids[b]])
+    depth = float(np.median(prediction.depth[a])) * units[ids[a]]
+    distance = float(np.linalg.norm(S_a_b[:3, 3]))
+    error, variance = (MATCHED, MATCHES / matches) if matches else (PREDICTED, 1 / share)
+    translation = error.depth * depth + error.baseline * distance
+    rotation = error.rotation + error.parallax * distance / depth
+    sigma = np.array([translation] * 3 + [rotation] * 3 + [SCALE_SIGMA])
+    return Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(factor * variance))
+
+
+def _loops(ids: list[int], refinement: Refinement, views: dict[int, View], old: frozenset[int],
+           config: MapperConfig) -> tuple[Edge, ...]:
+    """Edges between the keyframes of the past that match the newest view beyond doubt, and that view."""
+    prediction, last = refinement.prediction, len(ids) - 1
+    loops = []
+    for n in range(last):
+        if ids[n] in old and recognised(prediction, refinement.support, n, last):
+            view = views[ids[n]]
+            good = np.flatnonzero(view.reliable(config.confidence_drop) & ~on_outline(prediction.depth[n]))
+            unit = _unit(prediction.depth[n], view.depth, good) if len(good) else 1.0
+            edge = _edge(ids, refinement, {ids[n]: unit, ids[last]: 1.0}, n, last, 1.0)
+            loops.append(replace(edge, loop=True))
+    return tuple(loops)

@@ -88,6 +88,12 @@ class SemanticMap:
         self._add(*self._sums(now), sign=1)
         self._fused[view.keyframe.id] = now
 
+    def forget(self, keyframe_id: int) -> None:
+        """Takes out what a keyframe has brought."""
+        before = self._fused.pop(keyframe_id, None)
+        if before is not None:
+            self._add(*self._sums(before), sign=-1)
+
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
         """(n,) metres that the points of views have moved, in the mean, since they were fused; S_map_cam (n, 4, 4)."""
         before = [self._fused[view.keyframe.id] for view in views]
@@ -164,7 +170,7 @@ class SemanticMap:
         columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
         columns[:, COLOR] = weight * view.colors[good]
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
-        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes).astype(np.float32), LOG_FLOOR)
+        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
         of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
         of_classes = csr_array((weight[:, 0], (voxel, view.semantic_cells()[good])), (len(keys), len(evidence)))

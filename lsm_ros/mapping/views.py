@@ -15,6 +15,7 @@ from lsm_ros.labels import LabelSet
 SAMPLES = (12, 16)         # rows and columns of the points that stand for a view in overlaps and displacements
 EDGE_SHARE = 0.15          # depth that changes by more than this share from pixel to pixel is an outline
 MAX_AVERAGED = 8           # predictions of one view that are averaged; later ones replace the earliest's weight
+STEPS = 127                # of a component of the semantics as it is kept, in a byte: the logits are off by .05
 
 
 @dataclass(frozen=True)
@@ -28,33 +29,38 @@ class View:
     depth: np.ndarray               # (h, w) float32
     confidence: np.ndarray          # (h, w) float32, 0..1
     K: np.ndarray                   # (3, 3) float64, of the grid
-    log_probabilities: np.ndarray   # (hs, ws, C) float16, of the classes
+    semantics: np.ndarray           # (hs, ws, D) int8, unit vectors in the label space times STEPS
     colors: np.ndarray              # (h, w, 3) uint8 RGB
+    label_set: LabelSet             # C classes, in which it is asked
     averaged: int = 1               # predictions in it
 
     @classmethod
     def from_prediction(cls, keyframe: Keyframe, prediction: WindowPrediction, index: int, labels: LabelSet) -> View:
         h, w = prediction.depth.shape[1:]
         return cls(keyframe=keyframe, depth=prediction.depth[index], confidence=prediction.confidence[index],
-                   K=prediction.K[index],
-                   log_probabilities=labels.log_probabilities(prediction.semantics[index]).astype(np.float16),
-                   colors=cv2.resize(keyframe.frame.image, (w, h), interpolation=cv2.INTER_AREA))
+                   K=prediction.K[index], semantics=in_bytes(prediction.semantics[index]),
+                   colors=cv2.resize(keyframe.frame.image, (w, h), interpolation=cv2.INTER_AREA), label_set=labels)
 
     def refined(self, other: View, unit: float) -> View:
         """The mean with another prediction of the same keyframe, `unit` of our units long in its own unit of depth.
 
-        Depths are averaged as logarithms with their confidences as weights, class scores and K plainly: these are
-        several opinions on one image, not independent sightings.
+        Depths are averaged as logarithms with their confidences as weights, semantics and K plainly: these are several
+        opinions on one image, not independent sightings.
         """
         n = min(self.averaged, MAX_AVERAGED - 1)
         mine, yours = n * self.confidence, other.confidence
         share = yours / np.maximum(mine + yours, 1e-6)
         depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * other.depth)).astype(np.float32)
-        mean = (n * self.log_probabilities.astype(np.float32) + other.log_probabilities) / (n + 1)
         return replace(self, depth=depth, confidence=((mine + yours) / (n + 1)).astype(np.float32),
-                       K=(n * self.K + other.K) / (n + 1), log_probabilities=mean.astype(np.float16), averaged=n + 1)
+                       K=(n * self.K + other.K) / (n + 1),
+                       semantics=in_bytes(n * self.semantics.astype(np.float32) + other.semantics), averaged=n + 1)
 
-    @cached_property
+    @property
+    def log_probabilities(self) -> np.ndarray:
+        """(hs, ws, C) float32, of the classes."""
+        return self.label_set.log_probabilities(self.semantics.astype(np.float32) / STEPS)
+
+    @property
     def points(self) -> np.ndarray:
         """(h, w, 3) float32 in the camera, in the keyframe's unit."""
         return unproject(self.depth, self.K)
@@ -71,18 +77,24 @@ class View:
 
     def semantic_cells(self) -> np.ndarray:
         """(h, w) int64: the flat index of the class scores' own, coarser pixel that covers each pixel."""
-        (h, w), (hs, ws) = self.depth.shape, self.log_probabilities.shape[:2]
+        (h, w), (hs, ws) = self.depth.shape, self.semantics.shape[:2]
         return (np.arange(h) * hs // h)[:, None] * ws + np.arange(w) * ws // w
 
     def labels(self) -> np.ndarray:
         """(h, w) uint16, the most likely class; between coarser pixels their scores are interpolated."""
         h, w = self.depth.shape
-        scores = cv2.resize(self.log_probabilities.astype(np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+        scores = cv2.resize(self.log_probabilities, (w, h), interpolation=cv2.INTER_LINEAR)
         return scores.argmax(axis=2).astype(np.uint16)
 
     def reliable(self, confidence_drop: float) -> np.ndarray:
         """(h, w) bool: not among the share `confidence_drop` of least confident pixels, not on an outline in depth."""
         return confident(self.confidence, confidence_drop) & ~on_outline(self.depth)
+
+
+def in_bytes(semantics: np.ndarray) -> np.ndarray:
+    """(..., D) vectors of any length -> int8 unit vectors times STEPS."""
+    length = np.linalg.norm(semantics, axis=-1, keepdims=True)
+    return np.rint(semantics * (STEPS / np.maximum(length, 1e-6))).astype(np.int8)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

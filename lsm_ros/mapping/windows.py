@@ -1,47 +1,73 @@
 """Which earlier keyframes the newest is seen together with."""
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lsm_ros.contracts import Keyframe, Window
 from lsm_ros.geometry.camera import project
 from lsm_ros.geometry.sim3 import inverse, transform
 from lsm_ros.mapping.graph import PoseGraph
+from lsm_ros.mapping.loops import ALIKE
 from lsm_ros.mapping.views import View, in_frame, sight, thumbnail
 
 DILATION = (1, 3, 7, 12, 18, 25, 33)   # keyframes back: wider and wider baselines, hence edges that stiffen the chain
 MIN_OVERLAP = 0.2          # share of the latest view that an earlier one must see to be of use to it
+PAST = 2                   # times as far back as the chain reaches begins the past
 REVISIT_OVERLAP = 0.5      # an old keyframe that sees this much is worth a place: it ties the present to the past
 CANDIDATES = 12            # old keyframes whose overlap is checked against their depth
 OCCLUSION_TOLERANCE = 0.25     # log of depth: generous, for poses are only predicted
 
 
-def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, size: int, lost: bool = False) -> Window:
+@dataclass(frozen=True)
+class Selection:
+    """A window, and which of its keyframes belong to the past: they have no say in where it lies."""
+    window: Window
+    old: frozenset[int]            # keyframe ids
+
+
+def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, size: int, lost: bool = False,
+                  alike: list[tuple[int, float]] | None = None) -> Selection:
     """The newest keyframe and up to `size` - 1 mapped ones; the mapped keyframe before it is the reference.
 
     The reference is the view that shares most with the newest one, so the network predicts the one unknown pose
     directly from the known one that is nearest to it. The other views are keyframes 3, 7, ... back (in a simulation
     this chain drifts least at four views), left out where they no longer see the place; the last view is an old
-    keyframe if the camera has come back to what it saw. The newest camera is taken to be where the reference is.
-    A `lost` camera may be anywhere: its reference is the keyframe that looks most like its image.
+    keyframe if the camera has come back to what it saw: one that looks like the newest, or that must see the same if
+    the newest camera is where the reference is. A `lost` camera may be anywhere: its reference is the keyframe that
+    looks most like its image.
+
+    Args:
+        alike: mapped keyframes with their likeness to the newest image, the most alike first; None: nobody knows.
     """
     if not views:
-        return Window((newest,))
+        return Selection(Window((newest,)), frozenset())
     ids = graph.ids
     if lost:
         here = thumbnail(newest.frame.image)
-        at = int(np.argmax([views[i].thumbnail @ here for i in ids])) + 1
+        found = alike[0][0] if alike else ids[int(np.argmax([views[i].thumbnail @ here for i in ids]))]
+        at = ids.index(found) + 1
         ids = ids[at:] + ids[:at]
     reference = ids[-1]
     dilated = [ids[-back] for back in DILATION[1:] if back <= len(ids)]
     places = size - 2
-    old = ids[:-2 * DILATION[size - 2]]
-    revisited = _most_seen(reference, old, views, graph, REVISIT_OVERLAP)[:1] if places > 1 else []
+    past = ids[:-PAST * DILATION[size - 2]] if not lost else []
+    revisited = _revisited(reference, past, views, graph, alike) if places > 1 else []
     useful = _most_seen(reference, dilated, views, graph, MIN_OVERLAP)
     chosen = [i for i in dilated if i in useful][:places - len(revisited)] + revisited
     near = [i for i in reversed(ids[:-1]) if i not in chosen]
     chosen += near[:places - len(chosen)]
-    return Window(tuple(views[i].keyframe for i in (reference, *chosen)) + (newest,))
+    window = Window(tuple(views[i].keyframe for i in (reference, *chosen)) + (newest,))
+    return Selection(window, frozenset(past) & set(chosen))
+
+
+def _revisited(reference: int, past: list[int], views: dict[int, View], graph: PoseGraph,
+               alike: list[tuple[int, float]] | None) -> list[int]:
+    """At most one keyframe of the past that shows this place."""
+    old = set(past)
+    by_looks = [i for i, likeness in alike or () if i in old and likeness >= ALIKE]
+    return by_looks[:1] or _most_seen(reference, past, views, graph, REVISIT_OVERLAP)[:1]
 
 
 def _most_seen(reference: int, candidates: list[int], views: dict[int, View], graph: PoseGraph,

@@ -43,6 +43,7 @@ class FrameTokens:
     tokens: Tensor      # (N, 1 + registers + P, D)
     stride_8: Tensor    # (N, 40, H/8, W/8) backbone features
     stride_4: Tensor    # (N, stem, H/4, W/4) stem features
+    place: Tensor       # (N, 320) unit vectors, alike for images of one place: the mean of the backbone's last features
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Network(nn.Module):
         rotary = self.rotary(rows, columns, x.device)
         for block in self.encoder:
             x = block(x, rotary)
-        return FrameTokens(x, stride_8, stride_4)
+        return FrameTokens(x, stride_8, stride_4, F.normalize(stride_32.mean(dim=(2, 3)), dim=1))
 
     def decode(self, frames: FrameTokens, views: int, priors: Priors | None = None) -> NetworkOutput:
         """Tokens of B windows of `views` frames each, window by window, the reference view first."""

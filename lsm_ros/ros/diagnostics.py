@@ -103,7 +103,7 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
     """
     now = health.snapshot()
     age = now["image_age_s"]
-    if state in ("unconfigured", "inactive", "paused", "finalized"):
+    if state in ("unconfigured", "inactive", "disabled", "paused", "finalized"):
         camera_level, camera_text = DiagnosticStatus.OK, f"not listening ({state})"
     elif age is None or age > SILENCE_S:
         silence = "no image yet" if age is None else f"no image for {age:.1f} s"

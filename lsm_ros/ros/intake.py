@@ -49,9 +49,9 @@ class Intake:
         self._subscriptions = []
         if self._uses_info:
             self._subscriptions.append(node.create_subscription(CameraInfo, self.info_topic, self._on_info,
-                                                                _qos("best_effort", 1)))
+                                                                sensor_qos("best_effort", 1)))
         self._subscriptions.append(node.create_subscription(
-            self._type, self.topic, self._on_image, _qos(config.image_reliability, IMAGE_DEPTH),
+            self._type, self.topic, self._on_image, sensor_qos(config.image_reliability, IMAGE_DEPTH),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)))
         self._timer = node.create_timer(1.0, self._on_timer)
         node.get_logger().info(f"listening to {self.topic} ({self._type.__name__}) and "
@@ -133,7 +133,8 @@ def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
     return image, node.resolve_topic_name(config.camera_info_topic or beside)
 
 
-def _qos(reliability: str, depth: int) -> QoSProfile:
+def sensor_qos(reliability: str, depth: int) -> QoSProfile:
+    """Of a subscription to a sensor; `reliability` as the parameter image_reliability has it."""
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()],
                       durability=DurabilityPolicy.VOLATILE)
 

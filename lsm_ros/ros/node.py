@@ -25,11 +25,13 @@ from lsm_ros.config import PredictorConfig
 from lsm_ros.errors import LsmError
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.diagnostics import Health, diagnostic_array
+from lsm_ros.ros.inputs import Inputs
 from lsm_ros.ros.intake import Intake, Work
 from lsm_ros.ros.parameters import checked_update, declare
 from lsm_ros.ros.pipeline import Pipeline
 from lsm_ros.ros.process import spin, spinning
 from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.transforms import MapOdomPublisher
 from lsm_ros.ros.worker import Worker
 from lsm_ros.srv import SaveMap
 
@@ -46,11 +48,14 @@ class LsmNode(LifecycleNode):
                  **node_options):
         super().__init__("lsm", namespace="lsm", automatically_declare_parameters_from_overrides=True, **node_options)
         self._make_predictor = make_predictor
-        self._stage, self._fault, self._paused = "unconfigured", None, False
+        self._stage, self._fault = "unconfigured", None
+        self._paused, self._enabled = False, True
         self._intake: Intake | None = None
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Work] | None = None
+        self._inputs: Inputs | None = None
         self._output: Publishers | None = None
+        self._map_odom: MapOdomPublisher | None = None
         self._offered_services: list = []
         self._map_timer = None
         self._map_job: Future | None = None
@@ -103,45 +108,61 @@ class LsmNode(LifecycleNode):
         try:
             predictor = self._make_predictor(self._options.predictor)       # seconds: the weights are read here
             self._output = Publishers(self, predictor.labels, self._options.node)
-            self._pipeline = Pipeline(predictor, self._output, self._health, self.get_clock(), self._options)
+            self._map_odom = MapOdomPublisher(self, self._options.node, self._health)
+            self._inputs = Inputs(self, self._options.node, self._health, self._map_odom.heard)
+            self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._health,
+                                      self.get_clock(), self._options)
             self._worker = Worker(self._pipeline.handle, "lsm mapper")
             awaited = MutuallyExclusiveCallbackGroup()
             self._offered_services = [
                 self.create_service(Trigger, "reset", self._on_reset, callback_group=awaited),
                 self.create_service(SaveMap, "save_map", self._on_save_map, callback_group=awaited),
-                self.create_service(SetBool, "pause", self._on_pause)]
+                self.create_service(SetBool, "pause", self._on_pause),
+                self.create_service(SetBool, "enable", self._on_enable)]
         except Exception:
             self._release()
             raise
 
     def _activate(self) -> None:
-        self._paused = False
-        self._intake = Intake(self, self._options.node, self._health, self._on_image)
+        self._paused, self._enabled = False, True
+        self._listen()
+        self._map_odom.start(self._options.node)
         self._map_timer = self.create_timer(self._options.node.map_period_s, self._on_map_timer)
 
     def _deactivate(self) -> None:
-        self._stop_listening()
+        self._stop_working()
         self._worker.run(lambda: None).result()         # the window in progress still publishes; inactive means silent
+
+    def _listen(self) -> None:
+        self._inputs.listen()
+        self._intake = Intake(self, self._options.node, self._health, self._on_image)
 
     def _stop_listening(self) -> None:
         if self._intake:
             self._intake.destroy()
-            self.destroy_timer(self._map_timer)
-            self._intake, self._map_timer = None, None
+            self._inputs.stop()
+            self._intake = None
         if self._worker:
             self._worker.discard()
 
-    def _release(self) -> None:
+    def _stop_working(self) -> None:
         self._stop_listening()
+        if self._map_timer:
+            self._map_odom.stop()
+            self.destroy_timer(self._map_timer)
+            self._map_timer = None
+
+    def _release(self) -> None:
+        self._stop_working()
         for service in self._offered_services:
             self.destroy_service(service)
         self._offered_services = []
         if self._worker:
             self._worker.stop()
             self._worker = None
-        if self._output:
-            self._output.destroy()
-        self._output, self._pipeline, self._map_job = None, None, None
+        for publishers in filter(None, (self._output, self._map_odom)):
+            publishers.destroy()
+        self._output, self._map_odom, self._inputs, self._pipeline, self._map_job = None, None, None, None, None
 
     def destroy_node(self) -> None:
         """The end of the process. torch can't be interrupted, so a window that takes too long is left behind."""
@@ -172,8 +193,10 @@ class LsmNode(LifecycleNode):
             counters, matches, world = self._pipeline.mapper.counters, self._pipeline.matches, self._pipeline.world
         if self._intake:
             camera = {"topic": self._intake.topic, "camera_info_topic": self._intake.info_topic,
-                      **self._pipeline.camera}
+                      **self._pipeline.camera, "map_odom": self._map_odom.state}
             state = "paused" if self._paused else self._pipeline.state
+        elif self._map_timer:
+            state = "disabled"
         self._diagnostics.publish(diagnostic_array(
             Header(stamp=self.get_clock().now().to_msg()), self.get_fully_qualified_name().lstrip("/"), self._health,
             counters, state, camera, self._fault, matches, world))
@@ -195,6 +218,19 @@ class LsmNode(LifecycleNode):
         elif self._intake:
             self._intake.expect_images()
         response.success, response.message = True, "paused" if self._paused else "running"
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Unlike `pause`, false hears nothing any more, so that not even the arrival of images costs anything."""
+        active = self._map_timer is not None
+        if active and request.data and not self._enabled:
+            self._listen()
+        elif active and not request.data:
+            self._stop_listening()
+        if active:
+            self._enabled = request.data
+        response.success = active
+        response.message = ("enabled" if self._enabled else "disabled") if active else f"the node is {self._stage}"
         return response
 
     async def _answer(self, job: Callable, response, text: str | None = None):
@@ -223,6 +259,8 @@ class LsmNode(LifecycleNode):
                 self._worker.run(partial(self._pipeline.configure, options))
             if self._map_timer and options.node.map_period_s != self._options.node.map_period_s:
                 self._map_timer.timer_period_ns = round(options.node.map_period_s * 1e9)
+            if self._map_timer:
+                self._map_odom.start(options.node)
             self._options = options
         return result
 

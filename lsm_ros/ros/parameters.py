@@ -40,10 +40,25 @@ class NodeConfig(Options):
     image_rectified: bool = option(False, "True where the images are rectified already (image_rect topics): then P of "
                                    "CameraInfo is their camera, not K.", read_only=True)
     tf_mode: str = option("estimates", "estimates: map_frame -> camera_frame and the window's keyframes; leaf: the "
-                          "image's frame_id -> map_frame; none: no TF.", choices=("estimates", "leaf", "none"))
+                          "image's frame_id -> map_frame; map_odom: map_frame -> odom_frame, as a localiser has it "
+                          "(REP 105); none: no TF.", choices=("estimates", "leaf", "map_odom", "none"))
     map_frame: str = option("lsm_map", "Frame of the map: z up, metres, origin at the first camera.", read_only=True)
     camera_frame: str = option("lsm_camera", "Frame of the estimated camera, optical axes (x right, y down, z "
                                "forward).", read_only=True)
+    odom_frame: str = option("odom", "Frame of the odometry: where TF ties the image's frame_id to it, the map takes "
+                             "its metre and its path from there. Empty: no odometry.", read_only=True)
+    base_frame: str = option("base_link", "Frame of the robot whose z axis is up; empty: none.", read_only=True)
+    floor_frame: str = option("base_footprint", "Frame of the robot that lies on the floor, z up: tells the camera's "
+                              "height. base_link is above it on most robots. Empty: none.", read_only=True)
+    imu_topic: str = option("", "sensor_msgs/Imu, for a camera that is not on a level robot: gravity says which way is "
+                            "up. Empty: none.", read_only=True)
+    depth_topic: str = option("", "sensor_msgs/Image of measured depth (16UC1 in mm, 32FC1 in m) registered to the "
+                              "image, of any size with the same view. Empty: none.", read_only=True)
+    input_wait_s: float = option(0.1, "An image waits at most this long for the TF and the depth of its moment, "
+                                 "seconds.", minimum=0.0, maximum=1.0)
+    tf_rate_hz: float = option(20.0, "How often tf_mode map_odom sends its transform, Hz.", minimum=1.0, maximum=200.0)
+    transform_tolerance_s: float = option(0.2, "tf_mode map_odom stamps its transform this far ahead, so that it is "
+                                          "good until the next, seconds.", minimum=0.0, maximum=10.0)
     map_period_s: float = option(1.0, "Least time between two publications of map_cloud, path and label_markers, "
                                  "seconds.", minimum=0.1, maximum=3600.0)
     # What Nav2 reads (docs/topics.md).
@@ -79,6 +94,9 @@ class NodeOptions:
         for name in ("image_topic", "map_frame", "camera_frame"):
             if not getattr(node, name):
                 raise ConfigError(f"{name} is empty")
+        if node.tf_mode == "map_odom" and node.odom_frame in ("", node.map_frame):
+            raise ConfigError(f"tf_mode 'map_odom' needs an odom_frame that is not the map's; it is "
+                              f"{node.odom_frame!r}, map_frame is {node.map_frame!r}")
         if node.obstacle_min_height_m >= node.obstacle_max_height_m:
             raise ConfigError(f"obstacle_min_height_m = {node.obstacle_min_height_m:g} is not below "
                               f"obstacle_max_height_m = {node.obstacle_max_height_m:g}")

@@ -17,9 +17,11 @@ from lsm_ros.mapping.mapper import Counters, Mapper
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
 from lsm_ros.ros.diagnostics import Health, map_values, memory_mb
+from lsm_ros.ros.inputs import Inputs
 from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeOptions
 from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.transforms import MapOdomPublisher
 
 # A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
 JUMP_BACK_NS = 500_000_000
@@ -29,15 +31,16 @@ PLAUSIBLE_AGE_S = 60.0          # an older image has a stamp of another clock, s
 class Pipeline:
     """Owns the mapper. Every method but `__init__` runs on the worker's thread."""
 
-    def __init__(self, predictor: NetworkPredictor, publishers: Publishers, health: Health, clock: Clock,
-                 options: NodeOptions):
-        self.mapper = Mapper(predictor, predictor.labels, options.mapper)
+    def __init__(self, predictor: NetworkPredictor, inputs: Inputs, publishers: Publishers,
+                 map_odom: MapOdomPublisher, health: Health, clock: Clock, options: NodeOptions):
+        self.mapper = Mapper(predictor, predictor.labels, options.mapper, predictor.describe)
         self.options = options
         self.state = "waiting"                          # waiting, tracking, weak, still, dark, refused or lost
         self.matches: int | None = None                 # behind the last window's pose
         self.camera: dict[str, str] = {}                # the input as the diagnostics show it
         self.world: dict[str, Any] = {}                 # and the map
-        self._predictor, self._publishers, self._health, self._clock = predictor, publishers, health, clock
+        self._predictor, self._inputs, self._health, self._clock = predictor, inputs, health, clock
+        self._publishers, self._map_odom = publishers, map_odom
         self._log = RunLog()
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._stamp: int | None = None                  # of the newest image
@@ -63,6 +66,7 @@ class Pipeline:
         self.mapper.reset()
         self._predictor.reset()
         self._publishers.map_changed(self._stamp or 0, anew=True)
+        self._map_odom.forget()
         self._log = RunLog()
         self._shape, self._stamp, self.state, self.matches, self.world = None, None, "waiting", None, {}
 
@@ -108,6 +112,7 @@ class Pipeline:
         self.matches, self.world = update.matches, map_values(update)
         self.state = "weak" if update.matches == 0 else "tracking"
         mapped_s = time.perf_counter()
+        self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
         self._publishers.publish_update(update, message_header.frame_id, self.options)
         self._publishers.map_changed(update.stamp_ns)
         published_s = time.perf_counter()
@@ -134,11 +139,13 @@ class Pipeline:
                 image, K = work.rectify(image)
             except InputError as error:
                 self._health.problem("camera_info_refused", f"{error}; the network estimates the intrinsics")
+        frame = self._inputs.complete(Frame(stamp, image, K), work.message.header.frame_id,
+                                      None if K is None else work.rectify, self.options.node.input_wait_s)
         height, width = image.shape[:2]
         self.camera = {"size": f"{width}x{height}", "frame_id": work.message.header.frame_id,
                        "encoding": getattr(work.message, "encoding", None) or work.message.format,
-                       "intrinsics": "estimated" if K is None else "camera_info"}
-        return Frame(stamp, image, K)
+                       "intrinsics": "estimated" if K is None else "camera_info", **self._inputs.shown}
+        return frame
 
     def _reset_if_another_stream(self, frame: Frame) -> None:
         shape, stamp = frame.image.shape, frame.stamp_ns

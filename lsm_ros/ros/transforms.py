@@ -1,16 +1,24 @@
 """TF as TFMessage on /tf, so that tf2_ros need not be installed. One mode is chosen; see `tf_mode` in parameters.py."""
 from __future__ import annotations
 
+import math
+import time
+from collections import deque
+
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import MapUpdate
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.ros.conversions import transform
+from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.parameters import NodeConfig
+from lsm_ros.ros.tf_buffer import MOVING
 
+RIVAL_S = 5.0               # another localiser that has been silent for this long is gone
+SENT = 200                  # transforms of ours that are recognised when they come back to our own ears
 MOST_KEYFRAMES = 8          # frames of keyframes that are re-sent with a window; a window has at most 8 views
 
 
@@ -19,8 +27,7 @@ class TransformPublisher:
 
     def __init__(self, node: Node):
         self._node = node
-        qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
-        self._publisher = node.create_publisher(TFMessage, "/tf", qos)     # the QoS of tf2_ros's broadcaster
+        self._publisher = node.create_publisher(TFMessage, "/tf", MOVING)
 
     def publish(self, update: MapUpdate, image_frame: str, config: NodeConfig) -> None:
         edges = transforms(update, image_frame, config)
@@ -38,11 +45,101 @@ def transforms(update: MapUpdate, image_frame: str, config: NodeConfig) -> list:
         image_frame: frame_id of the image, the child of nothing of ours; the parent of the map in the mode `leaf`.
     """
     stamp = update.stamp_ns
-    if config.tf_mode == "none":
+    if config.tf_mode in ("none", "map_odom"):
         return []
     if config.tf_mode == "leaf":
         return [transform(inverse(update.T_map_cam), stamp, image_frame, config.map_frame)]
     newest = sorted(update.T_map_keyframes)[-MOST_KEYFRAMES:]
     poses: list[tuple[str, np.ndarray]] = [(config.camera_frame, update.T_map_cam)]
-    poses += [(f"lsm_keyframe_{id}", update.T_map_keyframes[id]) for id in newest]
+    poses += [(keyframe_frame(config, id), update.T_map_keyframes[id]) for id in newest]
     return [transform(T_map_cam, stamp, config.map_frame, name) for name, T_map_cam in poses]
+
+
+def keyframe_frame(config: NodeConfig, keyframe_id: int) -> str:
+    """lsm_keyframe_7 beside lsm_camera, robot1/keyframe_7 beside robot1/camera: robots that share TF stay apart."""
+    stem = config.camera_frame.removesuffix("camera")
+    return f"{stem}{'_' if stem == config.camera_frame else ''}keyframe_{keyframe_id}"
+
+
+class MapOdomPublisher:
+    """tf_mode map_odom: map_frame -> odom_frame as a localiser publishes it (REP 105), sent anew at a steady rate.
+
+    Nav2 looks up the map at every moment, and windows are seconds apart, so what the last one said is stamped anew with
+    the node's clock. A frame has one parent: where somebody else gives odom_frame one, nothing is sent.
+    """
+
+    def __init__(self, node: Node, config: NodeConfig, health: Health):
+        self._node, self._config, self._health = node, config, health
+        self._publisher = node.create_publisher(TFMessage, "/tf", MOVING)
+        self._timer = None
+        self._T_map_odom: np.ndarray | None = None
+        self._sent: deque[tuple] = deque(maxlen=SENT)
+        self._rival, self._rival_until_s = "", 0.0          # the parent that somebody else gives odom_frame
+
+    def start(self, config: NodeConfig) -> None:
+        """Sends from now on, if the mode says so. Called again when a parameter has changed."""
+        self.stop()
+        self._config = config
+        if config.tf_mode == "map_odom":
+            self._timer = self._node.create_timer(1 / config.tf_rate_hz, self._send)
+
+    def stop(self) -> None:
+        if self._timer:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
+
+    def destroy(self) -> None:
+        self.stop()
+        self._node.destroy_publisher(self._publisher)
+
+    def forget(self) -> None:
+        """The map is another one: nothing is sent until it has a window."""
+        self._T_map_odom = None
+
+    def correct(self, T_map_cam: np.ndarray, T_odom_cam: np.ndarray | None) -> None:
+        """Takes a window's pose (4, 4) and the odometry at its image's stamp; without one, what was before stays."""
+        if T_odom_cam is not None:
+            self._T_map_odom = T_map_cam @ inverse(T_odom_cam)
+        if self._config.tf_mode != "map_odom":
+            return
+        edge = f"{self._config.map_frame} -> {self._config.odom_frame}"
+        if self._has_rival():
+            self._health.problem("map_odom_refused", f"{edge} is not sent: somebody else publishes {self._rival} -> "
+                                 f"{self._config.odom_frame}; stop that localiser, or set tf_mode to estimates")
+        elif T_odom_cam is None:
+            self._health.problem("map_odom_without_odometry", f"{edge} is not corrected: TF does not tie "
+                                 f"{self._config.odom_frame!r} to the camera at the image's stamp")
+
+    @property
+    def state(self) -> str:
+        """For the diagnostics."""
+        if self._config.tf_mode != "map_odom":
+            return "off"
+        if self._has_rival():
+            return f"refused: {self._rival} -> {self._config.odom_frame} is published by somebody else"
+        return "waits for a window with odometry" if self._T_map_odom is None else "sent"
+
+    def heard(self, edge: TransformStamped, static: bool) -> None:
+        """Takes note of every edge of TF, to notice another localiser. Our own come back to us too."""
+        if edge.child_frame_id.lstrip("/") == self._config.odom_frame and _signature(edge) not in self._sent:
+            self._rival = edge.header.frame_id
+            self._rival_until_s = math.inf if static else time.monotonic() + RIVAL_S
+
+    def _has_rival(self) -> bool:
+        return time.monotonic() < self._rival_until_s
+
+    def _send(self) -> None:
+        T_map_odom, config = self._T_map_odom, self._config
+        if T_map_odom is None or self._has_rival():
+            return
+        ahead_ns = round(config.transform_tolerance_s * 1e9)
+        edge = transform(T_map_odom, self._node.get_clock().now().nanoseconds + ahead_ns, config.map_frame,
+                         config.odom_frame)
+        self._sent.append(_signature(edge))
+        self._publisher.publish(TFMessage(transforms=[edge]))
+
+
+def _signature(edge: TransformStamped) -> tuple:
+    """Tells transforms of different senders apart, who hardly stamp and place them alike to the last bit."""
+    stamp, t = edge.header.stamp, edge.transform.translation
+    return stamp.sec, stamp.nanosec, t.x, t.y, t.z

@@ -78,14 +78,14 @@ def draw(renderer: Renderer, bank: SceneBank, T_world_cam: np.ndarray, K: np.nda
 class Camera:
     """One ordinary camera over a whole walk: its exposure follows the light slowly, its pictures smear as it turns."""
 
-    def __init__(self, path: CameraPath, rate: float):
+    def __init__(self, path: CameraPath, rate: float, width: int = SIZE[0]):
         self.generator = torch.Generator().manual_seed(0)
         self.adaptation = 1 - np.exp(-1 / (ADAPTATION_S * rate))
         self.tone = 0.0
         forward = path.T_world_cam[:, :3, 2]
         # Where the optical axis goes, in camera axes and radians a frame; the picture moves the other way.
         ahead = np.einsum("vji,vj->vi", path.T_world_cam[:, :3, :3], np.gradient(forward, axis=0))
-        self.smear = -ahead[:, :2] * rate * SHUTTER_S * path.focal * SIZE[0]
+        self.smear = -ahead[:, :2] * rate * SHUTTER_S * path.focal * width
         values = dict(key=[[.17]], drift=[[1]], balance=[[1.02, 1, .98]], vignette=[.18], defocus=[[.5]],
                       motion=[[[0, 0]]],
                       shot=[.00025], read=[.0018], shoulder=[3], gamma=[1 / 2.2], contrast=[.1], saturation=[.95],

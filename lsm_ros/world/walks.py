@@ -99,13 +99,29 @@ class FreeFloor:
 
     def tour(self, rng: np.random.Generator, length_m: float) -> np.ndarray:
         """(N, 2) world points, spacing_m apart, at least `length_m` long: from room to room as far as doors lead."""
+        return self.even([cell for leg in self.routes(rng, length_m) for cell in leg])
+
+    def legs(self, rng: np.random.Generator, length_m: float) -> list[np.ndarray]:
+        """The same tour in its parts from goal to goal; each begins where the one before ends."""
+        routes = self.routes(rng, length_m)
+        return [self.even([before[-1], *route]) for before, route in zip(routes, routes[1:], strict=False)]
+
+    def even(self, cells: list[Cell]) -> np.ndarray:
+        """(N, 2) world points, spacing_m apart, along the middles of the cells."""
+        points = self.origin + (np.array(cells) + .5) * CELL_M
+        at = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+        even = np.arange(0, at[-1], self.spacing_m)
+        return np.stack([np.interp(even, at, points[:, k]) for k in (0, 1)], axis=1)
+
+    def routes(self, rng: np.random.Generator, length_m: float) -> list[list[Cell]]:
+        """The first cell of a tour, and then the cells from one goal to the next."""
         cells = np.argwhere(self.clear > BODY_M + .1)
         if not len(cells):
             raise InputError("this scene has no free floor to walk on")
         reached = self.ways(tuple(cells[rng.integers(len(cells))]))
         start = max(reached, key=lambda cell: (self.room[cell] == self.room[tuple(cells[0])], self.clear[cell]))
-        tour, here, visited = [start], start, {int(self.room[start])}
-        while (len(tour) - 1) * CELL_M < length_m:
+        routes, here, visited = [[start]], start, {int(self.room[start])}
+        while sum(map(len, routes)) * CELL_M < length_m + CELL_M:
             before = self.ways(here)
             goals = [cell for cell in before if self.clear[cell] > BODY_M + .05 and far(cell, here) > 1.5 / CELL_M]
             goals = goals or list(before)
@@ -117,12 +133,9 @@ class FreeFloor:
                 leg.append(before[leg[-1]])
             if len(leg) < 2:
                 raise InputError("the free floor of this scene is too small to walk on")
-            tour += leg[-2::-1]
+            routes.append(leg[-2::-1])
             here = goal
-        points = self.origin + (np.array(tour) + .5) * CELL_M
-        at = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-        even = np.arange(0, at[-1], self.spacing_m)
-        return np.stack([np.interp(even, at, points[:, k]) for k in (0, 1)], axis=1)
+        return routes
 
     def ways(self, start: Cell) -> dict[Cell, Cell]:
         """Dijkstra: each cell that can be reached -> the one before it, on ways that like to keep clear of things."""

@@ -75,3 +75,19 @@ def test_a_straight_line_is_straight_again(model, D):
 def test_another_image_size_is_an_error():
     with pytest.raises(InputError, match="640x480 image, but the image is 320x240"):
         Rectifier(calibration(camera_info()))(np.zeros((240, 320, 3), np.uint8))
+
+
+def test_depth_is_undistorted_as_its_image_and_no_edge_is_blended():
+    """A depth at half the size; where the rectified image is white the depth is far."""
+    rectify = Rectifier(calibration(camera_info(d=[-0.3, 0.1, 0.001, -0.002, 0.0])))
+    far = np.zeros((480, 640), bool)
+    far[100:300, 50:400] = True
+    flat, _ = rectify(np.repeat(far[..., None], 3, axis=2).astype(np.uint8) * 255)
+    depth = rectify.depth(np.where(far, np.float32(5), np.float32(1))[::2, ::2], (640, 480))
+    assert set(np.unique(depth[np.isfinite(depth)])) == {1, 5}
+    assert ((depth == 5) == (flat[..., 0] > 127)).mean() > 0.99
+
+
+def test_depth_of_a_lens_without_distortion_stays_as_it_is():
+    depth = np.ones((24, 32), np.float32)
+    assert Rectifier(calibration(camera_info())).depth(depth, (640, 480)) is depth

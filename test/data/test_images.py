@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_image, millimetres
+from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_depth, decode_image, millimetres
 from lsm_ros.errors import InputError
 
 RED_GREEN = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)      # one row of two pixels
@@ -79,3 +79,22 @@ def test_what_is_no_image_is_an_error():
     colour = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
     with pytest.raises(InputError, match="this one has 3"):
         decode_compressed_plane(colour)
+
+
+@pytest.mark.parametrize(("encoding", "values"), [
+    ("16UC1", np.array([[1500, 0]], "<u2")),
+    ("32FC1", np.array([[1.5, np.inf]], "<f4")),
+    ("32FC1", np.array([[1.5, -1.0]], "<f4"))])
+def test_measured_depth_is_in_metres_and_nan_where_there_is_none(encoding, values):
+    depth = decode_depth(values.tobytes(), encoding, 2, 1, values.nbytes)
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(depth, [[1.5, np.nan]])
+
+
+def test_depth_of_the_other_byte_order():
+    assert decode_depth(np.array([[1500]], ">u2").tobytes(), "16UC1", 1, 1, 2, True)[0, 0] == 1.5
+
+
+def test_depth_in_an_unknown_encoding_is_named():
+    with pytest.raises(InputError, match="depth encoding 'rgb8' is not supported; supported: 16UC1, mono16, 32FC1"):
+        decode_depth(bytes(3), "rgb8", 1, 1, 3)

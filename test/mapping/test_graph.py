@@ -5,8 +5,9 @@ import pytest
 
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.alignment import align_trajectory
-from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, log, scale_of, scaling, sim3
-from lsm_ros.mapping.graph import Edge, PoseGraph
+from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, log, rotation_of, scale_of, scaling, sim3
+from lsm_ros.mapping.graph import Edge, PoseGraph, Stance, Travel
+from lsm_ros.mapping.loops import LoopCloser
 
 SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])
 
@@ -94,3 +95,126 @@ def test_a_large_graph_takes_little_time():
     start = time.process_time()
     graph.optimise()
     assert time.process_time() - start < 0.3       # one more edge: 50 ms on an idle core
+
+
+def shift(x, y=0.0, z=0.0):
+    return sim3(np.eye(3), np.array([x, y, z]))
+
+
+def test_odometry_counts_in_metres_whatever_the_units_are():
+    graph = PoseGraph()
+    graph.metric = 0.5
+    graph.add(0, scaling(0.5))
+    graph.add(1, shift(1.0) @ scaling(0.5))
+    graph.connect([Edge(0, 1, shift(2.0), np.full(7, 0.5)), Travel(0, 1, shift(1.3, 0.2), np.full(6, 0.001))])
+    graph.optimise()
+    np.testing.assert_allclose(graph.pose(1)[:3, 3], (1.3, 0.2, 0), atol=0.005)
+    assert scale_of(graph.poses()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_stances_hold_the_map_upright_and_on_its_floor():
+    """Every window tips the camera by a degree and lets it sink; the units are half a metre long."""
+    def walk(with_stances):
+        graph = PoseGraph()
+        graph.metric, graph.grounded = 0.5, True
+        start = sim3(exp_so3(np.array([-np.pi / 2, 0, 0])), np.array([0, 0, 1.2])) @ scaling(0.5)
+        known = Stance(np.array([0, -1.0, 0]), 0.03, 2.4, 0.1, np.inf, np.inf)
+        graph.add(0, start, known if with_stances else None)
+        step = sim3(exp_so3(np.array([0.017, 0, 0.01])), np.array([0, 0.02, 0.6]))
+        for k in range(1, 40):
+            graph.add(k, graph.pose(k - 1) @ step, known if with_stances else None)
+            graph.connect([Edge(k - 1, k, step, SIGMA)])
+        graph.optimise()
+        tilt = np.degrees(np.arccos(-rotation_of(graph.poses())[:, 2, 1]))
+        return tilt.max(), np.abs(graph.poses()[:, 2, 3] - 1.2).max()
+
+    tilt, height = walk(True)
+    assert tilt < 4 and height < 0.2
+    tilt, height = walk(False)
+    assert tilt > 20 and height > 1
+
+
+def test_what_is_forgotten_leaves_the_rest_where_it_is_and_tied():
+    rng = np.random.default_rng(4)
+    graph = chain(ring(60, rng), rng)
+    graph.optimise()
+    before = {i: graph.pose(i).copy() for i in graph.ids}
+    graph.forget(range(10, 30))
+    assert graph.ids == [*range(10), *range(30, 60)]
+    np.testing.assert_array_equal(graph.poses(), np.stack([before[i] for i in graph.ids]))
+    assert all(edge.i in graph and edge.j in graph for edge in graph.edges)
+    graph.optimise()                                            # one piece still, and at its optimum
+    gap = np.linalg.norm(graph.poses()[:, :3, 3] - np.stack([before[i] for i in graph.ids])[:, :3, 3], axis=1)
+    assert gap.max() < 0.3
+    graph.forget(range(10))
+    graph.optimise()                                            # also without the keyframe that held the gauge
+    picture = graph.picture()
+    assert picture.ids == graph.ids and picture.T_map_cam.shape == (30, 4, 4)
+    assert picture.edges.max() < 30 and not picture.loop.any()
+
+
+def test_the_covariance_is_that_of_the_edge_in_the_axes_of_the_map():
+    graph = PoseGraph()
+    R = exp_so3(np.array([0, 0, np.pi / 2]))
+    graph.add(0, sim3(R, np.zeros(3)))
+    graph.add(1, sim3(R, np.zeros(3)) @ shift(1.0))
+    graph.connect([Edge(0, 1, shift(1.0), np.array([0.1, 0.2, 0.3, 0.01, 0.02, 0.03, 0.001]))])
+    graph.optimise()
+    covariance = graph.covariance(1)
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance))[3:], (0.02, 0.01, 0.03), rtol=0.05)
+    assert np.sqrt(covariance[1, 1]) == pytest.approx(0.1, rel=0.5) and np.sqrt(covariance[0, 0]) > 0.15
+    graph.add(2, np.eye(4))
+    assert graph.covariance(2) is None
+
+
+def laps(rng, loops, false_share):
+    """Two rounds on a circle, with edges to the round before that go through the judge; a share of them is false."""
+    S = ring(60, rng)
+    S = np.concatenate([S, S @ scaling(np.exp(0.05 * rng.normal(size=len(S))))])
+    graph, closer = PoseGraph(), LoopCloser()
+    graph.add(0, S[0])
+    for k in range(1, len(S)):
+        edges = [measure(S, k - back, k, rng) for back in (1, 2, 4, 7) if back <= k]
+        edges = [Edge(e.i, e.j, e.S_i_j @ exp(np.array([0.006, 0, 0, 0, 0, 0.006, 0])), e.sigma) for e in edges]
+        graph.add(k, graph.pose(k - 1) @ edges[0].S_i_j)
+        graph.connect(edges)
+        if loops and k > 65 and k % 2 == 0:
+            true = measure(S, k - 60, k, rng)
+            wild = Edge(int(rng.integers(0, k - 30)), k, exp(rng.normal(size=7) * [1, 1, 1, .5, .5, .5, .1]), SIGMA)
+            offered = wild if rng.random() < false_share else true
+            believed = closer.believed(Edge(offered.i, offered.j, offered.S_i_j, offered.sigma, loop=True), graph)
+            graph.connect(believed)
+            if believed:
+                graph.optimise(loop=True)
+    graph.optimise()
+    return error(graph, S), graph
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_loops_pull_the_map_together_and_false_ones_do_not_bend_it(seed):
+    without, _ = laps(np.random.default_rng(seed), False, 0.0)
+    true, _ = laps(np.random.default_rng(seed), True, 0.0)
+    mixed, graph = laps(np.random.default_rng(seed), True, 0.3)
+    assert true < 0.5 * without and mixed < 0.6 * without, (without, true, mixed)
+    S_i_j = [(edge.i, edge.j) for edge in graph.edges if edge.loop]
+    assert len(S_i_j) > 15 and np.mean([j - i == 60 for i, j in S_i_j]) > 0.95
+
+
+def test_a_loop_needs_a_witness_unless_the_map_says_the_same():
+    rng = np.random.default_rng(5)
+    S = ring(80, rng)
+    graph, closer = chain(S, rng), LoopCloser()
+    off = shift(2.0)
+
+    def loop(i, j, S_extra):
+        return Edge(i, j, inverse(graph.pose(i)) @ S_extra @ graph.pose(j), SIGMA, loop=True)
+
+    assert closer.believed(loop(3, 70, np.eye(4)), graph), "the map is that way already"
+    first, second = loop(3, 70, off), loop(5, 74, off)
+    assert closer.believed(first, graph) == []
+    assert closer.believed(loop(9, 72, shift(-2.0)), graph) == [], "it says something else"
+    assert closer.believed(loop(4, 70, off), graph) == [], "the same image is no witness"
+    assert {(edge.i, edge.j) for edge in closer.believed(second, graph)} == {(5, 74), (3, 70), (4, 70)}
+    assert closer.believed(loop(6, 76, off), graph) == [], "the witnesses have gone into the graph"
+    late = loop(2, 50, shift(0, 3.0))
+    assert closer.believed(late, graph) == [] and closer.believed(loop(2, 79, shift(0, 3.0)), graph) == []

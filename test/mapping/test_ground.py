@@ -8,7 +8,7 @@ from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.geometry.camera import scale_intrinsics
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.ground import find_up
-from lsm_ros.mapping.views import View
+from lsm_ros.mapping.views import View, in_bytes
 
 LABELS = LabelSet.load()
 
@@ -20,9 +20,9 @@ def view(T_room_cam, wrong=0.0):
     classes = np.array([[LABELS.index(name) for name in row] for row in names])
     mixed = rng.permutation(classes.ravel()).reshape(classes.shape)
     classes = np.where(rng.random(classes.shape) < wrong, mixed, classes)
-    scores = LABELS.log_probabilities(LABELS.embeddings[classes]).astype(np.float16)
     return View(Keyframe(0, Frame(0, np.zeros((12, 16, 3), np.uint8))), depth, np.ones_like(depth),
-                scale_intrinsics(K, SIZE, DENSE), scores, np.zeros((*depth.shape, 3), np.uint8))
+                scale_intrinsics(K, SIZE, DENSE), in_bytes(LABELS.embeddings[classes]),
+                np.zeros((*depth.shape, 3), np.uint8), LABELS)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.2])
@@ -42,7 +42,6 @@ def test_several_cameras():
 
 def test_without_floors_and_walls_the_camera_counts_as_level():
     seen = view(camera(0, 0, 1.4, 0.4, 0.3, 0.1))
-    chairs = np.full((24, 32, len(LABELS)), -10.0, np.float16)
-    chairs[..., LABELS.index("chair")] = 0
-    up = find_up([replace(seen, log_probabilities=chairs)], [np.eye(3)], LABELS)
+    chairs = np.tile(in_bytes(LABELS.embeddings[LABELS.index("chair")]), (24, 32, 1))
+    up = find_up([replace(seen, semantics=chairs)], [np.eye(3)], LABELS)
     np.testing.assert_allclose(up, (0, -1, 0), atol=1e-9)

@@ -73,6 +73,6 @@ def test_it_is_cheap(selector):
 def test_large_images_are_kept_smaller_with_their_intrinsics():
     frame = Frame(7, np.zeros((1080, 1920, 3), np.uint8), intrinsics(1500, 1500, 960, 540))
     kept = reduced(frame)
-    assert kept.image.shape == (360, KEPT_WIDTH, 3) and kept.stamp_ns == 7
-    np.testing.assert_allclose(kept.K, intrinsics(500, 500, 320, 180))
+    assert kept.image.shape == (KEPT_WIDTH * 9 // 16, KEPT_WIDTH, 3) and kept.stamp_ns == 7
+    np.testing.assert_allclose(kept.K, intrinsics(250, 250, 160, 90))
     assert reduced(kept) is kept

@@ -14,9 +14,18 @@ K = intrinsics(8.0, 8.0, 4.0, 3.0)
 def view(number, probabilities, depth=2.0, confidence=1.0, color=100):
     """A wall seen head on, 6 x 8 pixels at `depth`, all of it of one opinion about the classes."""
     return View(Keyframe(number, Frame(number, np.zeros((6, 8, 3), np.uint8))), np.full((6, 8), depth, np.float32),
-                np.full((6, 8), confidence, np.float32), K,
-                np.broadcast_to(np.log(probabilities), (3, 4, len(probabilities))).astype(np.float16),
-                np.full((6, 8, 3), color, np.uint8))
+                np.full((6, 8), confidence, np.float32), K, np.zeros((3, 4, 1), np.int8),
+                np.full((6, 8, 3), color, np.uint8), Told(np.log(probabilities)))
+
+
+class Told:
+    """A label set of any number of classes that says the same of whatever it is shown."""
+
+    def __init__(self, scores):
+        self._scores = scores
+
+    def log_probabilities(self, semantics):
+        return np.broadcast_to(self._scores, (*semantics.shape[:2], len(self._scores)))
 
 
 def fused(*views, classes=2, size=0.05):

@@ -4,9 +4,12 @@ from room import DENSE, SIZE, K, camera, cast, paint
 
 from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.geometry.camera import scale_intrinsics
+from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import select_window
+
+LABELS = LabelSet.load()
 
 
 def mapped(poses):
@@ -15,7 +18,7 @@ def mapped(poses):
     for n, T in enumerate(poses):
         depth, _, points = cast(T, DENSE)
         views[n] = View(Keyframe(n, Frame(n, paint(cast(T, SIZE)[2]))), depth, np.ones_like(depth),
-                        scale_intrinsics(K, SIZE, DENSE), np.zeros((24, 32, 40), np.float16), paint(points))
+                        scale_intrinsics(K, SIZE, DENSE), np.zeros((24, 32, 64), np.int8), paint(points), LABELS)
         graph.add(n, T)
     return views, graph
 
@@ -24,7 +27,7 @@ def chosen(poses, size, newest=None, lost=False):
     views, graph = mapped(poses)
     where = newest if newest is not None else poses[-1] if poses else camera(0, 0, 1.3, 0.0)
     image = paint(cast(where, SIZE)[2])
-    window = select_window(Keyframe(99, Frame(99, image)), views, graph, size, lost)
+    window = select_window(Keyframe(99, Frame(99, image)), views, graph, size, lost).window
     assert window.keyframes[-1].id == 99
     return [k.id for k in window.keyframes[:-1]]
 

@@ -22,7 +22,7 @@ from lsm_ros.mapping.graph import GraphPicture
 from lsm_ros.mapping.occupancy import Grid
 from lsm_ros.ros import conversions
 from lsm_ros.ros.parameters import NodeConfig
-from lsm_ros.ros.transforms import transforms
+from lsm_ros.ros.transforms import keyframe_frame, transforms
 
 STAMP = 1_700_000_000_123_456_789       # as a float64 of seconds it would end in ...457
 
@@ -235,7 +235,15 @@ def test_leaf_hangs_the_map_below_the_camera():
     assert (edge.header.frame_id, edge.child_frame_id) == ("camera_optical", "lsm_map")
     t = edge.transform.translation
     np.testing.assert_allclose((t.x, t.y, t.z), inverse(T_map_cam)[:3, 3])
-    assert transforms(update(T_map_cam, range(1)), "camera_optical", NodeConfig(tf_mode="none")) == []
+    for mode in ("none", "map_odom"):
+        assert transforms(update(T_map_cam, range(1)), "camera_optical", NodeConfig(tf_mode=mode)) == []
+
+
+@pytest.mark.parametrize(("camera", "keyframe"), [("lsm_camera", "lsm_keyframe_7"),
+                                                  ("robot1/camera", "robot1/keyframe_7"),
+                                                  ("robot1/eye", "robot1/eye_keyframe_7")])
+def test_keyframes_are_named_after_the_camera(camera, keyframe):
+    assert keyframe_frame(NodeConfig(camera_frame=camera), 7) == keyframe
 
 
 def test_markers_keep_their_ids_and_go_when_told():

@@ -1,0 +1,430 @@
+"""Long walks mapped as a robot would map them: the trajectory, the map, its objects and its loops beside the truth.
+
+    lsm eval walks --walks 2 --textures FOLDER --meshes FILE --cache FOLDER --odometry     rendered drives of robots
+    lsm eval walk FOLDER                                    a real sequence: color/ depth/ pose/ intrinsics.txt
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.contracts import Cloud, Frame, MapObject, Predictor
+from lsm_ros.data.sequences import FolderSequence
+from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.evaluation.datasets import FARTHEST_M
+from lsm_ros.evaluation.distances import seen_share
+from lsm_ros.evaluation.metrics import Confusion, at_grid
+from lsm_ros.evaluation.report import cell, table
+from lsm_ros.evaluation.scores import Line
+from lsm_ros.geometry.alignment import align_trajectory
+from lsm_ros.geometry.camera import scale_intrinsics, unproject
+from lsm_ros.geometry.sim3 import inverse, rotation_angle, rotation_of, scale_of, transform
+from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.graph import PoseGraph
+from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.objects import upright_box
+from lsm_ros.mapping.semantic_map import pack
+from lsm_ros.model.engine import NetworkPredictor
+
+WALKS = (("apartment", 3_000_000_058), ("home", 3_000_000_010), ("apartment", 3_000_000_045),
+         ("office", 3_000_000_012), ("apartment", 3_000_000_035), ("home", 3_000_000_038))
+"""The largest buildings of the first sixty seeds from 3e9 on: far from those of WorldWindows, and as much held out."""
+
+LENGTH_M = 60.0
+HEIGHTS_M = (.35, .9)          # of the cameras over the floor
+TRUTH_M = .025                 # edge of the cells in which one true point is kept
+NEAR_M = .05                   # a point of the map is right where the truth is as near as that
+BOX_IOU = .25
+REVISIT_M, REVISIT_SHARE = 10.0, .3    # a place is seen again after so much way, where so much of the view is shared
+LOOP_M, LOOP_DEG, LOOP_SHARE = .3, 10.0, .1    # a loop is right where the pose is, or where both see the same place
+GRID = (96, 128)               # rows, columns of the truth that is read from a folder
+
+
+@dataclass(frozen=True)
+class Walk:
+    """V frames in the order in which they are mapped, and what is true of them."""
+    name: str
+    frames: Sequence[Frame]
+    T_world_cam: np.ndarray              # (V, 4, 4) float64, z up; NaN where unknown
+    K: np.ndarray                        # (3, 3) float64 pixels of the grid of `depth`
+    depth: np.ndarray                    # (V, h, w) float z depth in metres, 0 or NaN where unknown
+    labels: np.ndarray | None = None     # (V, h, w) index into the shipped labels, or none of them
+    instances: np.ndarray | None = None  # (V, h, w), 0 for the building
+
+
+@dataclass(frozen=True)
+class TruePoints:
+    """The surfaces that a walk has seen, one point a cell."""
+    points: np.ndarray                   # (N, 3) float32 metres, world frame
+    labels: np.ndarray | None            # (N,)
+    instances: np.ndarray | None         # (N,)
+
+
+class ChainedMapper(Mapper):
+    """The baseline: each window is put where it fits the one before, and nothing is ever moved again."""
+
+    def _start(self) -> None:
+        super()._start()
+        self._graph = Chain()
+
+
+class Chain(PoseGraph):
+    """Poses as they came."""
+
+    def optimise(self, free=None) -> None:
+        pass
+
+
+def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry: bool = False, mount: bool = False,
+                  textures: str | None = None, meshes: str | None = None, cache: Path | None = None,
+                  size: tuple[int, int] | None = None) -> Walk:
+    """A robot's drive through the building of a held-out seed; every frame tells its K.
+
+    Args:
+        odometry: frames tell T_odom_cam as wheels would (world/drives.py), drift and all.
+        mount: frames tell which way is up and how high the camera is.
+        textures, meshes: as for WorldStyle.
+        cache: a folder where drives are kept, by what they were asked to be; a change of the renderer isn't noticed.
+        size: (width, height) of the pictures; None: the network's.
+    """
+    from lsm_ros.world import drives  # compiles its kernel; the real walks do without
+    from lsm_ros.world.stream import HELD_OUT_SEEDS
+    if seed not in HELD_OUT_SEEDS:
+        raise InputError(f"seed = {seed}; walks have held-out seeds, 0 to {HELD_OUT_SEEDS[-1]}")
+    size = size or drives.SIZE
+    camera = drives.Mount(float(np.random.default_rng(seed).uniform(*HEIGHTS_M)))
+    name = f"{kind}_{seed}_{length_m:g}m" + "_textures" * bool(textures) + "_meshes" * bool(meshes)
+    file = cache and Path(cache) / f"{name}_{size[0]}x{size[1]}.npz"
+    if file and file.exists():
+        drive = drives.load_drive(file)
+    else:
+        drive = drives.render_drive(seed, kind, length_m, camera, textures, meshes, size)
+        if file:
+            drives.save_drive(file, drive)
+    T_odom_cam = drives.wheel_odometry(drive.T_world_cam, camera, seed) if odometry else [None] * len(drive.images)
+    told = {"up_cam": camera.T_base_cam[2, :3], "height_m": camera.height_m} if mount else {}
+    frames = [Frame(round(k * 1e9 / drives.RATE_HZ), image, drive.K, T, **told)
+              for k, (image, T) in enumerate(zip(drive.images, T_odom_cam, strict=True))]
+    return Walk(f"{kind} {seed}", frames, drive.T_world_cam, drive.K_truth, drive.depth, drive.labels, drive.instances)
+
+
+def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
+    """A real sequence with truth. Raises InputError for a folder without poses, depth or intrinsics."""
+    if not Path(folder).is_dir():
+        raise InputError(f"there is no folder {folder}")
+    sequence = FolderSequence(Path(folder))
+    if sequence.K is None:
+        raise InputError(f"{folder} has no intrinsics.txt; its walk has no truth")
+    frames, poses, depth = [], [], []
+    for frame in sequence:
+        frames.append(frame.frame if intrinsics else replace(frame.frame, K=None))
+        poses.append(np.full((4, 4), np.nan) if frame.T_world_cam is None else frame.T_world_cam)
+        depth.append(np.full(GRID, np.nan, np.float32) if frame.depth is None else at_grid(frame.depth, *GRID))
+    if np.isnan(poses).all():
+        raise InputError(f"{folder} has no poses; its walk has no truth")
+    K = scale_intrinsics(sequence.K, frames[0].image.shape[1::-1], GRID[::-1])
+    return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth))
+
+
+def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperConfig = MapperConfig(), *,
+             chain: bool = False, progress: bool = True) -> Line:
+    """Maps a walk and scores the map at its end; `chain` is the baseline without graph and loops.
+
+    Raises AlignmentError where fewer than two keyframes become part of the map.
+    """
+    mapper = ChainedMapper(predict, labels, replace(config, loops=False)) if chain else Mapper(predict, labels, config)
+    updates, seconds = [], []
+    title = walk.name + ", chained" * chain
+    for frame in tqdm(walk.frames, desc=title, unit="frame", disable=not progress):
+        start, before = time.perf_counter(), mapper.counters.keyframes
+        update = mapper.push(frame)
+        if mapper.counters.keyframes > before:
+            seconds.append(time.perf_counter() - start)
+        if update is not None:
+            updates.append(update)
+    mapper.settle()
+    count = mapper.counters
+    line: Line = {"set": title, "intrinsics": walk.frames[0].K is not None,
+                  "frames": len(walk.frames), "keyframes": count.keyframes, "refused": count.refused_windows,
+                  "unsupported": count.unsupported_windows, "restarts": count.restarts,
+                  "seconds_per_keyframe": float(np.median(seconds))}
+    index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
+    trajectory = [(index[stamp], T) for stamp, T in mapper.trajectory()]
+    poses, S_world_map = score_trajectory(walk, trajectory)
+    _, live_m = align_trajectory(*positions(walk, [(index[update.stamp_ns], update.T_map_cam) for update in updates]))
+    truth = true_points(walk, config.max_depth_m)
+    line |= poses | {"ate_live_m": live_m}
+    line |= score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
+    if truth.instances is not None:
+        line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
+                              config.voxel_size_m)
+    if hasattr(mapper, "pose_graph"):
+        line |= score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory])
+    return line
+
+
+# ------------------------------------------------------------------------------------------------------ trajectory
+
+def positions(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3), (N, 3): estimated and true camera positions of (frame index, T_map_cam), where the truth is known."""
+    known = [(T, walk.T_world_cam[k]) for k, T in trajectory if np.isfinite(walk.T_world_cam[k]).all()]
+    estimated, true = np.array(known).reshape(-1, 2, 4, 4).swapaxes(0, 1)
+    return estimated[:, :3, 3], true[:, :3, 3]
+
+
+def score_trajectory(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[Line, np.ndarray]:
+    """The figures of (frame index, T_map_cam) of the keyframes, and S_world_map (4, 4), the best Sim(3) between both.
+
+    Uprightness is measured camera by camera, for a path in one plane says nothing of a tilt about itself.
+    """
+    trajectory = [(k, T) for k, T in trajectory if np.isfinite(walk.T_world_cam[k]).all()]
+    estimated, true = positions(walk, trajectory)
+    S_world_map, ate_m = align_trajectory(estimated, true)
+    _, ate_se3_m = align_trajectory(estimated, true, with_scale=False)
+    R_map_cam = np.array([T[:3, :3] for _, T in trajectory])
+    R_world_cam = np.array([walk.T_world_cam[k][:3, :3] for k, _ in trajectory])
+    turned = rotation_of(S_world_map) @ R_map_cam
+    up_cosine = np.einsum("vi,vi->v", R_map_cam[:, 2], R_world_cam[:, 2])      # both z axes as the camera has them
+    way = walk.T_world_cam[np.isfinite(walk.T_world_cam).all(axis=(1, 2)), :3, 3]
+    length_m = float(np.linalg.norm(np.diff(way, axis=0), axis=1).sum())
+    line: Line = {"path_m": length_m, "mapped": len(trajectory),
+                  "ate_m": ate_m, "ate_percent": 100 * ate_m / length_m,
+                  "ate_se3_m": ate_se3_m, "ate_se3_percent": 100 * ate_se3_m / length_m,
+                  "rotation_deg": float(np.degrees(np.median(rotation_angle(turned, R_world_cam)))),
+                  "scale": float(1 / scale_of(S_world_map)),
+                  "upright_deg": float(np.degrees(np.median(np.arccos(np.clip(up_cosine, -1, 1)))))}
+    if walk.frames[0].T_odom_cam is not None:
+        odometry = np.array([walk.frames[k].T_odom_cam[:3, 3] for k, _ in trajectory])
+        line["odometry_ate_m"] = align_trajectory(odometry, true, with_scale=False)[1]
+    return line, S_world_map
+
+
+# ------------------------------------------------------------------------------------------------------------- map
+
+def true_points(walk: Walk, farthest_m: float) -> TruePoints:
+    """The surfaces that the cameras of a walk saw within `farthest_m`, thinned to a point in each TRUTH_M."""
+    farthest_m = min(farthest_m, FARTHEST_M)
+    layers = [layer for layer in (walk.labels, walk.instances) if layer is not None]
+    keys, found = np.empty(0, np.int64), [np.empty((0, 3), np.float32), *(np.empty(0, layer.dtype) for layer in layers)]
+    for chunk in np.array_split(np.arange(len(walk.depth)), max(1, len(walk.depth) // 32)):
+        depth = walk.depth[chunk].astype(np.float32)
+        points = transform(walk.T_world_cam[chunk], unproject(depth, walk.K).reshape(len(chunk), -1, 3))
+        known = np.isfinite(walk.T_world_cam[chunk]).all(axis=(1, 2))
+        good = (depth > 0) & (depth <= farthest_m) & known[:, None, None]
+        points = points.reshape(-1, 3)[good.ravel()]
+        keys = np.concatenate([keys, pack(np.floor(points / TRUTH_M).astype(np.int64))])
+        found = [np.concatenate([known, new]) for known, new in
+                 zip(found, (points, *(layer[chunk][good] for layer in layers)), strict=True)]
+        keys, first = np.unique(keys, return_index=True)
+        found = [values[first] for values in found]
+    points, *rest = found
+    return TruePoints(points, *(rest.pop(0) if layer is not None else None for layer in (walk.labels, walk.instances)))
+
+
+def score_cloud(cloud: Cloud, S_world_map: np.ndarray, truth: TruePoints, labels: LabelSet) -> Line:
+    """How near the map is to the truth and the truth to the map, and whether its labels are those of the places."""
+    if not len(cloud):
+        return {"points": 0}
+    points = transform(S_world_map, cloud.points.astype(np.float64))
+    gaps, nearest = cKDTree(truth.points).query(points, workers=-1)
+    back, _ = cKDTree(points).query(truth.points, workers=-1)
+    line: Line = {"points": len(cloud), "accuracy": float((gaps < NEAR_M).mean()),
+                  "accuracy_m": float(np.median(gaps)), "completeness": float((back < NEAR_M).mean()),
+                  "completeness_m": float(np.median(back))}
+    if truth.labels is not None:
+        true = truth.labels[nearest]
+        confusion = Confusion(len(labels))
+        confusion.add(cloud.labels, true)
+        line |= {"label_accuracy": confusion.accuracy, "miou": confusion.miou}
+        floor = cloud.points[true == labels.index("floor"), 2]
+        if len(floor):
+            low, middle, high = np.percentile(floor, (10, 50, 90))
+            line |= {"floor_m": float(middle), "floor_spread_m": float(high - low) / 2}
+    return line
+
+
+# --------------------------------------------------------------------------------------------------------- objects
+
+@dataclass(frozen=True)
+class Box:
+    """An upright box of a class in the world frame."""
+    label: int
+    center: np.ndarray         # (3,) metres
+    size: np.ndarray           # (3,) full extents along its own axes, metres
+    yaw: float                 # radians about z
+
+
+def true_boxes(truth: TruePoints, labels: LabelSet, min_voxels: int, voxel_size_m: float) -> list[Box]:
+    """The boxes about what was seen of each countable object, of those that fill as many voxels as an object must."""
+    boxes = []
+    for instance in np.unique(truth.instances[truth.instances > 0]):
+        mine = np.flatnonzero(truth.instances == instance)
+        counts = np.bincount(truth.labels[mine], minlength=len(labels))[:len(labels)]      # a bed's pillow is one too
+        label = int(counts.argmax())
+        voxels = np.unique(pack(np.floor(truth.points[mine] / voxel_size_m).astype(np.int64)))
+        if labels.things[label] and len(voxels) >= min_voxels:
+            boxes.append(Box(label, *upright_box(truth.points[mine])))
+    return boxes
+
+
+def score_objects(objects: Sequence[MapObject], S_world_map: np.ndarray, truth: TruePoints, labels: LabelSet,
+                  min_voxels: int, voxel_size_m: float) -> Line:
+    """Precision and recall of the map's objects at a 3-D overlap of BOX_IOU with a true object of the same class."""
+    R, s = rotation_of(S_world_map), float(scale_of(S_world_map))
+    turn = float(np.arctan2(R[1, 0], R[0, 0]))
+    found = [Box(thing.label, transform(S_world_map, thing.center[None])[0], s * thing.size, thing.yaw + turn)
+             for thing in objects]
+    true = true_boxes(truth, labels, min_voxels, voxel_size_m)
+    pairs = sorted(((overlap(a, b), i, j) for i, a in enumerate(found) for j, b in enumerate(true)
+                    if a.label == b.label), reverse=True)
+    left, right = set(), set()
+    for share, i, j in pairs:
+        if share >= BOX_IOU and i not in left and j not in right:
+            left.add(i)
+            right.add(j)
+    return {"objects": len(found), "objects_true": len(true),
+            "object_precision": len(left) / len(found) if found else None,
+            "object_recall": len(left) / len(true) if true else None}
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two upright boxes."""
+    low = np.maximum(a.center[2] - a.size[2] / 2, b.center[2] - b.size[2] / 2)
+    high = np.minimum(a.center[2] + a.size[2] / 2, b.center[2] + b.size[2] / 2)
+    # OpenCV's polygons are float32: about their own middle the coordinates keep their digits.
+    plans = [((box.center[:2] - a.center[:2]).tolist(), box.size[:2].tolist(), float(np.degrees(box.yaw)))
+             for box in (a, b)]
+    kind, polygon = cv2.rotatedRectangleIntersection(*plans)
+    if high <= low or kind == cv2.INTERSECT_NONE:
+        return 0.0
+    shared = cv2.contourArea(cv2.convexHull(polygon)) * float(high - low)
+    return shared / (float(np.prod(a.size) + np.prod(b.size)) - shared)
+
+
+# ----------------------------------------------------------------------------------------------------------- loops
+
+def score_loops(walk: Walk, picture, frames: Sequence[int]) -> Line:
+    """Precision and recall of the loop edges of a pose graph (mapper.GraphPicture); `frames` are its nodes' indices.
+
+    An edge is right where its ends lie to one another as they truly do, or truly see the same place. A keyframe is
+    revisiting where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a loop.
+    """
+    T_true, T_map, depth = walk.T_world_cam[list(frames)], picture.T_map_cam, walk.depth[list(frames)]
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[
+        list(frames)]
+    right = []
+    for i, j in picture.edges[picture.loop]:
+        error = inverse(inverse(T_true[i]) @ T_true[j]) @ inverse(T_map[i]) @ T_map[j]
+        turn_deg = np.degrees(rotation_angle(error[:3, :3], np.eye(3)))
+        seen = max(shared(depth, walk.K, T_true, j, [i]) + shared(depth, walk.K, T_true, i, [j]))
+        right.append(seen > LOOP_SHARE or np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG)
+    looped = set(picture.edges[picture.loop].ravel().tolist())
+    revisiting = []
+    for k in range(len(frames)):
+        gaps = np.linalg.norm(T_true[:k, :3, 3] - T_true[k, :3, 3], axis=1)
+        facing = T_true[:k, :3, 2] @ T_true[k, :3, 2]
+        old = np.flatnonzero((way[:k] < way[k] - REVISIT_M) & (gaps < 4.0) & (facing > .3))
+        if len(old) and max(shared(depth, walk.K, T_true, k, old)) > REVISIT_SHARE:
+            revisiting.append(k)
+    return {"loops": int(picture.loop.sum()), "loop_precision": float(np.mean(right)) if right else None,
+            "revisits": len(revisiting),
+            "loop_recall": float(np.mean([k in looped for k in revisiting])) if revisiting else None}
+
+
+def shared(depth: np.ndarray, K: np.ndarray, T_world_cam: np.ndarray, a: int, others: Sequence[int]) -> list[float]:
+    """The share of view a's pixels that each of `others` sees, of depth (V, h, w)."""
+    plane = np.where(depth[a] > 0, depth[a], np.nan).astype(np.float32)
+    rows, columns = plane.shape[0] // 4, plane.shape[1] // 4
+    points = unproject(at_grid(plane, rows, columns), scale_intrinsics(K, plane.shape[::-1], (columns, rows)))
+    points = points.reshape(-1, 3)
+    points = points[np.isfinite(points).all(axis=1)].astype(np.float64)
+    return [seen_share(points, inverse(T_world_cam[b]) @ T_world_cam[a], np.where(depth[b] > 0, depth[b], np.nan), K)
+            for b in others]
+
+
+# ----------------------------------------------------------------------------------------------------- the command
+
+ROWS = {"path_m": "path, m", "frames": "frames", "keyframes": "keyframes", "mapped": "of them in the map",
+        "refused": "windows refused", "unsupported": "windows that no match backs", "restarts": "restarts",
+        "ate_m": "ATE, Sim(3), m", "ate_percent": "... % of the path", "ate_se3_m": "ATE, SE(3), m",
+        "ate_se3_percent": "... % of the path", "ate_live_m": "ATE, Sim(3), of the poses as first told, m",
+        "odometry_ate_m": "ATE, SE(3), of the odometry alone, m", "rotation_deg": "rotation, degrees",
+        "scale": "map metres a true metre", "upright_deg": "map's z off the vertical, degrees",
+        "floor_m": "height of the floor in the map, m", "floor_spread_m": "... half of the range of 80 %",
+        "points": "points of the map", "accuracy": "of them within 5 cm of the truth", "accuracy_m": "... median, m",
+        "completeness": "of the truth within 5 cm of the map", "completeness_m": "... median, m",
+        "label_accuracy": "labels right", "miou": "mIoU", "objects": "objects", "objects_true": "true objects",
+        "object_precision": "object precision, IoU .25", "object_recall": "object recall", "loops": "loop edges",
+        "loop_precision": "loop precision", "revisits": "keyframes that revisit", "loop_recall": "loop recall",
+        "seconds_per_keyframe": "seconds a keyframe"}
+
+
+def walks_markdown(lines: Sequence[Line]) -> str:
+    """A row a figure and a column a walk; figures that no walk has are left out."""
+    rows = [[title, *(cell(line.get(key)) for line in lines)] for key, title in ROWS.items()
+            if any(line.get(key) is not None for line in lines)]
+    return table(["", *(line["set"] for line in lines)], rows)
+
+
+def median_line(lines: Sequence[Line], name: str) -> Line:
+    """The medians of the figures over walks, of those that have them."""
+    numbers = {key: [line[key] for line in lines if line.get(key) is not None] for key in ROWS}
+    return {"set": name, "intrinsics": lines[0]["intrinsics"]} | {
+        key: float(np.median(values)) for key, values in numbers.items() if values}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("walks")
+    group.add_argument("--walks", type=int, default=2, help=f"rendered walks, 1 to {len(WALKS)} (default 2)")
+    group.add_argument("--seeds", nargs="+", metavar="KIND:SEED", help="other buildings, such as apartment:3000000058")
+    group.add_argument("--length", type=float, default=LENGTH_M, help="metres of a walk (default %(default)g)")
+    group.add_argument("--mount", action="store_true", help="tell the mapper how high the camera is, and which way up")
+    group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
+    group.add_argument("--cache", type=Path, help="a folder where rendered walks are kept for the next time")
+
+
+def walks_of(arguments: argparse.Namespace) -> Iterator[Callable[[], Walk]]:
+    """Makers of the walks that the arguments ask for, so that one is held at a time."""
+    if arguments.target == "walk":
+        if arguments.folder is None:
+            raise ConfigError("`lsm eval walk` wants a FOLDER")
+        yield lambda: folder_walk(arguments.folder)
+        return
+    if not 1 <= arguments.walks <= len(WALKS):
+        raise ConfigError(f"--walks {arguments.walks}; there are 1 to {len(WALKS)}")
+    for kind, seed in [read_seed(text) for text in arguments.seeds] if arguments.seeds else WALKS[:arguments.walks]:
+        yield lambda kind=kind, seed=seed: rendered_walk(
+            kind, seed, arguments.length, odometry=arguments.odometry, mount=arguments.mount,
+            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache)
+
+
+def read_seed(text: str) -> tuple[str, int]:
+    """("apartment", 12) of apartment:12. Raises ConfigError."""
+    kind, colon, seed = text.partition(":")
+    if not (colon and seed.isdigit()):
+        raise ConfigError(f"--seeds {text}; it must be KIND:SEED, such as apartment:3000000058")
+    return kind, int(seed)
+
+
+def score_walks(predictor: NetworkPredictor, walks: Iterator[Callable[[], Walk]], *, chain: bool = False,
+                config: MapperConfig = MapperConfig(), progress: bool = True) -> list[Line]:
+    """A line a walk, with `chain` another of the baseline; of several walks their medians as well."""
+    lines, chained = [], []
+    for make in walks:
+        walk = make()
+        for baseline, part in ((False, lines), (True, chained)):
+            if chain or not baseline:
+                predictor.reset()            # a new mapper begins its keyframe ids anew
+                part.append(map_walk(walk, predictor, predictor.labels, config, chain=baseline, progress=progress))
+    medians = [median_line(part, name) for part, name in ((lines, "median"), (chained, "median, chained"))
+               if len(part) > 1]
+    return lines + chained + medians

@@ -1,0 +1,100 @@
+"""Places that were seen before: found by how an image looks, believed when several windows say the same.
+
+A false loop bends the whole map, so two things must come together. The images match: many of the places that the
+network looks for in the old view are found, and one pose between the views explains them. And a second window, of
+another image, asks for the same correction of the map; what looks alike by chance does not move on as the camera does.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from lsm_ros.contracts import WindowPrediction
+from lsm_ros.geometry.sim3 import inverse, log, rotation_angle, rotation_of, scale_of, transform
+from lsm_ros.mapping.graph import Edge, PoseGraph
+
+ALIKE = 0.6                # likeness of two images of one place: on a real walk 2 of 3 such pairs share a view
+SUPPORT = 100              # matches that must agree with the pose between the two views,
+EXPECTED = 250.0           # and matches that the network expects to be right; both alone let false ones through
+CLOSE_SIGMAS = 5.0         # an edge that the map nearly fulfils needs no witness
+WITNESS_WITHIN = 25             # keyframes within which the second window must come
+SAME_M, SAME_RAD, SAME_LOG = 0.35, np.radians(8.0), 0.2     # how far the corrections of two windows may differ
+
+
+class Places:
+    """What the keyframes look like, as vectors: alike for images of one place."""
+
+    def __init__(self):
+        self._ids: list[int] = []
+        self._vectors: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, keyframe_id: int, vector: np.ndarray) -> None:
+        """`vector` (D,) of length 1."""
+        self._ids.append(keyframe_id)
+        self._vectors.append(vector)
+
+    def forget(self, ids: set[int]) -> None:
+        kept = [n for n, i in enumerate(self._ids) if i not in ids]
+        self._ids, self._vectors = [self._ids[n] for n in kept], [self._vectors[n] for n in kept]
+
+    def most_alike(self, vector: np.ndarray, among: list[int]) -> list[tuple[int, float]]:
+        """The keyframes of `among` with their likeness, -1 to 1, the most alike first."""
+        wanted = set(among)
+        chosen = [n for n, i in enumerate(self._ids) if i in wanted]
+        if not chosen:
+            return []
+        likeness = np.stack([self._vectors[n] for n in chosen]) @ vector
+        return [(self._ids[chosen[n]], float(likeness[n])) for n in np.argsort(-likeness, kind="stable")]
+
+    def items(self) -> list[tuple[int, np.ndarray]]:
+        return list(zip(self._ids, self._vectors, strict=True))
+
+
+def recognised(prediction: WindowPrediction, support: np.ndarray, old: int, newest: int) -> bool:
+    """Whether two views of a window match so well that they show one place for sure."""
+    matches = prediction.matches
+    if matches is None or support[old, newest] < SUPPORT:
+        return False
+    between = (matches.a == old) & (matches.b == newest) | (matches.a == newest) & (matches.b == old)
+    return float(matches.confidence[between].sum()) >= EXPECTED
+
+
+class LoopCloser:
+    """Edges from the present to the past wait here until they are believed."""
+
+    def __init__(self):
+        self._waiting: list[Edge] = []
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+    def believed(self, edge: Edge, graph: PoseGraph) -> list[Edge]:
+        """The edges, this one and earlier ones, that can go into the graph; of an edge j is the newer keyframe."""
+        residual = log(inverse(edge.S_i_j) @ inverse(graph.pose(edge.i)) @ graph.pose(edge.j))
+        if np.linalg.norm(residual / edge.sigma) < CLOSE_SIGMAS:
+            return [edge]
+        ids = graph.ids
+        oldest = ids[-WITNESS_WITHIN] if len(ids) >= WITNESS_WITHIN else ids[0]
+        self._waiting = [other for other in self._waiting if other.j >= oldest and other.i in graph]
+        witnesses = [other for other in self._waiting if other.j != edge.j and same_correction(edge, other, graph)]
+        if not witnesses:
+            self._waiting.append(edge)
+            return []
+        self._waiting = [other for other in self._waiting if all(other is not witness for witness in witnesses)]
+        return [edge, *witnesses]
+
+
+def correction(edge: Edge, graph: PoseGraph) -> np.ndarray:
+    """(4, 4) that moves the map about keyframe j to where the edge says it is."""
+    return graph.pose(edge.i) @ edge.S_i_j @ inverse(graph.pose(edge.j))
+
+
+def same_correction(a: Edge, b: Edge, graph: PoseGraph) -> bool:
+    """Whether two edges would move the newest cameras alike."""
+    C_a, C_b = correction(a, graph), correction(b, graph)
+    cameras = graph.poses([a.j, b.j])[:, :3, 3]
+    gap = np.linalg.norm(transform(C_a, cameras) - transform(C_b, cameras), axis=1).max()
+    return bool(gap < SAME_M and rotation_angle(rotation_of(C_a), rotation_of(C_b)) < SAME_RAD
+                and abs(np.log(scale_of(C_a) / scale_of(C_b))) < SAME_LOG)

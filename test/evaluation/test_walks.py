@@ -1,0 +1,237 @@
+"""Long walks: a known room, a network that knows the truth, and every figure of the score."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from room import FURNITURE, SIZE, FakeNetwork, K, cast, frames, walk
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.contracts import Cloud, MapObject
+from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.evaluation import benchmark, walks
+from lsm_ros.evaluation.walks import (
+    Box,
+    Walk,
+    folder_walk,
+    map_walk,
+    median_line,
+    overlap,
+    read_seed,
+    rendered_walk,
+    score_cloud,
+    score_loops,
+    score_objects,
+    score_trajectory,
+    shared,
+    true_boxes,
+    true_points,
+    walks_markdown,
+)
+from lsm_ros.geometry.camera import scale_intrinsics
+from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
+from lsm_ros.labels import LabelSet
+
+LABELS = LabelSet.load()
+GRID = (64, 48)
+NAMES = [name for name, *_ in FURNITURE]
+
+
+def room_walk(count: int = 40, turns: float = 1.0) -> Walk:
+    """About the room of test/mapping, with its truth."""
+    poses = walk(count, turns)
+    depth, names, _ = (np.stack(planes) for planes in zip(*(cast(T, GRID) for T in poses), strict=True))
+    instances = np.select([names == name for name in NAMES], range(1, len(NAMES) + 1), 0)
+    labels = np.select([names == name for name in np.unique(names)], [LABELS.index(n) for n in np.unique(names)])
+    return Walk("room", frames(poses), np.stack(poses), scale_intrinsics(K, SIZE, GRID), depth, labels, instances)
+
+
+@pytest.fixture(scope="module")
+def room() -> Walk:
+    return room_walk()
+
+
+def exact(truth: Walk, **errors) -> FakeNetwork:
+    return FakeNetwork(list(truth.T_world_cam), LABELS, **{"scale": 0, "depth": 0, "pose": 0, "outliers": 0} | errors)
+
+
+def test_a_network_that_knows_the_truth_makes_no_error(room):
+    line = map_walk(room, exact(room), LABELS, MapperConfig(object_min_voxels=10), progress=False)
+    assert line["set"] == "room" and line["intrinsics"] and line["frames"] == 40
+    assert line["mapped"] == line["keyframes"] > 20 and line["refused"] == 0
+    for name in ("ate_m", "ate_se3_m", "ate_live_m"):
+        assert line[name] < .05, name          # its depth is coarse
+    assert line["scale"] == pytest.approx(1, abs=.03) and line["rotation_deg"] < 2 and line["upright_deg"] < 1.5
+    assert line["accuracy"] > .7 and line["completeness"] > .6 and line["label_accuracy"] > .95
+    assert line["object_precision"] > .5 and line["object_recall"] > .7
+    assert line["path_m"] == pytest.approx(7.3, abs=.3)
+    assert "odometry_ate_m" not in line
+
+
+def test_the_chain_is_worse(room):
+    errors = {"scale": .2, "pose": .03, "seed": 1}
+    graph, chain = (map_walk(room, exact(room, **errors), LABELS, chain=chain, progress=False)
+                    for chain in (False, True))
+    assert chain["set"] == "room, chained" and chain["ate_se3_m"] > 3 * graph["ate_se3_m"]
+    assert chain["ate_m"] == pytest.approx(chain["ate_live_m"], abs=1e-3)     # only levelled after it was told
+
+
+def test_a_trajectory_off_by_a_known_similarity(room):
+    tilt, S_map_world = np.radians(7), sim3(np.eye(3), np.array([1.0, 2, 3]), 1.25)
+    S_map_world = sim3(exp_so3(np.array([tilt, 0, 0])), np.zeros(3)) @ S_map_world
+    trajectory = []
+    for k, T in enumerate(room.T_world_cam):
+        T_map_cam = S_map_world @ T
+        T_map_cam[:3, :3] /= 1.25
+        trajectory.append((k, T_map_cam))
+    line, S_world_map = score_trajectory(room, trajectory)
+    assert S_world_map @ S_map_world == pytest.approx(np.eye(4), abs=1e-9)
+    assert line["scale"] == pytest.approx(1.25) and line["upright_deg"] == pytest.approx(7)
+    assert line["ate_m"] == pytest.approx(0, abs=1e-9) and line["rotation_deg"] == pytest.approx(0, abs=1e-4)
+    positions = room.T_world_cam[:, :3, 3]
+    spread = np.sqrt(np.square(positions - positions.mean(0)).sum(1).mean())
+    assert line["ate_se3_m"] == pytest.approx(.25 * spread)
+    assert line["ate_se3_percent"] == pytest.approx(100 * .25 * spread / line["path_m"])
+
+
+def test_odometry_is_scored_where_frames_tell_it(room):
+    T_odom = room.T_world_cam.copy()
+    T_odom[:, :3, 3] *= 1.1
+    told = replace(room, frames=[replace(frame, T_odom_cam=T) for frame, T in zip(room.frames, T_odom, strict=True)])
+    line, _ = score_trajectory(told, list(enumerate(room.T_world_cam)))
+    positions = room.T_world_cam[:, :3, 3]
+    spread = np.sqrt(np.square(positions - positions.mean(0)).sum(1).mean())
+    assert line["odometry_ate_m"] == pytest.approx(.1 * spread) and line["ate_m"] == pytest.approx(0, abs=1e-9)
+
+
+def test_true_points_are_thinned_and_keep_their_names(room):
+    truth = true_points(room, 8.0)
+    assert len(np.unique(np.floor(truth.points / .025).astype(int), axis=0)) == len(truth.points) > 10_000
+    assert truth.points.min() == pytest.approx(-3, abs=.01) and truth.points[:, 2].min() == pytest.approx(0, abs=.01)
+    floor = truth.points[truth.labels == LABELS.index("floor")]
+    assert abs(floor[:, 2]).max() < .01
+    table = truth.points[truth.instances == 1]
+    assert table.min(0) == pytest.approx((1.2, .8, 0), abs=.06) and table.max(0)[2] == pytest.approx(.8, abs=.01)
+    assert np.linalg.norm(true_points(room, 2.0).points, axis=1).max() < 4      # nothing from far away
+
+
+def test_a_cloud_that_is_shifted_and_misnamed(room):
+    truth, count = true_points(room, 8.0), 1000
+    points = truth.points[:: len(truth.points) // count]
+    labels = truth.labels[:: len(truth.points) // count].astype(np.uint16)
+
+    def score(points, labels):
+        n = len(points)
+        return score_cloud(Cloud(points.astype(np.float32), np.zeros((n, 3), np.uint8), labels, np.zeros(n, np.uint8)),
+                           np.eye(4), truth, LABELS)
+
+    right = score(points, labels)
+    assert right["accuracy"] == right["miou"] == right["label_accuracy"] == 1 and right["accuracy_m"] < 1e-4
+    assert right["completeness"] < .6 and right["floor_m"] == pytest.approx(0, abs=.01)
+    lifted = score(points + (0, 0, 10), labels)
+    assert lifted["accuracy"] == 0 and lifted["accuracy_m"] > 7
+    half = labels.copy()
+    half[::2] = LABELS.index("bed")
+    assert score(points, half)["label_accuracy"] == pytest.approx(.5, abs=.02)
+    assert score(np.empty((0, 3)), labels[:0]) == {"points": 0}
+
+
+def test_boxes_overlap_as_their_volumes_do():
+    a = Box(0, np.array([100.0, 50, .5]), np.array([2.0, 1, 1]), 0.0)
+    assert overlap(a, a) == pytest.approx(1, abs=1e-5)
+    assert overlap(a, replace(a, yaw=np.pi)) == pytest.approx(1, abs=1e-5)
+    assert overlap(a, replace(a, center=a.center + (1, 0, 0))) == pytest.approx(1 / 3, abs=1e-5)
+    assert overlap(a, replace(a, center=a.center + (0, 0, .5))) == pytest.approx(1 / 3, abs=1e-5)
+    assert overlap(a, replace(a, yaw=np.pi / 2)) == pytest.approx(1 / 3, abs=1e-5)      # a cross: 1 of 2 + 2 - 1
+    assert overlap(a, replace(a, center=a.center + (2.1, 0, 0))) == 0
+    assert overlap(a, replace(a, center=a.center + (0, 0, 1))) == 0
+
+
+def test_objects_are_counted_by_box_and_class(room):
+    truth = true_points(room, 8.0)
+    boxes = true_boxes(truth, LABELS, 10, .05)
+    assert sorted(LABELS.names[box.label] for box in boxes) == sorted(NAMES)
+    S_map_world = sim3(exp_so3(np.array([0, 0, .4])), np.array([1.0, 2, 3]), 2.0)
+
+    def score(boxes):
+        things = [MapObject(i, box.label, "", transform(S_map_world, box.center[None])[0], 2 * box.size, box.yaw + .4,
+                            1.0, 100) for i, box in enumerate(boxes)]
+        line = score_objects(things, np.linalg.inv(S_map_world), truth, LABELS, 10, .05)
+        return line["object_precision"], line["object_recall"]
+
+    assert score(boxes) == (1, 1)
+    assert score(boxes[:2]) == (1, .5)
+    assert score(boxes + [replace(boxes[0], center=boxes[0].center + 5)]) == (.8, 1)
+    assert score([replace(box, label=LABELS.index("bed")) for box in boxes]) == (0, 0)
+    assert score([boxes[0], boxes[0]]) == (.5, .25)                     # found twice counts once
+
+
+@dataclass(frozen=True)
+class Picture:
+    T_map_cam: np.ndarray
+    edges: np.ndarray
+    loop: np.ndarray
+
+
+def test_loops_are_right_where_the_views_share_a_place():
+    lap = room_walk(90, 3.0)                  # laps of 7 m: after two of them, at 60, 0 is seen again
+    count, T = 90, lap.T_world_cam.copy()
+    edges = np.array([(0, 1), (0, 60), (5, 65), (0, 15)])
+    line = score_loops(lap, Picture(T, edges, np.array([False, True, True, True])), range(count))
+    assert line["loops"] == 3 and 30 <= line["revisits"] <= 45
+    assert shared(lap.depth, lap.K, T, 0, [60, 15]) == [pytest.approx(.84, abs=.05), 0]
+    assert line["loop_precision"] == 1        # 0 and 15 share nothing, but the map has them where they are
+    T[15, :3, 3] += (1, 0, 0)
+    wrong = score_loops(lap, Picture(T, edges, np.array([False, True, True, True])), range(count))
+    assert wrong["loop_precision"] == pytest.approx(2 / 3)
+    assert 0 <= wrong["loop_recall"] <= 2 / wrong["revisits"]
+    none = score_loops(lap, Picture(T, edges, np.zeros(4, bool)), range(count))
+    assert none["loops"] == 0 and none["loop_precision"] is None and none["loop_recall"] == 0
+
+
+def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path):
+    options = {"length_m": .6, "cache": tmp_path, "size": (64, 48)}
+    first = rendered_walk("apartment", 5, **options)
+    file, = tmp_path.iterdir()
+    changed = file.stat().st_mtime_ns
+    again = rendered_walk("apartment", 5, odometry=True, mount=True, **options)
+    assert file.stat().st_mtime_ns == changed and len(again.frames) == len(first.frames)
+    assert first.frames[0].T_odom_cam is None and first.frames[0].up_cam is None
+    frame = again.frames[0]
+    assert frame.T_odom_cam[2, 3] == pytest.approx(frame.height_m) == pytest.approx(again.T_world_cam[0, 2, 3])
+    assert again.T_world_cam[0, :3, :3] @ frame.up_cam == pytest.approx([0, 0, 1], abs=1e-6)
+    with pytest.raises(InputError, match="-3"):
+        rendered_walk("apartment", -3)
+
+
+def test_a_folder_is_a_walk(folder):
+    found = folder_walk(folder)
+    assert len(found.frames) == 12 and np.isnan(found.T_world_cam[7]).all() and found.depth.shape[1:] == walks.GRID
+    assert found.labels is None and found.frames[0].K is not None
+    with pytest.raises(InputError, match="nowhere"):
+        folder_walk(folder / "nowhere")
+    (folder / "intrinsics.txt").unlink()
+    with pytest.raises(InputError, match="intrinsics.txt"):
+        folder_walk(folder)
+
+
+def test_medians_and_the_table():
+    lines = [{"set": "a", "intrinsics": True, "ate_m": .1, "miou": .5}, {"set": "b", "intrinsics": True, "ate_m": .3},
+             {"set": "c", "intrinsics": True, "ate_m": .2, "miou": None}]
+    middle = median_line(lines, "median")
+    assert middle["ate_m"] == pytest.approx(.2) and middle["miou"] == .5
+    text = walks_markdown([*lines, middle])
+    assert "| ATE, Sim(3), m | 0.100 | 0.300 | 0.200 | 0.200 |" in text and "| mIoU | 0.500 |  |  | 0.500 |" in text
+    assert "loop" not in text
+
+
+def test_what_the_command_refuses():
+    assert read_seed("office:12") == ("office", 12)
+    for bad in ("12", "office:", "office:x"):
+        with pytest.raises(ConfigError, match=bad):
+            read_seed(bad)
+    with pytest.raises(ConfigError, match="FOLDER"):
+        benchmark.main(["walk"])
+    with pytest.raises(ConfigError, match="--walks 99"):
+        benchmark.main(["walks", "--walks", "99"])

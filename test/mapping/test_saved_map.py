@@ -1,0 +1,144 @@
+"""A map that is saved, read again, asked in other words and asked for words."""
+import json
+
+import numpy as np
+import pytest
+from room import FURNITURE, FakeNetwork, frames, walk
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.errors import InputError, OutputError
+from lsm_ros.geometry.alignment import align_trajectory
+from lsm_ros.geometry.sim3 import transform
+from lsm_ros.labels import LabelSet, embed
+from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.saved_map import FILE, read_map, write_map
+
+LABELS = LabelSet.load()
+POSES = walk(60)
+ALONE = MapperConfig(refine_poses=False, min_agreement=0.3)
+
+
+@pytest.fixture(scope="module")
+def film():
+    return frames(POSES)
+
+
+@pytest.fixture(scope="module")
+def mapper(film):
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    for frame in film:
+        mapper.push(frame)
+    mapper.settle()
+    return mapper
+
+
+@pytest.fixture
+def saved(mapper, tmp_path):
+    write_map(tmp_path / FILE, mapper.state())
+    return tmp_path
+
+
+def room_point(mapper, point):
+    """A point of the map, in the room."""
+    stamps, poses = zip(*mapper.trajectory(), strict=True)
+    truth = np.stack([POSES[stamp // 100_000_000][:3, 3] for stamp in stamps])
+    return transform(align_trajectory(np.stack(poses)[:, :3, 3], truth)[0], point[None])[0]
+
+
+def test_a_saved_map_is_the_same_and_mapping_goes_on_in_it(mapper, film, saved):
+    state = read_map(saved, LABELS)                              # the folder, or the file in it
+    assert state.graph.ids == mapper._graph.ids and state.graph.grounded
+    np.testing.assert_allclose(state.graph.poses(), mapper._graph.poses())
+    assert len(state.graph.edges) == len(mapper._graph.edges) > 50
+    again = Mapper(FakeNetwork(POSES * 2, LABELS), LABELS, ALONE)
+    again.restore(state)
+    assert again.lost and again.map_id == 1
+    ours, theirs = again.map_cloud(), mapper.map_cloud()
+    assert len(ours) == pytest.approx(len(theirs), rel=0.02)
+    windows, last = again.counters.windows, max(state.graph.ids)
+    updates = [u for n, frame in enumerate(film[20:40]) if (u := again.push(
+        type(frame)(6_000_000_000 + 100_000_000 * (20 + n), frame.image, frame.K))) is not None]
+    assert again.counters.windows > windows and not again.lost and updates[0].keyframe_id > last
+    for update in updates:                                       # found again where it was before
+        before = dict(mapper.trajectory())
+        near = min(before, key=lambda stamp: abs(stamp + 6_000_000_000 - update.stamp_ns))
+        assert np.linalg.norm(before[near][:3, 3] - update.T_map_cam[:3, 3]) < 0.4
+
+
+def test_other_words_keep_the_map(film):
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    for frame in film[:30]:
+        mapper.push(frame)
+    mapper.relabel(LABELS)                                       # all of it where it is by now
+    before = mapper.map_cloud()
+    words = LabelSet.from_entries([{"name": "couch"}, {"name": "floor"}, {"name": "wall"}, {"name": "cupboard"},
+                                   {"name": "table"}, {"name": "ceiling"}])
+    mapper.relabel(words)
+    cloud = mapper.map_cloud()
+    assert len(cloud) == len(before)
+    np.testing.assert_allclose(cloud.points, before.points, atol=1e-5)
+    floor = before.labels == LABELS.index("floor")
+    assert (cloud.labels[floor] == words.index("floor")).mean() > 0.95
+    assert {thing.name for thing in mapper.objects()} <= set(words.names)
+    for frame in film[30:]:
+        mapper.push(frame)
+    assert mapper.map_cloud().labels.max() < len(words)
+    mapper.relabel(LABELS)
+    sofa = mapper.map_cloud().labels == LABELS.index("sofa")
+    assert sofa.sum() > 50
+
+
+def test_a_query_finds_the_place_and_nothing_else(mapper):
+    name, low, high = FURNITURE[1]
+    found = mapper.query(embed(["couch"]), 0.5)                  # another word than the label's
+    assert len(found.scores) and found.scores[0] > 0.5 and (np.diff(found.scores) <= 0).all()
+    center = room_point(mapper, found.centers[0])
+    assert (center > np.array(low) - 0.3).all() and (center < np.array(high) + 0.3).all()
+    assert found.cloud.labels.max() == len(found.scores) - 1 and (found.sizes >= 0).all()
+    assert found.cloud.confidence.min() >= 127
+    nothing = mapper.query(embed(["bicycle"]), 0.5)
+    assert len(nothing.scores) == len(nothing.cloud) == 0
+
+
+def test_an_empty_map_cannot_be_saved():
+    with pytest.raises(OutputError, match="no map to save"):
+        Mapper(FakeNetwork(POSES, LABELS), LABELS).state()
+
+
+def rewritten(folder, change, header_change=lambda header: None):
+    with safe_open(folder / FILE, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        header = json.loads(file.metadata()["map"])
+    change(arrays)
+    header_change(header)
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / FILE,
+              metadata={"map": json.dumps(header)})
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda a: a.pop("edge_S"), "edge_S"),
+    (lambda a: a.update(ids=a["ids"][:-1]), "in a map of"),
+    (lambda a: a.update(ids=0 * a["ids"]), "1 of them distinct"),
+    (lambda a: a.update(depth=a["depth"] * np.float16(np.nan)), "depth .* not finite"),
+    (lambda a: a.update(depth=a["depth"] * 0), "a depth of 0"),
+    (lambda a: a.update(image_bytes=0 * a["image_bytes"]), "image of keyframe 0 cannot be decoded"),
+    (lambda a: a.update(edge_ends=a["edge_ends"] + 1000), "keyframes that it does not hold"),
+    (lambda a: a.update(semantics=a["semantics"][..., :7]), "have 64 components"),
+])
+def test_a_file_that_lies_is_named_and_refused(saved, change, told):
+    rewritten(saved, change)
+    with pytest.raises(InputError, match=told):
+        read_map(saved, LABELS)
+
+
+def test_what_is_no_map_is_named(saved, tmp_path):
+    rewritten(saved, lambda arrays: None, lambda header: header.update(version=99))
+    with pytest.raises(InputError, match="version 1, but .* 99"):
+        read_map(saved / FILE, LABELS)
+    (saved / FILE).write_bytes(b"no map at all")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_map(saved, LABELS)
+    with pytest.raises(InputError, match="nowhere"):
+        read_map(tmp_path / "nowhere", LABELS)

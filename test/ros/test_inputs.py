@@ -1,0 +1,246 @@
+"""What a robot knows beside the image, heard over real DDS by a node of this process."""
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+from harness import FRAME_ID, START_NS, Camera
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image, Imu
+from tf2_msgs.msg import TFMessage
+
+from lsm_ros.contracts import Frame
+from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3
+from lsm_ros.ros.conversions import header, transform
+from lsm_ros.ros.diagnostics import Health
+from lsm_ros.ros.inputs import Inputs
+from lsm_ros.ros.parameters import NodeConfig
+from lsm_ros.ros.tf_buffer import MOVING, STATIC
+
+MS = 1_000_000
+NOW = START_NS
+PITCH = 0.2
+T_base_cam = sim3(exp_so3(np.array([0.0, PITCH, 0.0])) @ R_ROS_CV, np.array([0.1, 0.0, 0.25]))
+T_footprint_base = sim3(np.eye(3), np.array([0.0, 0.0, 0.05]))
+UP_CAM = (exp_so3(np.array([0.0, PITCH, 0.0])) @ R_ROS_CV).T @ [0.0, 0.0, 1.0]
+IMAGE = np.zeros((120, 160, 3), np.uint8)
+
+
+def driven(x: float) -> np.ndarray:
+    return sim3(exp_so3(np.array([0.0, 0.0, x])), np.array([x, 0.0, 0.0]))
+
+
+class Robot:
+    """Publishes what the inputs hear."""
+
+    def __init__(self, node: Node):
+        self._tf = node.create_publisher(TFMessage, "/tf", MOVING)
+        self._static = node.create_publisher(TFMessage, "/tf_static", STATIC)
+        self.imu = node.create_publisher(Imu, "/imu", 10)
+        self.depth = node.create_publisher(Image, "/depth", 10)
+        self._static.publish(TFMessage(transforms=[
+            transform(T_base_cam, 0, "base_link", FRAME_ID),
+            transform(T_footprint_base, 0, "base_footprint", "base_link"),
+            transform(np.eye(4), 0, "base_link", "imu")]))
+
+    def drive(self, stamp: int, x: float) -> None:
+        """odom -> base_footprint."""
+        self._tf.publish(TFMessage(transforms=[transform(driven(x), stamp, "odom", "base_footprint")]))
+
+    def tell(self, edge: TransformStamped) -> None:
+        self._tf.publish(TFMessage(transforms=[edge]))
+
+    def measure(self, stamp: int, depth_mm: int) -> None:
+        self.depth.publish(Image(header=header(stamp, FRAME_ID), width=8, height=6, step=16, encoding="16UC1",
+                                 data=np.full((6, 8), depth_mm, "<u2").tobytes()))
+
+
+class Listener:
+    """Inputs in a node whose executor runs in a thread, as the node has it."""
+
+    def __init__(self, **config):
+        self.config = NodeConfig(**config)
+        self._node, self._executor = Node("listener"), SingleThreadedExecutor()
+        self.health = Health(self._node.get_logger())
+        self.inputs = Inputs(self._node, self.config, self.health, lambda edge, static: None)
+        self.inputs.listen()
+        self._executor.add_node(self._node)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._ended.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def look(self, stamp: int = NOW, wait_s: float = 0.1, camera: str = FRAME_ID) -> Frame:
+        return self.inputs.complete(Frame(stamp, IMAGE), camera, None, wait_s)
+
+    def until(self, condition, patience_s: float = 20.0) -> Frame:
+        """Looks again and again, since DDS takes its time to match the two ends."""
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            if condition(frame := self.look()):
+                return frame
+            time.sleep(0.05)
+        raise AssertionError(f"in vain; {self.inputs.shown}, {self.counts()}")
+
+    def counts(self) -> dict[str, int]:
+        return self.health.snapshot()["counts"]
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.inputs.stop()
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+
+@pytest.fixture
+def listen(camera: Camera):
+    """listen(parameter=value, ...) -> a Listener."""
+    opened = []
+
+    def make(**config) -> Listener:
+        opened.append(Listener(**config))
+        return opened[-1]
+    yield make
+    for listener in opened:
+        listener.close()
+
+
+@pytest.fixture
+def robot(camera: Camera):
+    return Robot(camera)
+
+
+def drive_until_heard(robot: Robot, listener: Listener) -> None:
+    """odom is known from a tenth of a second before NOW to NOW, where x = 1."""
+    end = time.monotonic() + 20
+    while listener.look(wait_s=0).T_odom_cam is None and time.monotonic() < end:
+        robot.drive(NOW - 100 * MS, 0.0)
+        robot.drive(NOW, 1.0)
+        time.sleep(0.05)
+
+
+def test_without_any_of_it_nothing_is_waited_for_or_counted(listen):
+    listener = listen()
+    start = time.monotonic()
+    frame = listener.look(wait_s=1.0)
+    assert time.monotonic() - start < 0.1
+    assert (frame.T_odom_cam, frame.up_cam, frame.height_m, frame.depth) == (None,) * 4
+    assert not listener.counts()
+
+
+def test_odometry_up_and_height_of_a_robot(listen, robot):
+    listener = listen()
+    drive_until_heard(robot, listener)
+    frame = listener.look(NOW - 50 * MS)
+    np.testing.assert_allclose(frame.T_odom_cam, driven(0.5) @ T_footprint_base @ T_base_cam, atol=1e-9)
+    np.testing.assert_allclose(frame.up_cam, UP_CAM, atol=1e-9)
+    assert frame.height_m == pytest.approx(0.3)
+    assert listener.inputs.shown == {"odometry": "odom", "up": "base_footprint", "height_m": "0.300", "depth": "none"}
+
+
+def test_late_odometry_is_waited_for_a_little(listen, robot):
+    listener = listen()
+    drive_until_heard(robot, listener)
+    threading.Timer(0.2, robot.drive, (NOW + 40 * MS, 2.0)).start()
+    start = time.monotonic()
+    frame = listener.look(NOW + 20 * MS, wait_s=1.0)
+    assert 0.15 < time.monotonic() - start < 0.9
+    np.testing.assert_allclose(frame.T_odom_cam, driven(1.5) @ T_footprint_base @ T_base_cam, atol=1e-9)
+
+
+def test_odometry_that_is_too_late_is_counted_and_said(listen, robot):
+    listener = listen()
+    drive_until_heard(robot, listener)
+    before, start = listener.counts().get("odometry_missing", 0), time.monotonic()
+    assert listener.look(NOW + 20 * MS, wait_s=0.1).T_odom_cam is None
+    assert 0.08 < time.monotonic() - start < 0.5
+    assert listener.counts()["odometry_missing"] == before + 1
+    assert "odom -> base_footprint" in listener.health.snapshot()["problem"]
+    assert "0.020 s after the newest" in listener.health.snapshot()["problem"]
+
+
+def test_odometry_that_has_stopped_is_not_waited_for(listen, robot):
+    listener = listen()
+    drive_until_heard(robot, listener)
+    start = time.monotonic()
+    assert listener.look(NOW + 5000 * MS, wait_s=1.0).T_odom_cam is None
+    assert time.monotonic() - start < 0.2
+
+
+def test_an_image_in_a_frame_that_tf_does_not_know_is_said(listen, robot):
+    listener = listen()
+    drive_until_heard(robot, listener)
+    assert listener.look(camera="usb_cam").T_odom_cam is None
+    assert "TF knows no frame 'usb_cam'" in listener.health.snapshot()["problem"]
+
+
+def test_base_link_says_up_but_not_how_high(listen, robot):
+    """On most robots it lies on the axle, not on the floor."""
+    frame = listen(floor_frame="").until(lambda frame: frame.up_cam is not None)
+    np.testing.assert_allclose(frame.up_cam, UP_CAM, atol=1e-9)
+    assert frame.height_m is None
+
+
+def test_a_floor_above_the_camera_is_refused(listen, robot):
+    listener = listen(floor_frame="ceiling")
+    while not listener.inputs._tf.knows("ceiling"):
+        robot.tell(transform(sim3(np.eye(3), np.array([0.0, 0.0, -2.0])), NOW, "ceiling", "base_footprint"))
+        time.sleep(0.05)
+    frame = listener.look()
+    assert frame.up_cam is not None and frame.height_m is None
+    assert "the camera is -1.700 m above 'ceiling'; floor_frame must lie on the floor" \
+        in listener.health.snapshot()["problem"]
+
+
+@pytest.mark.parametrize(("message", "rolled"), [
+    (Imu(linear_acceleration=Vector3(x=0.0, y=9.81 * np.sin(0.3), z=9.81 * np.cos(0.3))), True),
+    (Imu(orientation=Quaternion(x=np.sin(0.15), w=np.cos(0.15))), True),
+    # A driver that estimates no orientation, and says the opposite.
+    (Imu(orientation=Quaternion(w=1.0), linear_acceleration=Vector3(y=9.81 * np.sin(0.3), z=9.81 * np.cos(0.3))), True),
+    (Imu(linear_acceleration=Vector3(z=1.0)), False)], ids=["acceleration", "orientation", "identity", "in g"])
+def test_gravity_of_an_imu_goes_before_the_robots_model(listen, robot, message, rolled):
+    """The robot is rolled by 0.3 rad, of which its own frames know nothing."""
+    listener = listen(imu_topic="/imu")
+    message.header = header(NOW, "imu")
+    wanted = inverse(T_base_cam)[:3, :3] @ exp_so3(np.array([-0.3, 0.0, 0.0])) @ [0.0, 0.0, 1.0]
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (listener.look().up_cam is not None and (
+            listener.inputs.shown["up"] == "/imu" if rolled else listener.counts().get("imu_refused"))):
+        robot.imu.publish(message)
+        time.sleep(0.05)
+    np.testing.assert_allclose(listener.look().up_cam, wanted if rolled else UP_CAM, atol=1e-9)
+
+
+def test_the_depth_image_that_is_nearest_in_time(listen, robot):
+    listener = listen(depth_topic="/depth")
+    end = time.monotonic() + 20
+    while listener.look(NOW + 33 * MS).depth is None and time.monotonic() < end:
+        robot.measure(NOW, 1000)
+        robot.measure(NOW + 33 * MS, 1033)
+        time.sleep(0.05)
+    for off, metres in ((0, 1.0), (10, 1.0), (30, 1.033)):
+        depth = listener.look(NOW + off * MS).depth
+        assert depth.shape == (6, 8)
+        assert depth[0, 0] == np.float32(metres)
+    before = listener.counts().get("depth_missing", 0)
+    assert listener.look(NOW + 60 * MS).depth is None
+    assert listener.counts()["depth_missing"] == before + 1
+    assert "/depth: the nearest is 27 ms off" in listener.health.snapshot()["problem"]
+
+
+def test_depth_that_comes_after_its_image_is_waited_for(listen, robot):
+    listener = listen(depth_topic="/depth")
+    end = time.monotonic() + 20
+    while listener.look().depth is None and time.monotonic() < end:
+        robot.measure(NOW, 1000)
+        time.sleep(0.05)
+    threading.Timer(0.1, robot.measure, (NOW + 33 * MS, 2000)).start()
+    assert listener.look(NOW + 33 * MS, wait_s=1.0).depth[0, 0] == 2.0

@@ -1,0 +1,141 @@
+"""The node on a robot: its odometry, map_odom, rest, and two of them in one DDS graph."""
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from harness import FRAME_ID, STEP_NS, Camera
+from nav_msgs.msg import Odometry
+from std_srvs.srv import SetBool
+from tf2_msgs.msg import TFMessage
+
+from lsm_ros.geometry.sim3 import exp_so3, matrix_from_quaternion, sim3
+from lsm_ros.ros.conversions import stamp_ns, transform
+from lsm_ros.ros.tf_buffer import MOVING
+
+T_odom_room = sim3(exp_so3(np.array([0.0, 0.0, 0.7])), np.array([3.0, -2.0, 0.1]))      # odometry starts anywhere
+IMAGE_NS = 7                                                                            # what the stamps end in
+
+
+class Odometer:
+    """Tells odom -> camera at every image of the walk, and keeps what the node tells of odom."""
+
+    def __init__(self, camera: Camera):
+        self._camera = camera
+        self._tf = camera.create_publisher(TFMessage, "/tf", MOVING)
+        self.edges: list = []
+        camera.create_subscription(TFMessage, "/tf", lambda m: self.edges.extend(
+            (time.time_ns(), edge) for edge in m.transforms if edge.child_frame_id == "odom"), MOVING)
+        self.odometry = camera.keep(Odometry, "/lsm/odometry")
+
+    def T_odom_cam(self, stamp: int) -> np.ndarray:
+        return T_odom_room @ self._camera.place(stamp // STEP_NS)
+
+    def tell(self, parent: str, child: str, stamp: int, T: np.ndarray) -> None:
+        self._tf.publish(TFMessage(transforms=[transform(T, stamp, parent, child)]))
+
+    def walk(self, images: int) -> None:
+        for _ in range(images):
+            stamp = (self._camera.number + 1) * STEP_NS + IMAGE_NS
+            self.tell("odom", FRAME_ID, stamp, self.T_odom_cam(stamp))
+            self._camera.walk(1)
+
+    def wait_for(self, condition, what: str) -> None:
+        """Walks on until it holds."""
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end, f"in vain: {what}; {self._camera.diagnostics} {self._camera.levels}"
+            self.walk(1)
+
+
+@pytest.fixture
+def odometer(camera: Camera) -> Odometer:
+    return Odometer(camera)
+
+
+def matrix(message) -> np.ndarray:
+    """(4, 4) of a Pose or a Transform."""
+    t = getattr(message, "position", None) or message.translation
+    q = getattr(message, "orientation", None) or message.rotation
+    return sim3(matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])), np.array([t.x, t.y, t.z]))
+
+
+def test_map_odom_corrects_the_odometry_until_another_localiser_comes(start, camera: Camera, odometer: Odometer):
+    node = start("tf_mode:=map_odom", "map_frame:=map", "transform_tolerance_s:=0.5", "tf_rate_hz:=20.0")
+    camera.connect()
+    odometer.wait_for(lambda: odometer.edges and len(odometer.odometry) > 3, "map -> odom")
+    assert camera.diagnostics["lsm/lsm: camera"]["odometry"] == "odom"
+    camera.spin(1.0)                                 # the last window is through
+    odometer.edges.clear()
+    camera.spin(2.0)                                 # no image comes, and it goes on
+    assert 20 < len(odometer.edges) < 45, "20 Hz for two seconds"
+    heard_ns, edge = odometer.edges[-1]
+    assert edge.header.frame_id == "map"
+    assert 0 < stamp_ns(edge.header.stamp) - heard_ns <= 0.5e9, "good until later than now"
+    window = odometer.odometry[-1]
+    np.testing.assert_allclose(matrix(edge.transform) @ odometer.T_odom_cam(stamp_ns(window.header.stamp)),
+                               matrix(window.pose.pose), atol=1e-6)
+    odometer.tell("other_map", "odom", time.time_ns(), np.eye(4))
+    odometer.wait_for(lambda: camera.counter("map_odom_refused"), "the other one is noticed")
+    assert "somebody else publishes other_map -> odom" in node.output()
+    assert camera.diagnostics["lsm/lsm: camera"]["map_odom"].startswith("refused: other_map -> odom")
+
+
+def test_without_odometry_map_odom_sends_nothing_and_says_so(start, camera: Camera, odometer: Odometer):
+    start("tf_mode:=map_odom", "map_frame:=map")
+    camera.connect()
+    while not camera.counter("map_odom_without_odometry"):
+        camera.walk(1)
+    camera.spin(1.0)
+    assert not odometer.edges
+    assert camera.diagnostics["lsm/lsm: camera"]["map_odom"] == "waits for a window with odometry"
+
+
+def test_disabled_it_hears_no_image_and_enabled_again_it_goes_on(start, camera: Camera):
+    start()
+    camera.connect()
+
+    def enable(yes: bool):
+        return camera.call(SetBool, "/lsm/enable", SetBool.Request(data=yes))
+
+    assert (enable(False).message, enable(False).message) == ("disabled", "disabled")
+    camera.spin_until(lambda: camera.image_publisher.get_subscription_count() == 0)
+    camera.spin_until(lambda: camera.diagnostics["lsm/lsm: mapping"]["state"] == "disabled")
+    received = camera.counter("images_received")
+    camera.walk(3)
+    camera.spin(1.2)
+    assert camera.counter("images_received") == received
+    assert enable(True).message == "enabled"
+    camera.spin_until(lambda: camera.image_publisher.get_subscription_count() == 1)
+    clouds = len(camera.clouds)
+    while len(camera.clouds) == clouds:
+        camera.walk(1)
+
+
+def diagnosed(camera: Camera, name: str) -> dict[str, str]:
+    return camera.diagnostics.get(f"{name}: camera", {})
+
+
+def test_two_robots_in_one_graph_stay_apart(start, camera: Camera):
+    """One sees the room, the other one nothing; topics, frames and diagnostics are their own."""
+    robots = ("robot1", "robot2")
+    for robot in robots:
+        start(f"map_frame:={robot}/map", f"camera_frame:={robot}/camera", f"odom_frame:={robot}/odom",
+              remap=(f"__ns:=/{robot}/lsm", "image:=/camera/image_raw" if robot == "robot1" else "image:=/none/image"))
+    odometry = {robot: camera.keep(Odometry, f"/{robot}/lsm/odometry") for robot in robots}
+    frames: set[tuple[str, str]] = set()
+    camera.create_subscription(TFMessage, "/tf", lambda m: frames.update(
+        (edge.header.frame_id, edge.child_frame_id) for edge in m.transforms), MOVING)
+    camera.spin_until(lambda: all("topic" in diagnosed(camera, f"{robot}/lsm/lsm") for robot in robots))
+    camera.spin(0.5)
+    end = time.monotonic() + 60
+    while len(odometry["robot1"]) < 3 and time.monotonic() < end:
+        camera.walk(1)
+    camera.spin(1.5)
+    assert odometry["robot1"] and not odometry["robot2"]
+    assert ("robot1/map", "robot1/camera") in frames and ("robot1/map", "robot1/keyframe_0") in frames
+    assert not {edge for edge in frames if "robot2" in "".join(edge) or "lsm" in "".join(edge)}
+    assert int(camera.diagnostics["robot1/lsm/lsm: mapping"]["images_received"]) > 0
+    assert "images_received" not in camera.diagnostics["robot2/lsm/lsm: mapping"]
+    assert diagnosed(camera, "robot2/lsm/lsm")["topic"] == "/none/image"
