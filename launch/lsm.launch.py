@@ -14,6 +14,14 @@ PARAMETERS = {
     "image_topic": ("image_topic", "The camera's images; with image_transport:=compressed <image_topic>/compressed"),
     "image_transport": ("image_transport", "raw or compressed"),
     "camera_info_topic": ("camera_info_topic", "Default: the camera_info beside image_topic"),
+    "tf_mode": ("tf_mode", "estimates, leaf, map_odom (as a localiser; needs odometry) or none"),
+    "map_frame": ("map_frame", "Frame of the map; map for Nav2"),
+    "camera_frame": ("camera_frame", "Frame of the estimated camera; one a robot where several share TF"),
+    "odom_frame": ("odom_frame", "Frame of the odometry"),
+    "base_frame": ("base_frame", "Frame of the robot whose z axis is up"),
+    "floor_frame": ("floor_frame", "Frame of the robot that lies on the floor"),
+    "imu_topic": ("imu_topic", "sensor_msgs/Imu, for a camera that is not on a level robot"),
+    "depth_topic": ("depth_topic", "Measured depth, registered to the image"),
     "device": ("predictor.device", "Where the network runs: auto, cpu, cuda or cuda:N"),
 }
 SWITCHES = {

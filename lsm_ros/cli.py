@@ -45,9 +45,11 @@ examples:
   lsm map 0                                     the first camera of this machine; Ctrl-C ends it and saves
   lsm demo                                      the whole ROS 2 node on the shipped recording
   lsm eval FOLDER --views 4                     errors on a folder with the truth beside the images
+  lsm doctor                                    what is wrong with the running node, its camera, its TF
   lsm labels                                    the classes that the map tells apart
 
-Each command has its own --help. Exit code: 0 all good, 2 unusable input or option (one line says which), 130 Ctrl-C.
+Each command has its own --help. Exit code: 0 all good, 1 the doctor found a problem, 2 unusable input or option (one
+line says which), 130 Ctrl-C.
 """
 
 MAP_DESCRIPTION = """\
@@ -119,6 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     labels_parser.set_defaults(run=run_labels)
 
     for name, text in (("demo", "run the real ROS 2 node on the shipped recording and look at its results"),
+                       ("doctor", "look at the running ROS 2 system and say what is wrong"),
                        ("eval", "measure the network on recordings with truth, or on rendered rooms"),
                        ("train", "train the network on rendered rooms")):
         commands.add_parser(name, help=text, add_help=False)
@@ -222,15 +225,27 @@ def run_train(argv: list[str]) -> int | None:
 
 
 def run_demo(argv: list[str]) -> int | None:
-    missing = next((name for name in ("rclpy", "lsm_ros.msg") if importlib.util.find_spec(name) is None), None)
-    if missing:
-        raise ConfigError(f"lsm demo runs the ROS 2 node, and this Python has no {missing}: source a ROS 2 workspace "
-                          f"that holds lsm_ros, or install the package with its ROS wheels; `lsm map` needs neither")
+    check_ros("lsm demo runs")
     from lsm_ros.ros.demo import main as demo
     return demo(argv)
 
 
-DELEGATES: dict[str, Callable[[list[str]], int | None]] = {"eval": run_eval, "train": run_train, "demo": run_demo}
+def run_doctor(argv: list[str]) -> int | None:
+    check_ros("lsm doctor looks at")
+    from lsm_ros.ros.doctor import main as doctor
+    return doctor(argv)
+
+
+def check_ros(what: str) -> None:
+    """Raises ConfigError where this Python has no ROS 2 with our messages."""
+    missing = next((name for name in ("rclpy", "lsm_ros.msg") if importlib.util.find_spec(name) is None), None)
+    if missing:
+        raise ConfigError(f"{what} the ROS 2 node, and this Python has no {missing}: source a ROS 2 workspace "
+                          f"that holds lsm_ros, or install the package with its ROS wheels; `lsm map` needs neither")
+
+
+DELEGATES: dict[str, Callable[[list[str]], int | None]] = {"eval": run_eval, "train": run_train, "demo": run_demo,
+                                                           "doctor": run_doctor}
 
 
 @contextmanager

@@ -174,9 +174,10 @@ def test_labels_are_printed(capsys):
     assert len(lines) == 40 and lines[13].split()[0] == "13" and lines[13].endswith("chair")
 
 
-def test_demo_without_ros_says_so(capsys, monkeypatch):
+@pytest.mark.parametrize("command", ["demo", "doctor"])
+def test_without_ros_it_says_so(capsys, monkeypatch, command):
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
-    assert cli.main(["demo"]) == 2
+    assert cli.main([command]) == 2
     assert "has no rclpy" in capsys.readouterr().err
 
 

@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -70,8 +71,9 @@ class RunLog:
                 for stage, values in self.seconds.items()}
 
 
-def save_run(folder: str | Path, run: Run) -> list[Path]:
-    """Writes a run into `folder`, which is made, and returns the files.
+def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], None]] = MappingProxyType({})
+             ) -> list[Path]:
+    """Writes a run into `folder`, which is made, and returns the files; `also` are more of them, with what writes each.
 
     All or nothing: every file is written beside the old ones first and then renamed over them, so that a full disk or a
     crash leaves the old ones whole.
@@ -80,15 +82,15 @@ def save_run(folder: str | Path, run: Run) -> list[Path]:
     """
     if len(run.cloud) == 0:
         raise OutputError(f"nothing to write into {folder}: the map has no points yet")
-    folder, staging = Path(folder), None
+    folder, staging, files = Path(folder), None, {**_files(run), **also}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))    # the same disk, so that a rename is enough
-        for name, write in _files(run).items():
+        for name, write in files.items():
             (staging / name).parent.mkdir(exist_ok=True)
             write(staging / name)
             _to_disk(staging / name)
-        for name in _files(run):
+        for name in files:
             (folder / name).parent.mkdir(exist_ok=True)
             os.replace(staging / name, folder / name)
     except OSError as error:
@@ -96,7 +98,7 @@ def save_run(folder: str | Path, run: Run) -> list[Path]:
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-    return [folder / name for name in _files(run)]
+    return [folder / name for name in files]
 
 
 def summarize(run: Run) -> dict[str, Any]:

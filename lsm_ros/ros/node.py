@@ -31,9 +31,10 @@ from lsm_ros.ros.parameters import checked_update, declare
 from lsm_ros.ros.pipeline import Pipeline
 from lsm_ros.ros.process import spin, spinning
 from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.queries import QueryPublisher, fill
 from lsm_ros.ros.transforms import MapOdomPublisher
 from lsm_ros.ros.worker import Worker
-from lsm_ros.srv import SaveMap
+from lsm_ros.srv import LoadMap, Query, SaveMap, SetClasses
 
 STOP_S = 1.5                    # the window in progress may end within this time; a stop takes less than 2 s
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -56,6 +57,7 @@ class LsmNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._output: Publishers | None = None
         self._map_odom: MapOdomPublisher | None = None
+        self._answers: QueryPublisher | None = None
         self._offered_services: list = []
         self._map_timer = None
         self._map_job: Future | None = None
@@ -109,14 +111,18 @@ class LsmNode(LifecycleNode):
             predictor = self._make_predictor(self._options.predictor)       # seconds: the weights are read here
             self._output = Publishers(self, predictor.labels, self._options.node)
             self._map_odom = MapOdomPublisher(self, self._options.node, self._health)
+            self._answers = QueryPublisher(self)
             self._inputs = Inputs(self, self._options.node, self._health, self._map_odom.heard)
-            self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._health,
-                                      self.get_clock(), self._options)
+            self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._answers,
+                                      self._health, self.get_clock(), self._options)
             self._worker = Worker(self._pipeline.handle, "lsm mapper")
             awaited = MutuallyExclusiveCallbackGroup()
             self._offered_services = [
                 self.create_service(Trigger, "reset", self._on_reset, callback_group=awaited),
                 self.create_service(SaveMap, "save_map", self._on_save_map, callback_group=awaited),
+                self.create_service(LoadMap, "load_map", self._on_load_map, callback_group=awaited),
+                self.create_service(SetClasses, "set_classes", self._on_set_classes, callback_group=awaited),
+                self.create_service(Query, "query", self._on_query, callback_group=awaited),
                 self.create_service(SetBool, "pause", self._on_pause),
                 self.create_service(SetBool, "enable", self._on_enable)]
         except Exception:
@@ -160,9 +166,10 @@ class LsmNode(LifecycleNode):
         if self._worker:
             self._worker.stop()
             self._worker = None
-        for publishers in filter(None, (self._output, self._map_odom)):
+        for publishers in filter(None, (self._output, self._map_odom, self._answers)):
             publishers.destroy()
-        self._output, self._map_odom, self._inputs, self._pipeline, self._map_job = None, None, None, None, None
+        self._output, self._map_odom, self._answers = None, None, None
+        self._inputs, self._pipeline, self._map_job = None, None, None
 
     def destroy_node(self) -> None:
         """The end of the process. torch can't be interrupted, so a window that takes too long is left behind."""
@@ -210,6 +217,17 @@ class LsmNode(LifecycleNode):
 
     async def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         return await self._answer(partial(self._pipeline.save, request.folder), response)
+
+    async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        self._worker.discard()
+        return await self._answer(partial(self._pipeline.load, request.folder), response)
+
+    async def _on_set_classes(self, request: SetClasses.Request, response: SetClasses.Response) -> SetClasses.Response:
+        return await self._answer(partial(self._pipeline.set_classes, list(request.classes)), response)
+
+    async def _on_query(self, request: Query.Request, response: Query.Response) -> Query.Response:
+        return await self._answer(lambda: fill(response, self._pipeline.query(request.text, request.threshold)),
+                                  response)
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._paused = request.data

@@ -5,6 +5,7 @@ import time
 import traceback
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from rclpy.clock import Clock
 from lsm_ros.contracts import Frame
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
+from lsm_ros.labels import LabelSet, embed, read_entry
 from lsm_ros.mapping.mapper import Counters, Mapper
+from lsm_ros.mapping.query import QueryResult
+from lsm_ros.mapping.saved_map import FILE, read_map, write_map
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
 from lsm_ros.ros.diagnostics import Health, map_values, memory_mb
@@ -21,10 +25,12 @@ from lsm_ros.ros.inputs import Inputs
 from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeOptions
 from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.queries import QueryPublisher
 from lsm_ros.ros.transforms import MapOdomPublisher
 
 # A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
 JUMP_BACK_NS = 500_000_000
+QUERY_THRESHOLD = 0.5           # of a query that names none
 PLAUSIBLE_AGE_S = 60.0          # an older image has a stamp of another clock, so its age says nothing
 
 
@@ -32,7 +38,8 @@ class Pipeline:
     """Owns the mapper. Every method but `__init__` runs on the worker's thread."""
 
     def __init__(self, predictor: NetworkPredictor, inputs: Inputs, publishers: Publishers,
-                 map_odom: MapOdomPublisher, health: Health, clock: Clock, options: NodeOptions):
+                 map_odom: MapOdomPublisher, answers: QueryPublisher, health: Health, clock: Clock,
+                 options: NodeOptions):
         self.mapper = Mapper(predictor, predictor.labels, options.mapper, predictor.describe)
         self.options = options
         self.state = "waiting"                          # waiting, tracking, weak, still, dark, refused or lost
@@ -40,7 +47,7 @@ class Pipeline:
         self.camera: dict[str, str] = {}                # the input as the diagnostics show it
         self.world: dict[str, Any] = {}                 # and the map
         self._predictor, self._inputs, self._health, self._clock = predictor, inputs, health, clock
-        self._publishers, self._map_odom = publishers, map_odom
+        self._publishers, self._map_odom, self._answers = publishers, map_odom, answers
         self._log = RunLog()
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._stamp: int | None = None                  # of the newest image
@@ -82,7 +89,7 @@ class Pipeline:
             self._health.problem("worker_exceptions", repr(error), traceback.format_exc())
 
     def save(self, folder: str) -> str:
-        """Writes the map; the files are those of `lsm map`. Returns the folder's absolute path.
+        """Writes the map: the files of `lsm map`, and the one that `load` reads. Returns the folder's absolute path.
 
         Raises OutputError where nothing is mapped yet or the folder can't be written.
         """
@@ -94,8 +101,51 @@ class Pipeline:
             mapper.map_cloud(), mapper.trajectory(), mapper.objects(), mapper.labels, title=path.name,
             samples=self._log.samples(),
             summary={"counters": {**self._health.snapshot()["counts"], **asdict(mapper.counters)},
-                     "latency_s": self._log.latency(), "memory": memory_mb()}))
+                     "latency_s": self._log.latency(), "memory": memory_mb()}),
+            also={FILE: partial(write_map, state=mapper.state())})
         return str(path)
+
+    def load(self, folder: str) -> str:
+        """Takes a map that `save` wrote in place of the present one. Returns what was loaded.
+
+        Raises InputError where there is none that can be read, and the present map stays.
+        """
+        if not folder:
+            raise InputError("folder is empty; it must name the folder of a saved map")
+        state = read_map(Path(folder).expanduser().absolute(), self.mapper.labels)
+        self.reset()
+        self.mapper.restore(state)
+        self.state = "lost"                             # until the camera recognises where it is
+        self._publishers.map_changed(max(stamp for stamp, _ in self.mapper.trajectory()), anew=True)
+        return f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
+
+    def set_classes(self, names: list[str]) -> str:
+        """Labels the map in other words; none: those that the node was started with. Returns what they are.
+
+        Raises InputError for a word without embedding and ConfigError for one that stands twice; nothing changes then.
+        """
+        own = self._predictor.labels
+        labels = LabelSet.from_entries([_entry(name, own) for name in names]) if names else own
+        self._publishers.relabel(labels)
+        self.mapper.relabel(labels)
+        self._log = RunLog()                            # the frames that it keeps show the labels of before
+        self._publishers.map_changed(self._stamp or 0, anew=True)
+        return f"{len(labels)} classes: {', '.join(labels.names)}"
+
+    def query(self, text: str, threshold: float) -> QueryResult:
+        """Where in the map the words are meant; also goes out on query_cloud. `threshold` 0 takes the usual one.
+
+        Raises InputError for words without embedding, a threshold that is no probability, and an empty map.
+        """
+        if not text.strip():
+            raise InputError("text is empty; it must say what is looked for")
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold {threshold:g} is no probability, 0 to 1")
+        if not self.mapper.trajectory():
+            raise InputError("nothing is mapped yet")
+        result = self.mapper.query(embed([text]), threshold or QUERY_THRESHOLD)
+        self._answers.publish(result, self._stamp or 0, self.options.node.map_frame)
+        return result
 
     def _map(self, work: Work) -> None:
         started_s = time.perf_counter()
@@ -159,6 +209,15 @@ class Pipeline:
             self.reset()
         self._shape = shape
         self._stamp = stamp if self._stamp is None else max(stamp, self._stamp)
+
+
+def _entry(name: str, known: LabelSet) -> dict[str, Any]:
+    """A class of set_classes; one that the node was started with keeps its colour, its kind and its synonyms."""
+    if name not in known.names:
+        return read_entry(name, Path("set_classes"))
+    i = known.index(name)
+    return {"name": name, "color": known.colors[i].tolist(), "thing": bool(known.things[i]),
+            "synonyms": list(known.words[i][1:])}
 
 
 def _size(shape: tuple[int, ...]) -> str:

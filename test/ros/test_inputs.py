@@ -10,12 +10,15 @@ from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from harness import FRAME_ID, START_NS, Camera
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, Imu
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Frame
 from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3
 from lsm_ros.ros.conversions import header, transform
+from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.inputs import Inputs
 from lsm_ros.ros.parameters import NodeConfig
@@ -62,9 +65,10 @@ class Robot:
 class Listener:
     """Inputs in a node whose executor runs in a thread, as the node has it."""
 
-    def __init__(self, **config):
+    def __init__(self, sim_time: bool = False, **config):
         self.config = NodeConfig(**config)
-        self._node, self._executor = Node("listener"), SingleThreadedExecutor()
+        self._node = Node("listener", parameter_overrides=[Parameter("use_sim_time", value=sim_time)])
+        self._executor = SingleThreadedExecutor()
         self.health = Health(self._node.get_logger())
         self.inputs = Inputs(self._node, self.config, self.health, lambda edge, static: None)
         self.inputs.listen()
@@ -88,6 +92,9 @@ class Listener:
                 return frame
             time.sleep(0.05)
         raise AssertionError(f"in vain; {self.inputs.shown}, {self.counts()}")
+
+    def now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds
 
     def counts(self) -> dict[str, int]:
         return self.health.snapshot()["counts"]
@@ -175,6 +182,21 @@ def test_odometry_that_has_stopped_is_not_waited_for(listen, robot):
     assert time.monotonic() - start < 0.2
 
 
+def test_a_simulation_that_starts_again_empties_it(listen, robot, camera: Camera):
+    listener, clock = listen(sim_time=True), camera.create_publisher(Clock, "/clock", 10)
+    end = time.monotonic() + 20
+    while listener.now_ns() != NOW and time.monotonic() < end:
+        clock.publish(Clock(clock=ros_time(NOW)))
+        time.sleep(0.05)
+    drive_until_heard(robot, listener)
+    while listener.look(wait_s=0).T_odom_cam is not None and time.monotonic() < end:
+        clock.publish(Clock(clock=ros_time(NOW - 100 * MS)))        # no edge has jumped, and no less is out of date
+        time.sleep(0.05)
+    frame = listener.look()
+    assert frame.T_odom_cam is None
+    np.testing.assert_allclose(frame.up_cam, UP_CAM, atol=1e-9, err_msg="what is fixed stays")
+
+
 def test_an_image_in_a_frame_that_tf_does_not_know_is_said(listen, robot):
     listener = listen()
     drive_until_heard(robot, listener)
@@ -194,8 +216,8 @@ def test_a_floor_above_the_camera_is_refused(listen, robot):
     while not listener.inputs._tf.knows("ceiling"):
         robot.tell(transform(sim3(np.eye(3), np.array([0.0, 0.0, -2.0])), NOW, "ceiling", "base_footprint"))
         time.sleep(0.05)
-    frame = listener.look()
-    assert frame.up_cam is not None and frame.height_m is None
+    frame = listener.until(lambda frame: frame.up_cam is not None)
+    assert frame.height_m is None
     assert "the camera is -1.700 m above 'ceiling'; floor_frame must lie on the floor" \
         in listener.health.snapshot()["problem"]
 

@@ -1,0 +1,153 @@
+"""`lsm doctor` before running nodes, and its judgement of what came."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from harness import FRAME_ID, START_NS, STEP_NS, Camera
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+
+from lsm_ros.errors import InputError
+from lsm_ros.resources import resource
+from lsm_ros.ros import doctor
+from lsm_ros.ros.conversions import header, transform
+from lsm_ros.ros.doctor import NOTE, OK, PROBLEM, Images, check_images
+from lsm_ros.ros.tf_buffer import MOVING
+
+SECOND = 1_000_000_000
+
+
+class Visit:
+    """A doctor in a process of its own."""
+
+    def __init__(self, *arguments: str):
+        self._process = subprocess.Popen([sys.executable, "-P", "-m", "lsm_ros.cli", "doctor", "--json", *arguments],
+                                         stdout=subprocess.PIPE, text=True)
+        self.ended = False
+
+    def findings(self, camera: Camera, meanwhile=lambda: None) -> list[dict]:
+        """What it says in the end."""
+        while self._process.poll() is None:
+            meanwhile()
+            camera.spin(0.1)
+        found = json.loads(self._process.stdout.read())
+        assert self._process.returncode == any(item["level"] == PROBLEM for item in found)
+        return found
+
+
+def said(found: list[dict], level: str, about: str) -> str:
+    return "; ".join(item["text"] for item in found if (item["level"], item["about"]) == (level, about))
+
+
+def test_where_nothing_runs_it_says_so(camera: Camera):
+    found = Visit("--seconds", "1", "--node", "/nobody/lsm").findings(camera)
+    assert said(found, PROBLEM, "node") == "there is no /nobody/lsm"
+    assert "rmw_" in said(found, OK, "environment")
+    assert f"numpy {np.__version__}" in said(found, OK, "versions")
+    assert said(found, NOTE, "images") == "published here: /camera/image_raw (Image)"
+
+
+def test_a_healthy_node_and_a_frame_with_two_parents(start, camera: Camera):
+    start()
+    camera.connect()
+    tf = camera.create_publisher(TFMessage, "/tf", MOVING)
+
+    def walk() -> None:
+        camera.walk(1)
+        at = camera.number * STEP_NS + 7
+        tf.publish(TFMessage(transforms=[transform(np.eye(4), at, "odom", FRAME_ID),
+                                         transform(np.eye(4), at, "one_map", "odom"),
+                                         transform(np.eye(4), at, "another_map", "odom")]))
+
+    found = Visit().findings(camera, walk)
+    assert "/lsm/lsm is active" in said(found, OK, "node") + said(found, NOTE, "node")
+    assert said(found, PROBLEM, "TF") == "'odom' has 2 parents: another_map, one_map"
+    assert said(found, OK, "TF") == f"odom -> {FRAME_ID} is known at the images' stamps"
+    assert "nobody publishes 'base_footprint'" in said(found, NOTE, "TF")
+    assert "1 publisher(s), reliable, volatile; the node reads best_effort, volatile; " in \
+        said(found, OK, "/camera/image_raw") + "; "
+    assert "of 0.06 MB, 0% of them missing" in said(found, OK, "/camera/image_raw")
+    assert "s old by this clock" in said(found, NOTE, "/camera/image_raw"), "the harness's stamps are of 2023"
+    assert said(found, OK, "/camera/camera_info").endswith("the intrinsics are used")
+    assert "images/s in" in said(found, OK, "rates")
+
+
+def test_a_publisher_whose_qos_does_not_fit(start, camera: Camera):
+    lossy = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = camera.create_publisher(Image, "/lossy/image", lossy)
+    start("image_reliability:=reliable", remap=("image:=/lossy/image",))
+    camera.connect()
+    found = Visit("--seconds", "3").findings(camera, lambda: publisher.publish(camera.image()))
+    camera.destroy_publisher(publisher)
+    assert "the QoS of /test_camera does not fit" in said(found, PROBLEM, "/lossy/image")
+    [mend] = [item["mend"] for item in found if "does not fit" in item["text"]]
+    assert mend == "image_reliability: best_effort"
+
+
+def test_a_topic_of_another_type_and_nobody_on_the_depth(start, camera: Camera):
+    start("image_transport:=compressed", "depth_topic:=/no/depth", remap=("image/compressed:=/camera/image_raw",))
+    camera.connect()
+    found = Visit("--seconds", "3").findings(camera)
+    assert "/test_camera has it as sensor_msgs/msg/Image, the node as sensor_msgs/msg/CompressedImage" \
+        in said(found, PROBLEM, "/camera/image_raw")
+    assert said(found, PROBLEM, "/no/depth") == "nobody publishes it"
+
+
+def test_a_node_that_is_not_configured(start, camera: Camera):
+    start("autostart:=false")
+    camera.spin_until(lambda: camera.diagnostics)
+    found = Visit("--seconds", "2").findings(camera)
+    assert said(found, PROBLEM, "node") == "/lsm/lsm is unconfigured"
+    [mend] = [item["mend"] for item in found if item["about"] == "node"]
+    assert mend == "ros2 lifecycle set /lsm/lsm configure"
+
+
+def images(stamps, size: int = 60_000, age_s: float = 0.02) -> Images:
+    return Images(list(stamps), [age_s] * len(stamps), [size] * len(stamps), "camera")
+
+
+def stream(count: int = 60, arrive: float = 1.0, jitter_ns: int = 0) -> list[int]:
+    """Stamps at 30 Hz; `arrive` is the share of the images that do."""
+    rng = np.random.default_rng(0)
+    return [START_NS + n * SECOND // 30 + int(rng.integers(-jitter_ns, jitter_ns + 1)) for n in range(count)
+            if rng.random() < arrive]
+
+
+@pytest.mark.parametrize(("seen", "rmw", "profile", "level", "words"), [
+    (images(stream()), "rmw_fastrtps_cpp", False, OK, "30.0 images/s of 0.06 MB, 0% of them missing"),
+    (images(stream(jitter_ns=5_000_000)), "rmw_fastrtps_cpp", False, OK, "0% of them missing"),
+    (images(stream(), 920_000), "rmw_fastrtps_cpp", True, OK, "of 0.92 MB"),
+    (images(stream(), 920_000), "rmw_fastrtps_cpp", False, NOTE, "of 0.92 MB, 0% of them missing"),
+    (images(stream(arrive=0.4), 920_000), "rmw_fastrtps_cpp", False, PROBLEM, "does not fit Fast DDS's shared memory"),
+    (images(stream(arrive=0.4), 920_000), "rmw_cyclonedds_cpp", False, NOTE, "of 0.92 MB"),
+    (images([]), "rmw_fastrtps_cpp", False, PROBLEM, "no image came"),
+    (images([0] * 9), "rmw_fastrtps_cpp", False, PROBLEM, "9 images have the stamp 0"),
+    (images(stream(9) * 2), "rmw_fastrtps_cpp", False, PROBLEM, "go back or stand still 1 times, by up to 0.267 s"),
+    (images(stream(), age_s=-0.4), "rmw_fastrtps_cpp", False, PROBLEM, "0.400 s in the future"),
+    (images(stream(), age_s=2.5), "rmw_fastrtps_cpp", False, NOTE, "2.50 s old when they come"),
+    (images(stream()), "rmw_fastrtps_cpp", False, OK, "stamps in order, 20 ms old")])
+def test_what_is_said_of_images(seen, rmw, profile, level, words):
+    found = check_images("/image", seen, rmw, profile)
+    assert [item.level for item in found if words in item.text] == [level], found
+    assert all(item.mend for item in found if item.level == PROBLEM)
+
+
+def test_the_header_of_a_serialized_message():
+    message = Image(header=header(START_NS + 7, "some_camera"), data=[1, 2, 3])
+    assert doctor.read_header(serialize_message(message)) == (START_NS + 7, "some_camera")
+    with pytest.raises(InputError, match="6 bytes hold no header"):
+        doctor.read_header(bytes(6))
+
+
+def test_the_shipped_profile_is_recognised(monkeypatch):
+    for name in doctor.PROFILES:
+        monkeypatch.delenv(name, raising=False)
+    assert not doctor.large_profile()
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(resource("config/fastdds_large_messages.xml")))
+    assert doctor.large_profile()
