@@ -29,7 +29,8 @@ SWITCHES = {
     "use_sim_time": "true takes the time from /clock",
 }
 TRUTH = ["true", "false", "True", "False"]
-TOPICS = ("map_cloud", "semantic_cloud", "path", "odometry", "label_markers")
+TOPICS = ("map_cloud", "semantic_cloud", "path", "odometry", "label_markers", "obstacle_cloud", "ground_cloud",
+          "segmentation/mask", "depth/image", "occupancy", "keepout_mask")           # those of lsm.rviz
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -95,7 +95,7 @@ def test_parameters_and_topics_are_the_nodes(load):
     node, rviz = started(entities, **{name: "true" for name, default in arguments(entities).items() if not default},
                          rviz="true")
     assert set(node["parameters"][1]) <= {*parameters.TABLE, "use_sim_time"}
-    publishers = (ROOT / "lsm_ros" / "ros" / "publishers.py").read_text()
+    publishers = "".join((ROOT / f"lsm_ros/ros/{name}.py").read_text() for name in ("publishers", "window_topics"))
     for topic, _ in rviz["remappings"]:
         assert f'"{topic.removeprefix("/lsm/")}"' in publishers
 

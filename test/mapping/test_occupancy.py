@@ -57,12 +57,13 @@ def test_a_cell_between_seen_floor_is_floor_and_a_gap_is_not():
 
 def test_keepout_has_a_margin_and_forgives_a_wrong_label():
     rug = floor(0.2, 0.2) + np.array([1.0, 1.0, 0])
-    cloud = voxels(("floor", floor(2.0, 2.0)), ("rug", rug), ("rug", (0.25, 0.25, 0.0)), ("rug", (0.25, 1.75, 3.0)))
+    cloud = voxels(("floor", floor(2.0, 2.0)), ("rug", rug), ("rug", (0.25, 0.25, 0.0)), ("rug", rug + (0, 0.7, 3.0)))
     grid = keepout(cloud, chosen(LABELS, "rug"), ROBOT, True, margin_m=0.22, resolution_m=0.1)
     np.testing.assert_allclose(grid.origin, (-0.2, -0.2))
     assert grid.cells.shape == (24, 24)
     assert (at(grid, 1.05, 1.05), at(grid, 0.85, 1.05), at(grid, 0.75, 1.05)) == (OCCUPIED, OCCUPIED, FREE)
     assert at(grid, 0.85, 0.85) == FREE, "the corner of the margin is round"
+    assert at(grid, 1.05, 1.75) == FREE, "that hangs over the robot"
     assert at(grid, 0.25, 0.25) == FREE, "a single cell of .01 m^2 is a wrong label"
     assert np.count_nonzero(grid.cells) == 4 + 4 * 4 + 4
     nothing = keepout(cloud, chosen(LABELS, "bed"), ROBOT, True, 0.22, 0.1)
