@@ -57,9 +57,10 @@ class Atlas:
             alike = waiting.places.most_alike(place, graph.ids)
             if not alike or alike[0][1] < ALIKE:
                 continue
-            window = select_window(keyframe, views, graph, config.window_views, True, alike).window
+            selection = select_window(keyframe, views, graph, config.window_views, True, alike)
+            window = selection.window
             try:
-                prediction = predict(window)
+                prediction = predict(selection.asked())
                 check_prediction(prediction, len(window.keyframes))
                 refinement = refine(window, prediction)
                 ids = [k.id for k in window.keyframes]

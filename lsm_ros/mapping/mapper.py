@@ -124,7 +124,7 @@ class Mapper:
         selection = self._select(keyframe, place)
         window = selection.window
         clock.lap("window")
-        prediction = self._predict(window)
+        prediction = self._predict(selection.asked())
         clock.lap("network")
         try:
             check_prediction(prediction, len(window.keyframes))

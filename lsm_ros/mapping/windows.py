@@ -1,7 +1,7 @@
 """Which earlier keyframes the newest is seen together with."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,15 @@ class Selection:
     """A window, and which of its keyframes belong to the past: they have no say in where it lies."""
     window: Window
     old: frozenset[int]            # keyframe ids
+    lost: bool = False             # whether the newest may be anywhere
+
+    def asked(self) -> Window:
+        """As the network gets it: without odometry where the views lie far apart in time, for wheels drift further
+        than the network has seen in training, and it would believe them."""
+        if not (self.old or self.lost):
+            return self.window
+        return Window(tuple(replace(keyframe, frame=replace(keyframe.frame, T_odom_cam=None))
+                            for keyframe in self.window.keyframes))
 
 
 def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, size: int, lost: bool = False,
@@ -59,7 +68,7 @@ def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, si
     near = [i for i in reversed(ids[:-1]) if i not in chosen]
     chosen += near[:places - len(chosen)]
     window = Window(tuple(views[i].keyframe for i in (reference, *chosen)) + (newest,))
-    return Selection(window, frozenset(past) & set(chosen))
+    return Selection(window, frozenset(past) & set(chosen), lost)
 
 
 def _revisited(reference: int, past: list[int], views: dict[int, View], graph: PoseGraph,
