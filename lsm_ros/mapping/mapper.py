@@ -24,7 +24,7 @@ from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
 from lsm_ros.mapping.scale import MetricEstimator, depth_scale, odometry_scales, travels
-from lsm_ros.mapping.semantic_map import SemanticMap
+from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import Selection, select_window
 
@@ -163,6 +163,20 @@ class Mapper:
     def map_cloud(self) -> Cloud:
         """The fused voxels, in the map frame."""
         return self._map.voxels(self.config.min_observations).cloud
+
+    def take_changes(self) -> Changes:
+        """What has changed in the fused voxels since the last call."""
+        return self._map.take_changes(self.config.min_observations)
+
+    @property
+    def keyframes(self) -> int:
+        """Those in the map."""
+        return len(self._graph)
+
+    @property
+    def voxels(self) -> int:
+        """Those that the map has touched, the ones with too few sightings to be shown included."""
+        return len(self._map)
 
     def objects(self) -> list[MapObject]:
         """The objects in the fused voxels, by id; an object found in an earlier call keeps its id."""
