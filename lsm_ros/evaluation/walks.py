@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Cloud, Frame, MapObject, Predictor
+from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, Predictor
 from lsm_ros.data.sequences import FolderSequence
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation.datasets import FARTHEST_M
@@ -137,12 +137,15 @@ def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
 
 
 def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperConfig = MapperConfig(), *,
-             chain: bool = False, progress: bool = True) -> Line:
-    """Maps a walk and scores the map at its end; `chain` is the baseline without graph and loops.
+             describe: Callable[[Keyframe], np.ndarray] | None = None, chain: bool = False,
+             progress: bool = True) -> Line:
+    """Maps a walk and scores the map at its end; `describe` is the mapper's, `chain` the baseline without graph and
+    loops.
 
     Raises AlignmentError where fewer than two keyframes become part of the map.
     """
-    mapper = ChainedMapper(predict, labels, replace(config, loops=False)) if chain else Mapper(predict, labels, config)
+    kind, config = (ChainedMapper, replace(config, loops=False)) if chain else (Mapper, config)
+    mapper = kind(predict, labels, config, describe)
     updates, seconds = [], []
     title = walk.name + ", chained" * chain
     for frame in tqdm(walk.frames, desc=title, unit="frame", disable=not progress):
@@ -424,7 +427,8 @@ def score_walks(predictor: NetworkPredictor, walks: Iterator[Callable[[], Walk]]
         for baseline, part in ((False, lines), (True, chained)):
             if chain or not baseline:
                 predictor.reset()            # a new mapper begins its keyframe ids anew
-                part.append(map_walk(walk, predictor, predictor.labels, config, chain=baseline, progress=progress))
+                part.append(map_walk(walk, predictor, predictor.labels, config, describe=predictor.describe,
+                                     chain=baseline, progress=progress))
     medians = [median_line(part, name) for part, name in ((lines, "median"), (chained, "median, chained"))
                if len(part) > 1]
     return lines + chained + medians
