@@ -30,7 +30,8 @@ SWITCHES = {
 }
 TRUTH = ["true", "false", "True", "False"]
 TOPICS = ("map_cloud", "semantic_cloud", "path", "odometry", "label_markers", "obstacle_cloud", "ground_cloud",
-          "segmentation/mask", "depth/image", "occupancy", "keepout_mask")           # those of lsm.rviz
+          "segmentation/mask", "depth/image", "map_cloud_updates", "occupancy", "keepout_mask",
+          "pose_graph")         # those of lsm.rviz
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -69,8 +70,9 @@ DIR gets
   objects.json            name, centre, size, yaw and confidence of every object
   summary.json            counts, shares of the classes, time of every stage, the options of this run
   pictures/               the map by colour and by class, frames with depth and labels
+  map.safetensors         all of it, for the node's service load_map
 
-The map is z up, in metres, with its origin at the first camera.
+The map is z up, in metres, the floor at z = 0 once it is found, the first camera above the origin.
 """
 
 
@@ -133,6 +135,7 @@ def run_map(arguments: argparse.Namespace) -> int:
     from lsm_ros.data.outputs import Run, RunLog, save_run, summarize
     from lsm_ros.data.sequences import open_sequence
     from lsm_ros.mapping.mapper import Mapper
+    from lsm_ros.mapping.saved_map import FILE, write_map
     from lsm_ros.model.engine import NetworkPredictor
 
     predictor_config, mapper_config = (read_options(arguments, kind) for kind in (PredictorConfig, MapperConfig))
@@ -154,7 +157,7 @@ def run_map(arguments: argparse.Namespace) -> int:
                       "counters": asdict(mapper.counters), "latency_s": log.latency(),
                       "trajectory_errors": score_path(mapper, truth),
                       "options": {"network": asdict(predictor_config), "map": asdict(mapper_config)}})
-        files = save_run(arguments.output, run)
+        files = save_run(arguments.output, run, also={FILE: partial(write_map, state=mapper.state())})
     print_summary(summarize(run), files)
     return EXIT_INTERRUPTED if stopped.is_set() else 0
 

@@ -29,7 +29,7 @@ PICTURED_SAMPLES = 6
 
 @dataclass(frozen=True)
 class Run:
-    """A finished map, as it is written. Map frame: z up, metres, origin at the first camera."""
+    """A finished map, as it is written. Map frame: z up, metres; the floor is z = 0 where it was found."""
     cloud: Cloud
     trajectory: list[tuple[int, np.ndarray]]            # stamp_ns, T_map_cam (4, 4) of the keyframes
     objects: list[MapObject]
@@ -127,7 +127,7 @@ def write_ply(path: Path, cloud: Cloud, labels: LabelSet) -> None:
     vertices["label"], vertices["confidence"] = cloud.labels, cloud.confidence
     properties = [*(("float", axis) for axis in "xyz"), *(("uchar", color) for color in ("red", "green", "blue")),
                   ("uint16", "label"), ("uchar", "confidence")]
-    header = ["ply", "format binary_little_endian 1.0", "comment lsm_ros map: z up, metres, origin at the first camera",
+    header = ["ply", "format binary_little_endian 1.0", "comment lsm_ros map: z up, metres, floor at z = 0",
               *(f"comment label {index} {name}" for index, name in enumerate(labels.names)),
               f"element vertex {len(cloud)}", *(f"property {kind} {name}" for kind, name in properties), "end_header"]
     path.write_bytes("\n".join(header).encode() + b"\n" + vertices.tobytes())
@@ -146,7 +146,7 @@ def write_objects(path: Path, objects: list[MapObject]) -> None:
     """JSON: frame, and a list of objects with the fields of contracts.MapObject."""
     rows = [replace(item, center=item.center.round(4).tolist(), size=item.size.round(4).tolist(),
                     yaw=round(float(item.yaw), 4), confidence=round(float(item.confidence), 4)) for item in objects]
-    write_json(path, {"frame": "map: z up, metres, origin at the first camera; yaw in radians about z",
+    write_json(path, {"frame": "map: z up, metres, floor at z = 0; yaw in radians about z",
                       "objects": [asdict(row) for row in rows]})
 
 

@@ -77,7 +77,8 @@ class LoopCloser:
             return [edge]
         ids = graph.ids
         oldest = ids[-WITNESS_WITHIN] if len(ids) >= WITNESS_WITHIN else ids[0]
-        self._waiting = [other for other in self._waiting if other.j >= oldest and other.i in graph]
+        self._waiting = [other for other in self._waiting
+                         if other.j >= oldest and other.i in graph and other.j in graph]
         witnesses = [other for other in self._waiting if other.j != edge.j and same_correction(edge, other, graph)]
         if not witnesses:
             self._waiting.append(edge)

@@ -10,11 +10,11 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import UP_CV, rigid_of, rotation_of, scale_of, scaling, sim3, upright
+from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, rotation_of, scale_of, scaling, sim3, upright
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
-from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Stance
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Stance, Travel
 from lsm_ros.mapping.ground import find_stance, find_up
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.loops import LoopCloser, Places
@@ -23,8 +23,8 @@ from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, depth_scale, odometry_scales, travels
-from lsm_ros.mapping.semantic_map import SemanticMap
+from lsm_ros.mapping.scale import MetricEstimator, contradicts, depth_scale, odometry_scales, travelled
+from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import Selection, select_window
 
@@ -35,6 +35,7 @@ NEVER_FORGOTTEN = 16       # newest keyframes: the next windows need them
 FORGOTTEN_SHARE = 0.05     # of max_keyframes that are forgotten at once, so that it is not done with every keyframe
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
+MOST_CARRIED = 12          # windows in a row that odometry alone may place: who lifts a robot turns no wheel
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
@@ -101,7 +102,7 @@ class Mapper:
         self._views: dict[int, View] = {}
         self._reported: dict[int, np.ndarray] = {}     # T_map_cam as last told to the user
         self._unsettled: set[int] = set()              # keyframes that may have moved since they were fused
-        self._refused_in_a_row = 0
+        self._refused_in_a_row = self._carried_in_a_row = 0
 
     @property
     def lost(self) -> bool:
@@ -130,7 +131,7 @@ class Mapper:
             check_prediction(prediction, len(window.keyframes))
             refinement = self._refine(window, prediction) if self.config.refine_poses else unrefined(prediction)
             clock.lap("refinement")
-            registration = self._register(selection, refinement)
+            refinement, registration = self._place(selection, refinement)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
@@ -163,6 +164,20 @@ class Mapper:
     def map_cloud(self) -> Cloud:
         """The fused voxels, in the map frame."""
         return self._map.voxels(self.config.min_observations).cloud
+
+    def take_changes(self) -> Changes:
+        """What has changed in the fused voxels since the last call."""
+        return self._map.take_changes(self.config.min_observations)
+
+    @property
+    def keyframes(self) -> int:
+        """Those in the map."""
+        return len(self._graph)
+
+    @property
+    def voxels(self) -> int:
+        """Those that the map has touched, the ones with too few sightings to be shown included."""
+        return len(self._map)
 
     def objects(self) -> list[MapObject]:
         """The objects in the fused voxels, by id; an object found in an earlier call keeps its id."""
@@ -287,6 +302,39 @@ class Mapper:
             return register(ids, refinement, self._views, self._graph, self.config, selection.old, self.lost)
         return Registration(S_map_window=sim3(upright(UP_CV), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
 
+    def _place(self, selection: Selection, refinement: Refinement) -> tuple[Refinement, Registration]:
+        """Where the window lies by what it shows, or, where that fails or goes against the wheels, by odometry.
+
+        Raises AlignmentError if neither knows.
+        """
+        newest, travel = selection.window.keyframes[-1], self._travel(selection.window.keyframes[-1])
+        try:
+            registration = self._register(selection, refinement)
+        except AlignmentError:
+            if travel is None or self._carried_in_a_row >= MOST_CARRIED:
+                raise
+            registration = None
+        if registration is not None and travel is not None:
+            S_map_newest = registration.S_map_window @ refinement.prediction.T_window_cam[-1]
+            said = [edge for edge in registration.edges if (edge.i, edge.j) == (travel.i, travel.j)]
+            if any(contradicts(edge, travel, self._graph.pose(travel.i), S_map_newest) for edge in said):
+                registration = None
+        if registration is not None:
+            self._carried_in_a_row = 0
+            return refinement, registration
+        self.counters.carried_windows += 1
+        self._carried_in_a_row += 1
+        T_window_cam = refinement.prediction.T_window_cam
+        S_map_newest = rigid_of(self._graph.pose(travel.i)) @ travel.T_i_j @ scaling(self.metric.scale)
+        return (unrefined(refinement.prediction),
+                Registration(S_map_newest @ inverse(T_window_cam[-1]), units={newest.id: 1.0}, refused=(), edges=()))
+
+    def _travel(self, newest: Keyframe) -> Travel | None:
+        """What odometry says of the way from the last mapped keyframe to the newest; None: it has no say."""
+        if not self._views or self.lost or self.config.scale_source not in ("auto", "odometry"):
+            return None
+        return travelled(self._views[self._graph.ids[-1]].keyframe, newest)
+
     def _refuse(self, why: str) -> None:
         self.counters.refused_windows += 1
         self.last_refusal = why
@@ -302,7 +350,7 @@ class Mapper:
     def _remember(self, window: Window, refinement: Refinement, registration: Registration,
                   place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph; the views that hold the window get its opinion on them too."""
-        prediction, found_again = refinement.prediction, self._refused_in_a_row >= LOST_AFTER
+        prediction, travel = refinement.prediction, self._travel(window.keyframes[-1])
         for index, keyframe in enumerate(window.keyframes):
             if keyframe.id not in registration.units:
                 continue
@@ -310,14 +358,13 @@ class Mapper:
             if keyframe.id in self._views:
                 view = self._views[keyframe.id].refined(view, registration.units[keyframe.id])
             self._views[keyframe.id] = view
-        before = self._graph.ids[-1:]
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:
             self._graph.stand(keyframe.id, self._stance(keyframe.id))
         self._graph.connect(registration.edges)
-        if before and not found_again and self.config.scale_source in ("auto", "odometry"):
-            self._graph.connect(travels(self._views[before[0]].keyframe, keyframe))
+        if travel is not None:
+            self._graph.connect([travel])
         if place is not None:
             self._places.add(keyframe.id, place)
         self._refused_in_a_row = 0

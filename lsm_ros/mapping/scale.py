@@ -12,8 +12,8 @@ import numpy as np
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe, MetricScale
-from lsm_ros.geometry.sim3 import inverse, log
-from lsm_ros.mapping.graph import Travel
+from lsm_ros.geometry.sim3 import inverse, log, rigid_of, scale_of, scaling
+from lsm_ros.mapping.graph import Edge, Travel
 from lsm_ros.mapping.views import View
 
 KEPT = 400                 # measurements of a source: the latest ones count
@@ -24,6 +24,8 @@ MIN_TRAVEL_M = 0.1         # odometry of less says nothing about length
 PARALLAX_SIGMA = 0.02      # error of a distance between two cameras, as a share of the depth of the scene
 TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
 TURN_SIGMA = (0.05, 0.02, 0.005)       # of its rotation: share of the turn, radians a metre, and radians
+GATE = 4.0                 # sigmas of odometry beyond which an edge is not believed
+SCALE_DOUBT = 0.1          # of the way: the scale of an edge is not known better
 MIN_DEPTHS = 50            # measured depths of a keyframe
 MAX_SPREAD = 0.25          # of the measurements in one keyframe, as a log
 
@@ -92,16 +94,26 @@ def odometry_scales(frames: list[Frame], T_window_cam: np.ndarray, units: list[f
     return found
 
 
-def travels(a: Keyframe, b: Keyframe) -> list[Travel]:
+def travelled(a: Keyframe, b: Keyframe) -> Travel | None:
     """What odometry says of the way from a to b, if it knows both."""
     T_odom_a, T_odom_b = a.frame.T_odom_cam, b.frame.T_odom_cam
     if T_odom_a is None or T_odom_b is None:
-        return []
+        return None
     T_a_b = inverse(T_odom_a) @ T_odom_b
     way, turn = (float(np.linalg.norm(part)) for part in np.split(log(T_a_b)[:6], 2))
     sigma = np.repeat([TRAVEL_SIGMA[0] * way + TRAVEL_SIGMA[1],
                        TURN_SIGMA[0] * turn + TURN_SIGMA[1] * way + TURN_SIGMA[2]], 3)
-    return [Travel(a.id, b.id, T_a_b, sigma)]
+    return Travel(a.id, b.id, T_a_b, sigma)
+
+
+def contradicts(edge: Edge, travel: Travel, S_map_i: np.ndarray, S_map_j: np.ndarray) -> bool:
+    """Whether an edge between the two keyframes of a travel, whose units S_map_i and S_map_j tell, says something that
+    no wheels would have done: false matches are far off, and odometry over a short way is not."""
+    T_i_j = rigid_of(scaling(scale_of(S_map_i)) @ edge.S_i_j @ scaling(1 / scale_of(S_map_j)))
+    off = log(inverse(travel.T_i_j) @ T_i_j)[:6]
+    way = float(np.linalg.norm(travel.T_i_j[:3, 3]))
+    sigma = travel.sigma + np.repeat([SCALE_DOUBT * way, 0.0], 3)
+    return bool(np.linalg.norm(off[:3]) > GATE * sigma[0] or np.linalg.norm(off[3:]) > GATE * sigma[3])
 
 
 def depth_scale(view: View, confidence_drop: float) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lsm_ros.contracts import MapUpdate
+from lsm_ros.mapping.mapper import Mapper
 
 LOG_PERIOD_S = 5.0          # a problem of one kind is logged at most this often, and colours the status this long
 RATE_WINDOW_S = 5.0         # rates are counted over this time
@@ -135,10 +136,11 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
     ])
 
 
-def map_values(update: MapUpdate) -> dict[str, Any]:
-    """The map's number, its metre and who says so, its loops, and whether z = 0 is its floor."""
+def map_values(update: MapUpdate, mapper: Mapper) -> dict[str, Any]:
+    """The map's number and size, its metre and who says so, its loops, and whether z = 0 is its floor."""
     metric = update.metric
-    return {"map_id": update.map_id, "scale": float(metric.scale), "scale_source": metric.source,
+    return {"map_id": update.map_id, "keyframes": mapper.keyframes, "voxels": mapper.voxels,
+            "scale": float(metric.scale), "scale_source": metric.source,
             "scale_sigma": float(metric.sigma), "scale_samples": metric.samples, "loops": update.loops,
             "on_floor": update.on_floor}
 
@@ -146,7 +148,7 @@ def map_values(update: MapUpdate) -> dict[str, Any]:
 def _map_text(world: dict[str, Any]) -> str:
     floor = "z = 0 is the floor" if world["on_floor"] else "no floor found yet"
     metre = f"its metre from {world['scale_source']} (1 sigma {world['scale_sigma']:.0%})"
-    return f"map {world['map_id']}, {metre}, {floor}"
+    return f"map {world['map_id']} of {world['keyframes']} keyframes, {metre}, {floor}"
 
 
 def memory_mb() -> dict[str, float]:

@@ -42,7 +42,8 @@ class NodeConfig(Options):
     tf_mode: str = option("estimates", "estimates: map_frame -> camera_frame and the window's keyframes; leaf: the "
                           "image's frame_id -> map_frame; map_odom: map_frame -> odom_frame, as a localiser has it "
                           "(REP 105); none: no TF.", choices=("estimates", "leaf", "map_odom", "none"))
-    map_frame: str = option("lsm_map", "Frame of the map: z up, metres, origin at the first camera.", read_only=True)
+    map_frame: str = option("lsm_map", "Frame of the map: z up, metres, the floor at z = 0 once it is found, the first "
+                            "camera above the origin.", read_only=True)
     camera_frame: str = option("lsm_camera", "Frame of the estimated camera, optical axes (x right, y down, z "
                                "forward).", read_only=True)
     odom_frame: str = option("odom", "Frame of the odometry: where TF ties the image's frame_id to it, the map takes "

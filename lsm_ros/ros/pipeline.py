@@ -160,7 +160,7 @@ class Pipeline:
         if update is None:
             self.state = self._state_without_update(before)
             return
-        self.matches, self.world = update.matches, map_values(update)
+        self.matches, self.world = update.matches, map_values(update, self.mapper)
         self.state = "weak" if update.matches == 0 else "tracking"
         mapped_s = time.perf_counter()
         self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)

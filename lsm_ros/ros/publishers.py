@@ -1,10 +1,12 @@
 """Everything the node publishes of the map. Nothing is built for a topic that nobody reads."""
 from __future__ import annotations
 
+import numpy as np
 from nav_msgs.msg import OccupancyGrid, Odometry, Path
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from lsm_ros.contracts import Cloud, MapUpdate
@@ -12,13 +14,26 @@ from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen
 from lsm_ros.mapping.occupancy import keepout, occupancy
+from lsm_ros.mapping.semantic_map import Changes
 from lsm_ros.msg import LabelLegend
-from lsm_ros.ros.conversions import cloud_message, grid_message, header, label_legend, object_markers, odometry, path
+from lsm_ros.ros.conversions import (
+    cloud_message,
+    graph_markers,
+    grid_message,
+    header,
+    label_legend,
+    object_markers,
+    odometry,
+    path,
+)
 from lsm_ros.ros.detections import Detection3DArray, LabelInfo, detection_array, label_info
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
-from lsm_ros.ros.qos import LATCHED, STREAM, is_read
+from lsm_ros.ros.qos import INCREMENTS, LATCHED, STREAM, is_read
 from lsm_ros.ros.transforms import TransformPublisher
 from lsm_ros.ros.window_topics import MONO8_CLASSES, WindowTopics
+
+NO_POINTS = Cloud(points=np.empty((0, 3), np.float32), colors=np.empty((0, 3), np.uint8),
+                  labels=np.empty(0, np.uint16), confidence=np.empty(0, np.uint8))
 
 
 class Publishers:
@@ -34,11 +49,13 @@ class Publishers:
         self._window = WindowTopics(node)
         self._odometry = node.create_publisher(Odometry, "odometry", STREAM)
         self._map = node.create_publisher(PointCloud2, "map_cloud", LATCHED)
+        self._changes = node.create_publisher(PointCloud2, "map_cloud_updates", INCREMENTS)
         self._path = node.create_publisher(Path, "path", LATCHED)
+        self._graph = node.create_publisher(MarkerArray, "pose_graph", LATCHED)
         self._markers = node.create_publisher(MarkerArray, "label_markers", LATCHED)
         self._occupancy = node.create_publisher(OccupancyGrid, "occupancy", LATCHED)
         self._legend = node.create_publisher(LabelLegend, "label_legend", LATCHED)
-        self._whole_map = {self._map, self._path, self._markers, self._occupancy}
+        self._whole_map = {self._map, self._changes, self._path, self._graph, self._markers, self._occupancy}
         self._keepout = None
         if config.keepout_labels:
             self._keepout = node.create_publisher(OccupancyGrid, "keepout_mask", LATCHED)
@@ -104,8 +121,12 @@ class Publishers:
         due = {publisher for publisher in self._stale if is_read(publisher)}
         self._stale -= due
         stamp, frame = self._map_stamp, options.node.map_frame
+        if self._changes in due:
+            self._publish_changes(mapper.take_changes(), header(stamp, frame))
         if self._path in due:
             self._path.publish(path(mapper.trajectory(), stamp, frame))
+        if self._graph in due:
+            self._graph.publish(graph_markers(mapper.pose_graph(), stamp, frame))
         objects = mapper.objects() if {self._markers, self._detections} & due else []
         if self._detections in due:
             self._detections.publish(detection_array(objects, stamp, frame))
@@ -117,6 +138,13 @@ class Publishers:
             self._shown = ids
         if {self._map, self._occupancy, self._keepout} & due:
             self._publish_voxels(mapper.map_cloud(), due, options)
+
+    def _publish_changes(self, changes: Changes, at: Header) -> None:
+        """An empty cloud says that the map begins anew; then comes what it has."""
+        if changes.anew:
+            self._changes.publish(cloud_message(NO_POINTS, at))
+        if len(changes.cloud):
+            self._changes.publish(cloud_message(changes.cloud, at))
 
     def _publish_voxels(self, cloud: Cloud, due: set[Publisher], options: NodeOptions) -> None:
         """The whole map and what is drawn from above of it. Raises InputError for a grid that is too large."""

@@ -15,14 +15,15 @@ from visualization_msgs.msg import MarkerArray
 from lsm_ros.geometry.camera import project, scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
-from lsm_ros.ros.conversions import stamp_ns
-from lsm_ros.ros.qos import LATCHED
+from lsm_ros.ros.conversions import cloud, stamp_ns
+from lsm_ros.ros.qos import INCREMENTS, LATCHED
 
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 STREAMS = {"obstacle_cloud": PointCloud2, "ground_cloud": PointCloud2, "segmentation/points": PointCloud2,
            "segmentation/mask": Image, "segmentation/confidence": Image, "depth/image": Image,
            "depth/camera_info": CameraInfo}
-MAPS = {"occupancy": OccupancyGrid, "keepout_mask": OccupancyGrid, "label_markers": MarkerArray}
+MAPS = {"map_cloud": PointCloud2, "pose_graph": MarkerArray, "occupancy": OccupancyGrid, "keepout_mask": OccupancyGrid,
+        "label_markers": MarkerArray}
 NEAR_M = 0.3                # of the truth: the fake network is wrong by some cm, and an outline by more
 
 
@@ -33,6 +34,7 @@ def heard(camera: Camera, tmp_path_factory) -> dict[str, list]:
                                 "mapper.min_observations:=1", remap=(CAMERA,)), tmp_path_factory.mktemp("node") / "log")
     messages = {name: camera.keep(kind, f"/lsm/{name}", SENSOR) for name, kind in STREAMS.items()}
     messages |= {name: camera.keep(kind, f"/lsm/{name}", LATCHED) for name, kind in MAPS.items()}
+    messages["map_cloud_updates"] = camera.keep(PointCloud2, "/lsm/map_cloud_updates", INCREMENTS)
     if importlib.util.find_spec("vision_msgs"):
         from vision_msgs.msg import LabelInfo
         messages["segmentation/label_info"] = camera.keep(LabelInfo, "/lsm/segmentation/label_info", LATCHED)
@@ -118,6 +120,39 @@ def test_depth_and_its_camera_make_points_of_the_room(heard, camera):
     k = info.k.reshape(3, 3) + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]       # in ROS the centres are at whole numbers
     points = transform(camera.place(stamp_ns(image.header.stamp) // STEP_NS), unproject(depth, k).reshape(-1, 3))
     assert ((points > ROOM[0] - NEAR_M) & (points < ROOM[1] + NEAR_M)).all(axis=1).mean() > 0.99
+
+
+def apply(voxels: dict[tuple, bytes], message: PointCloud2, size: float = 0.05) -> None:
+    """An increment, as docs/topics.md has it: none clears the map, and a point without confidence its cell."""
+    if not message.width:
+        voxels.clear()
+    data, points = bytes(message.data), cloud(message)
+    for number, cell in enumerate(np.floor(points.points / size).astype(int)):
+        voxels[tuple(cell)] = data[20 * number:20 * number + 20]
+        if not points.confidence[number]:
+            del voxels[tuple(cell)]
+
+
+def test_the_increments_add_up_to_the_map(heard):
+    increments, whole, voxels, expected = heard["map_cloud_updates"], heard["map_cloud"][-1], {}, {}
+    assert [message.width == 0 for message in increments][:2] == [True, False], "the map begins empty"
+    assert len(increments) >= 4
+    assert {message.header.frame_id for message in increments} == {"lsm_map"}
+    assert stamp_ns(increments[-1].header.stamp) == stamp_ns(whole.header.stamp)
+    for message in increments:
+        apply(voxels, message)
+    apply(expected, whole)
+    assert voxels == expected
+    assert len(expected) > 500
+
+
+def test_the_graph_is_where_the_path_is(heard):
+    keyframes, edges, loops = heard["pose_graph"][-1].markers
+    assert (keyframes.ns, edges.ns, loops.ns) == ("keyframes", "edges", "loops")
+    places = {(p.x, p.y, p.z) for p in keyframes.points[::6]}
+    assert len(places) == len(keyframes.points) / 6 >= 3
+    assert {(p.x, p.y, p.z) for p in edges.points} <= places
+    assert len(edges.points) >= 2 * (len(places) - 1)
 
 
 def cells(message: OccupancyGrid) -> np.ndarray:
