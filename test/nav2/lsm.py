@@ -21,8 +21,9 @@ from tf2_msgs.msg import TFMessage
 from lsm_ros.ros.conversions import stamp_ns
 
 TOPICS = {"obstacles": "/lsm/obstacle_cloud", "ground": "/lsm/ground_cloud"}
-PATIENCE_S = 15.0           # for the clouds of a picture; without them the robot goes on with the last ones
-FIRST_S = 180.0             # the network is loaded first
+PATIENCE_S = 30.0           # for the clouds of a picture; without them the robot goes on with the last ones
+LISTENING_S = 180.0         # the network is loaded first
+SETTLED_S = 2.0             # the node, too, must have heard of our subscriptions: it publishes what is read
 
 # Each picture is looked at: the simulated robot stands still until the node has spoken.
 PARAMETERS = ("mapper.keyframe_motion:=0.005", "tf_mode:=none")
@@ -34,7 +35,7 @@ class Eyes(Node):
     def __init__(self, executor: SingleThreadedExecutor, home: Home):
         super().__init__("robot")
         self._executor, self._home = executor, home
-        self.silent = 0                      # pictures without clouds
+        self.silent, self._listening = 0, False          # pictures without both clouds
         self._clouds: dict[str, PointCloud2] = {}
         self._image = self.create_publisher(Image, "/camera/image_raw", 10)
         self._info = self.create_publisher(CameraInfo, "/camera/camera_info", 10)
@@ -47,17 +48,16 @@ class Eyes(Node):
                                      qos_profile_sensor_data)
 
     def __call__(self, view: View, robot: Robot, stamp: int) -> dict[str, PointCloud2]:
-        """Raises AssertionError where the node doesn't begin to speak."""
-        if not self._clouds:
-            self._wait(lambda: self._image.get_subscription_count() and self._tf.get_subscription_count(), FIRST_S)
-        patience_s = PATIENCE_S if self._clouds else FIRST_S
+        """Raises AssertionError where the node doesn't begin to listen."""
+        if not self._listening:
+            self._listening = self._wait(
+                lambda: all(sent.get_subscription_count() for sent in (self._image, self._info, self._tf)), LISTENING_S)
+            assert self._listening, f"the node doesn't listen after {LISTENING_S} s"
+            self._wait(lambda: False, SETTLED_S)
         self._tf.publish(motion(robot, stamp))
         self._info.publish(camera_info(self._home.K, stamp))
         self._image.publish(picture_of(view, stamp))
-        if self._wait(lambda: len(self._of(stamp)) == len(TOPICS), patience_s):
-            return self._of(stamp)
-        assert self._clouds, f"no clouds in {FIRST_S} s"
-        self.silent += 1
+        self.silent += not self._wait(lambda: len(self._of(stamp)) == len(TOPICS), PATIENCE_S)
         return self._of(stamp)
 
     def _of(self, stamp: int) -> dict[str, PointCloud2]:
