@@ -13,8 +13,8 @@ from lsm_ros.geometry.sim3 import inverse, log, rotation_angle, rotation_of, sca
 from lsm_ros.mapping.graph import Edge, PoseGraph
 
 ALIKE = 0.6                # likeness of two images of one place: on a real walk 2 of 3 such pairs share a view
-SUPPORT = 65               # matches that must agree with the pose between the two views,
-EXPECTED = 140.0           # and matches that the network expects to be right; both alone let false ones through
+SUPPORT = 80               # matches that must agree with the pose between the two views,
+EXPECTED = 180.0           # and matches that the network expects to be right; both alone let false ones through
 CLOSE_SIGMAS = 5.0         # an edge that the map nearly fulfils needs no witness
 WITNESS_WITHIN = 25             # keyframes within which the second window must come
 SAME_M, SAME_RAD, SAME_LOG = 0.35, np.radians(8.0), 0.2     # how far the corrections of two windows may differ
