@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lsm_ros.geometry.sim3 import UP_CV, rotation_of
+from lsm_ros.geometry.sim3 import UP_CV, rotation_of, scale_of, sim3, upright
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.graph import Stance
+from lsm_ros.mapping.graph import PoseGraph, Stance
 from lsm_ros.mapping.views import View
 
 GATES_DEG = (45.0, 25.0, 12.0)     # how far a normal may be from what it should be, round by round
@@ -52,16 +52,36 @@ def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: La
     return up
 
 
-def find_stance(view: View, up_cam: np.ndarray, labels: LabelSet, camera_height_m: float = 0.0) -> Stance:
-    """How the camera of a view stands over the floor, given what is held for up (3,) so far.
+def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, camera_height_m: float = 0.0) -> None:
+    """Turns a map upright, by what was measured or by what its views call floors and walls, and puts the floor that
+    they see, or stand on, to z = 0; the first camera to x = y = 0. Every keyframe gets its stance in that."""
+    ids, R = graph.ids, rotation_of(graph.poses())
+    R_first_cam = R[0].T @ R
+    told = [(turn, views[i].keyframe.frame.up_cam) for i, turn in zip(ids, R_first_cam, strict=True)]
+    measured = [turn @ up_cam for turn, up_cam in told if up_cam is not None]
+    up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in ids], R_first_cam, labels)
+    graph.move(sim3(upright(up) @ R[0].T, np.zeros(3)))
+    floors = []
+    for keyframe_id, S_map_cam in zip(ids, graph.poses(), strict=True):
+        stance = find_stance(views[keyframe_id], S_map_cam, labels, camera_height_m)
+        graph.stand(keyframe_id, stance)
+        seen = float(scale_of(S_map_cam)) * stance.height
+        height = stance.height_m if np.isfinite(stance.height_m) else seen
+        floors += [S_map_cam[2, 3] - height] if np.isfinite(height) else []
+    x, y, z = graph.poses()[0, :3, 3]
+    graph.move(sim3(np.eye(3), -np.array([x, y, np.median(floors) if floors else z])))
+    graph.grounded = bool(floors)
+
+
+def find_stance(view: View, S_map_cam: np.ndarray, labels: LabelSet, camera_height_m: float = 0.0) -> Stance:
+    """How the camera of a view, at S_map_cam (4, 4) in a map that is more or less upright, stands over the floor.
 
     What the frame was told of itself, by an IMU or the robot's model, goes before what is seen. `camera_height_m` is
     for frames that do not know theirs; 0: nobody does.
     """
     frame = view.keyframe.frame
     measured_up = frame.up_cam is not None
-    if measured_up:
-        up_cam = frame.up_cam
+    up_cam = frame.up_cam if measured_up else rotation_of(S_map_cam)[2]
     floor = floor_pixels(view, up_cam, labels)
     up_sigma = MEASURED_UP_SIGMA if measured_up else np.inf
     height = height_sigma = np.inf

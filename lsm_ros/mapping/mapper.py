@@ -10,20 +10,21 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, rotation_of, scale_of, scaling, sim3, upright
+from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, scale_of, scaling, sim3, upright
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
-from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Stance, Travel
-from lsm_ros.mapping.ground import find_stance, find_up
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Travel
+from lsm_ros.mapping.ground import find_stance, stand_upright
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
+from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.loops import LoopCloser, Places
 from lsm_ros.mapping.objects import ObjectTracker
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, contradicts, depth_scale, odometry_scales, travelled
+from lsm_ros.mapping.scale import MetricEstimator, contradicts, travelled
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import Selection, select_window
@@ -31,8 +32,6 @@ from lsm_ros.mapping.windows import Selection, select_window
 LEVEL_AT = 8               # keyframes after which the vertical and the floor, first taken from one view, are found anew
 GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole graph; a loop has one of its own
 RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
-NEVER_FORGOTTEN = 16       # newest keyframes: the next windows need them
-FORGOTTEN_SHARE = 0.05     # of max_keyframes that are forgotten at once, so that it is not done with every keyframe
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
 MOST_CARRIED = 12          # windows in a row that odometry alone may place: who lifts a robot turns no wheel
@@ -361,7 +360,8 @@ class Mapper:
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:
-            self._graph.stand(keyframe.id, self._stance(keyframe.id))
+            self._graph.stand(keyframe.id, find_stance(self._views[keyframe.id], S_map_cam, self.labels,
+                                                       self.config.camera_height_m))
         self._graph.connect(registration.edges)
         if travel is not None:
             self._graph.connect([travel])
@@ -370,10 +370,6 @@ class Mapper:
         self._refused_in_a_row = 0
         self.counters.windows += 1
         self.counters.refused_views += len(registration.refused)
-
-    def _stance(self, keyframe_id: int) -> Stance:
-        up_cam = rotation_of(self._graph.pose(keyframe_id))[2]
-        return find_stance(self._views[keyframe_id], up_cam, self.labels, self.config.camera_height_m)
 
     def _close_loops(self, registration: Registration) -> bool:
         """Whether the window, with the ones before it, makes the map close a loop."""
@@ -387,17 +383,9 @@ class Mapper:
 
     def _measure(self, window: Window, refinement: Refinement, registration: Registration) -> None:
         """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""
-        prediction, newest = refinement.prediction, window.keyframes[-1].id
-        frames = [keyframe.frame for keyframe in window.keyframes]
-        units = [registration.units.get(keyframe.id) for keyframe in window.keyframes]
-        for measured in odometry_scales(frames, prediction.T_window_cam, units, float(np.median(prediction.depth)),
-                                        refinement.support):
-            self._scale.measure("odometry", *measured)
-        if (measured := depth_scale(self._views[newest], self.config.confidence_drop)) is not None:
-            self._scale.measure("depth", *measured)
-        stance = self._graph.stance(newest)
-        if stance and np.isfinite(stance.height) and np.isfinite(stance.height_m):
-            self._scale.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height)
+        newest = window.keyframes[-1].id
+        self._scale.hear(window, refinement, registration.units)
+        self._scale.hear_of(self._views[newest], self._graph.stance(newest), self.config.confidence_drop)
         self.metric = self._scale.estimate(self.config)
         change = self.metric.scale / self._graph.metric
         if abs(np.log(change)) > RESCALED:
@@ -412,30 +400,10 @@ class Mapper:
         if loop or len(ids) % GLOBAL_EVERY == 0:
             free = set(ids)
         if self.config.level and (len(ids) in (1, LEVEL_AT) or len(ids) % LEVEL_AT == 0 and not self._graph.grounded):
-            self._level()
+            stand_upright(self._graph, self._views, self.labels, self.config.camera_height_m)
             free = set(ids)
         self._graph.optimise(free, loop)
         self._unsettled |= free
-
-    def _level(self) -> None:
-        """Turns the map upright, by what was measured or by what its views call floors and walls, and puts the floor
-        that they see, or stand on, to z = 0."""
-        R, ids = rotation_of(self._graph.poses()), self._graph.ids
-        R_first_cam = R[0].T @ R
-        measured = [turn @ self._views[i].keyframe.frame.up_cam for i, turn in zip(ids, R_first_cam, strict=True)
-                    if self._views[i].keyframe.frame.up_cam is not None]
-        up = np.mean(measured, axis=0) if measured else find_up([self._views[i] for i in ids], R_first_cam, self.labels)
-        self._graph.move(sim3(upright(up) @ R[0].T, np.zeros(3)))
-        floors = []
-        for keyframe_id in ids:
-            stance = self._stance(keyframe_id)
-            self._graph.stand(keyframe_id, stance)
-            S = self._graph.pose(keyframe_id)
-            height = stance.height_m if np.isfinite(stance.height_m) else float(scale_of(S)) * stance.height
-            floors += [S[2, 3] - height] if np.isfinite(height) else []
-        x, y, z = self._graph.poses()[0, :3, 3]
-        self._graph.move(sim3(np.eye(3), -np.array([x, y, np.median(floors) if floors else z])))
-        self._graph.grounded = bool(floors)
 
     def _fuse(self, newest: int) -> None:
         """The newest view into the voxels, and a few of those again that have moved most."""
@@ -445,20 +413,10 @@ class Mapper:
             self._unsettled.discard(keyframe_id)
 
     def _forget(self) -> None:
-        """Keyframes beyond the limits go, with what they brought; never the newest ones."""
-        ids, config = self._graph.ids, self.config
-        if len(ids) <= NEVER_FORGOTTEN:
+        """Keyframes beyond the limits go, with what they brought."""
+        names = beyond_limits(self._graph.ids, self._graph.poses()[:, :3, 3], self.config)
+        if not names:
             return
-        distance = np.linalg.norm(self._graph.poses()[:, :3, 3] - self._graph.pose(ids[-1])[:3, 3], axis=1)
-        settled = np.arange(len(ids) - NEVER_FORGOTTEN)
-        gone = set(settled[distance[settled] > config.map_radius_m].tolist()) if config.map_radius_m else set()
-        if len(ids) - len(gone) > config.max_keyframes:
-            first = settled if config.forget == "oldest" else settled[np.argsort(-distance[settled], kind="stable")]
-            excess = len(ids) - config.max_keyframes + int(FORGOTTEN_SHARE * config.max_keyframes)
-            gone |= set(first[:excess].tolist())
-        if not gone:
-            return
-        names = {ids[n] for n in gone}
         self._graph.forget(names)
         self._places.forget(names)
         for keyframe_id in names:

@@ -11,9 +11,10 @@ from itertools import combinations
 import numpy as np
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Frame, Keyframe, MetricScale
+from lsm_ros.contracts import Frame, Keyframe, MetricScale, Window
 from lsm_ros.geometry.sim3 import inverse, log, rigid_of, scale_of, scaling
-from lsm_ros.mapping.graph import Edge, Travel
+from lsm_ros.mapping.graph import Edge, Stance, Travel
+from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View
 
 KEPT = 400                 # measurements of a source: the latest ones count
@@ -44,6 +45,21 @@ class MetricEstimator:
         """One measurement; `sigma` is its error as a log."""
         if np.isfinite(metres_per_unit) and metres_per_unit > 0:
             self._logs[source].append((float(np.log(metres_per_unit)), sigma))
+
+    def hear(self, window: Window, refinement: Refinement, units: dict[int, float]) -> None:
+        """What odometry says of the views of a window; `units` as in Registration."""
+        prediction, keyframes = refinement.prediction, window.keyframes
+        for measured in odometry_scales([keyframe.frame for keyframe in keyframes], prediction.T_window_cam,
+                                        [units.get(keyframe.id) for keyframe in keyframes],
+                                        float(np.median(prediction.depth)), refinement.support):
+            self.measure("odometry", *measured)
+
+    def hear_of(self, view: View, stance: Stance | None, confidence_drop: float) -> None:
+        """What the measured depth of a keyframe's frame and its known height over the floor say."""
+        if (measured := depth_scale(view, confidence_drop)) is not None:
+            self.measure("depth", *measured)
+        if stance and np.isfinite(stance.height) and np.isfinite(stance.height_m):
+            self.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height)
 
     def estimate(self, config: MapperConfig) -> MetricScale:
         """The source's robust mean, with its error; until there is enough, what was known before."""
