@@ -71,7 +71,10 @@ class LoopCloser:
         self._waiting.clear()
 
     def believed(self, edge: Edge, graph: PoseGraph) -> list[Edge]:
-        """The edges, this one and earlier ones, that can go into the graph; of an edge j is the newer keyframe."""
+        """The edges, this one and earlier ones, that can go into the graph; of an edge j is the newer keyframe.
+
+        One alone says what the map says already; several make it move.
+        """
         residual = log(inverse(edge.S_i_j) @ inverse(graph.pose(edge.i)) @ graph.pose(edge.j))
         if np.linalg.norm(residual / edge.sigma) < CLOSE_SIGMAS:
             return [edge]

@@ -372,14 +372,15 @@ class Mapper:
         self.counters.refused_views += len(registration.refused)
 
     def _close_loops(self, registration: Registration) -> bool:
-        """Whether the window, with the ones before it, makes the map close a loop."""
-        if not self.config.loops:
-            return False
-        believed = [edge for loop in registration.loops for edge in self._closer.believed(loop, self._graph)]
-        self._graph.connect(believed)
-        self.counters.recognitions += len(registration.loops)
-        self.counters.loops += len(believed)
-        return bool(believed)
+        """Whether the window, with the ones before it, makes the map move to close a loop."""
+        moves = False
+        for loop in registration.loops if self.config.loops else ():
+            believed = self._closer.believed(loop, self._graph)
+            self._graph.connect(believed)
+            self.counters.recognitions += 1
+            self.counters.loops += len(believed)
+            moves |= len(believed) > 1
+        return moves
 
     def _measure(self, window: Window, refinement: Refinement, registration: Registration) -> None:
         """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""
