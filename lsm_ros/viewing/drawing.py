@@ -71,7 +71,7 @@ class Drawing:
     cannot be written.
     """
 
-    def __init__(self, title: str, legend: Legend, save: Path | None = None):
+    def __init__(self, title: str, save: Path | None = None):
         try:
             import rerun
         except ImportError as error:
@@ -79,7 +79,7 @@ class Drawing:
         if save is None and sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
             raise ConfigError("lsm view has no screen here; --save map.rrd writes a file, which `rerun map.rrd` opens "
                               "where there is one")
-        self.legend, self._rr = legend, rerun
+        self._rr, self._names = rerun, ()
         self._rec = rerun.RecordingStream("lsm_view")
         rerun.set_log_time_enabled(False, recording=self._rec)
         if save is None:
@@ -92,9 +92,6 @@ class Drawing:
                 raise OutputError(f"{save} can't be written: {error.strerror or error}") from error
         self._rec.send_recording_name(title)
         self._log("map", rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-        self._log("map", rerun.AnnotationContext([(index, name, tuple(map(int, color))) for index, (name, color) in
-                                                  enumerate(zip(legend.names, legend.colors, strict=True))]),
-                  static=True)
 
     def at(self, stamp_ns: int) -> None:
         """What is drawn from here on is so from this stamp on."""
@@ -103,9 +100,16 @@ class Drawing:
         else:
             self._rec.set_time(TIMELINE, duration=np.timedelta64(stamp_ns, "ns"))
 
+    def label(self, legend: Legend, static: bool = False) -> None:
+        """What the labels of the clouds that follow mean."""
+        self._names = legend.names
+        rows = enumerate(zip(legend.names, legend.colors.tolist(), strict=True))
+        self._log("map", self._rr.AnnotationContext([(index, name, color) for index, (name, color) in rows]),
+                  static=static)
+
     def cloud(self, cloud: Cloud, positions: np.ndarray, static: bool = False) -> None:
         """The map's points by colour and by class; by the camera's positions (M, 3) the ceiling is told apart."""
-        above = above_rooms(cloud, positions, self.legend.names) if len(cloud) else np.zeros(0, bool)
+        above = above_rooms(cloud, positions, self._names) if len(cloud) else np.zeros(0, bool)
         radius = spacing(cloud.points) * 0.6
         for part, chosen in (("", ~above), ("/ceiling", above)):
             points = cloud.points[chosen]
@@ -171,7 +175,7 @@ class Drawing:
 
         eye = None
         if cloud is not None and len(cloud):
-            points = cloud.points[~above_rooms(cloud, positions, self.legend.names)].astype(np.float64)
+            points = cloud.points[~above_rooms(cloud, positions, self._names)].astype(np.float64)
             heading = np.array([0.0, 1, 0]) if len(positions) < 2 else positions[-1] - positions[0]
             fit = fit_view(points, positions.reshape(-1, 3), heading, OBLIQUE_ELEVATION, PANEL, margin=0)
             away = EYE_STEPS_BACK * fit.metres_per_pixel * PANEL[1] / 2 / np.tan(EYE_VERTICAL_FOV / 2)

@@ -40,15 +40,22 @@ def draw_recording(path: Path, labels: LabelSet, save: Path | None = None, names
     """
     topics = recording_topics(path)
     root = find_namespace(topics, namespace, path)
-    poses, grids, legend = survey(path, root, labels)
+    poses, grids = survey(path, root)
     positions = np.array([T_map_cam[:3, 3] for T_map_cam in poses.values()]).reshape(-1, 3)
-    drawing = Drawing(path.resolve().stem, legend, save)
+    drawing = Drawing(path.resolve().stem, save)
 
     last_map, objects = None, Objects()
+    new_legend = Legend(labels.names, labels.colors)
     for topic, stamp_ns, message in read_messages(
-            path, [f"{root}/{name}" for name in (MAP_CLOUD, VIEW_CLOUD, PATH, OBJECTS, GRAPH)]):
-        drawing.at(stamp_ns)
+            path, [f"{root}/{name}" for name in (LEGEND, MAP_CLOUD, VIEW_CLOUD, PATH, OBJECTS, GRAPH)]):
         name = topic.removeprefix(f"{root}/")
+        if name == LEGEND:
+            new_legend = legend_of(message)         # its stamp is the node's clock, so it counts from the next image on
+            continue
+        drawing.at(stamp_ns)
+        if new_legend is not None:
+            drawing.label(new_legend)
+            new_legend = None
         if name == MAP_CLOUD:
             last_map = cloud(message)
             drawing.cloud(last_map, positions)
@@ -85,21 +92,15 @@ def find_namespace(topics: dict[str, str], asked: str | None, path: Path) -> str
                      f"camera was recorded. Its topics: {', '.join(sorted(topics)) or 'none'}")
 
 
-def survey(path: Path, root: str, labels: LabelSet
-           ) -> tuple[dict[int, np.ndarray], dict[int, tuple[np.ndarray, tuple[int, int]]], Legend]:
-    """What has to be known beforehand.
-
-    Returns stamp_ns -> T_map_cam of the odometry; stamp_ns -> K and (width, height) of the depth; and the last legend.
-    """
-    poses, grids, legend = {}, {}, Legend(labels.names, labels.colors)
-    for topic, stamp_ns, message in read_messages(path, [f"{root}/{name}" for name in (ODOMETRY, DEPTH_INFO, LEGEND)]):
+def survey(path: Path, root: str) -> tuple[dict[int, np.ndarray], dict[int, tuple[np.ndarray, tuple[int, int]]]]:
+    """Known beforehand: stamp_ns -> T_map_cam of the odometry; stamp_ns -> K and (width, height) of the depth."""
+    poses, grids = {}, {}
+    for topic, stamp_ns, message in read_messages(path, [f"{root}/{name}" for name in (ODOMETRY, DEPTH_INFO)]):
         if topic.endswith(ODOMETRY):
             poses[stamp_ns] = pose_matrix(message.pose.pose)
-        elif topic.endswith(DEPTH_INFO):
-            grids[stamp_ns] = from_opencv(message.k.reshape(3, 3)), (message.width, message.height)
         else:
-            legend = legend_of(message)
-    return poses, grids, legend
+            grids[stamp_ns] = from_opencv(message.k.reshape(3, 3)), (message.width, message.height)
+    return poses, grids
 
 
 def legend_of(message: Any) -> Legend:

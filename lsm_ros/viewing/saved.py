@@ -34,7 +34,8 @@ def draw_saved_map(folder: Path, labels: LabelSet, save: Path | None = None) -> 
                                      spread_color(i) for i, name in enumerate(names)], np.uint8).reshape(-1, 3))
     positions = np.array([T_map_cam[:3, 3] for _, T_map_cam in trajectory]).reshape(-1, 3)
 
-    drawing = Drawing(folder.resolve().name, legend, save)
+    drawing = Drawing(folder.resolve().name, save)
+    drawing.label(legend, static=True)
     drawing.cloud(cloud, positions, static=True)
     drawing.path(positions, static=True)
     drawing.objects(boxes_of(objects, legend), static=True)

@@ -132,7 +132,7 @@ def test_a_folder_without_the_map_file_has_cloud_path_and_objects(saved):
 
 @pytest.fixture
 def recording(tmp_path):
-    """Three windows of a node in /robot/lsm: a map that grows, an object that comes and goes, a legend of its own."""
+    """Three windows of a node in /robot/lsm: a map that grows, an object that goes again, other words at the end."""
     kinds = ros_types().types
     at = [kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "lsm_map")
           for stamp in STAMPS]
@@ -178,13 +178,18 @@ def recording(tmp_path):
     folder = tmp_path / "told"
     with RecordingWriter(folder) as writer:
         writer.register_type("lsm_ros/msg/LabelLegend", (Path(__file__).parents[2] / "msg/LabelLegend.msg").read_text())
-        legend = writer._types.types["lsm_ros/msg/LabelLegend"](
-            at[0], np.array([0, 1], np.uint16), ["wood", "ceiling"], [colour(0.0, 1.0, 0.0, 1.0)] * 2)
-        writer._write_message("/robot/lsm/label_legend", "lsm_ros/msg/LabelLegend", STAMPS[0], legend)
+        def legend(*words):
+            return writer._types.types["lsm_ros/msg/LabelLegend"](
+                at[0], np.arange(len(words), dtype=np.uint16), list(words), [colour(0.0, 1.0, 0.0, 1.0)] * len(words))
+
+        writer._write_message("/robot/lsm/label_legend", "lsm_ros/msg/LabelLegend", 0, legend("wood", "ceiling"))
         for n, stamp in enumerate(STAMPS):
             writer.write_camera_info(stamp, K, *FILM[n].image.shape[1::-1])
             writer.write_image(stamp, FILM[n].image)
         for name, n, message in messages:
+            if name == "map_cloud" and n == 2:
+                writer._write_message("/robot/lsm/label_legend", "lsm_ros/msg/LabelLegend", STAMPS[n],
+                                      legend("oak", "ceiling", "door"))
             writer._write_message(f"/robot/lsm/{name}", message.__msgtype__, STAMPS[n] + 500, message)
     return folder
 
@@ -204,7 +209,9 @@ def test_a_recording_is_drawn_over_time(recording):
     assert [stamp for stamp, _ in seen["/map/camera/image"]["EncodedImage:blob"]] == STAMPS
     own = np.random.default_rng(0).uniform(0, 1, (20, 3)) @ POSES[0][:3, :3].T + POSES[0][:3, 3]
     np.testing.assert_allclose(seen["/map/view"]["Points3D:positions"][0][1], own, atol=1e-5)
-    assert [entry["class_id"] for entry in seen["/map"]["AnnotationContext:context"][0][1][0]] == [0, 1]
+    words = [(stamp, [entry["class_description"]["info"]["label"] for entry in context])
+             for stamp, (context,) in seen["/map"]["AnnotationContext:context"]]
+    assert words == [(STAMPS[0], ["wood", "ceiling"]), (STAMPS[2], ["oak", "ceiling", "door"])]
 
 
 def test_what_cannot_be_seen_is_told(recording, saved, tmp_path, capsys, monkeypatch):
