@@ -69,6 +69,7 @@ class SemanticMap:
         self._rows = np.empty(0, np.int64)         # of each key
         self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32
         self._fused: dict[int, _Fused] = {}
+        self._emptied = 0                          # times that a row lost its last sighting since the last `_compact`
         # By row, as long as the blocks together: what `take_changes` needs.
         self._key_of = np.empty(0, np.int64)
         self._changed = np.empty(0, bool)          # since it was last called
@@ -76,7 +77,7 @@ class SemanticMap:
         self._anew = True
 
     def __len__(self) -> int:
-        """Voxels ever touched."""
+        """Voxels that take up room, empty ones among them."""
         return len(self._keys)
 
     def fuse(self, view: View, S_map_cam: np.ndarray) -> None:
@@ -87,12 +88,14 @@ class SemanticMap:
         now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
         self._add(*self._sums(now), sign=1)
         self._fused[view.keyframe.id] = now
+        self._compact_if_worth_it()
 
     def forget(self, keyframe_id: int) -> None:
         """Takes out what a keyframe has brought."""
         before = self._fused.pop(keyframe_id, None)
         if before is not None:
             self._add(*self._sums(before), sign=-1)
+            self._compact_if_worth_it()
 
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
         """(n,) metres that the points of views have moved, in the mean, since they were fused; S_map_cam (n, 4, 4)."""
@@ -189,7 +192,26 @@ class SemanticMap:
             block, place = self._blocks[number], rows[mine] % BLOCK
             block[place] += sign * sums[mine]
             if sign < 0:
-                block[place[block[place, SIGHTINGS] < 0.5]] = 0      # nobody left: no rounding residue either
+                empty = place[block[place, SIGHTINGS] < 0.5]
+                block[empty] = 0                                     # nobody left: no rounding residue either
+                self._emptied += len(empty)
+
+    def _compact_if_worth_it(self) -> None:
+        """Gives the room of empty voxels back once they may be half of all: a map that moves or forgets stays small."""
+        if self._emptied < max(len(self._keys) // 2, BLOCK):
+            return
+        self._emptied = 0
+        count = len(self._keys)
+        alive = (self._sightings() >= 0.5) | self._taken[:count]     # what a reader still has must yet be told as gone
+        rows = np.concatenate(self._blocks)[:count][alive] if count else np.empty((0, CLASSES + self._classes))
+        kept = alive[self._rows]
+        self._keys, self._rows = self._keys[kept], (np.cumsum(alive) - 1)[self._rows[kept]]
+        room = -(-len(rows) // BLOCK) * BLOCK - len(rows)
+        rows = np.concatenate([rows, np.zeros((room, rows.shape[1]))]).astype(np.float32)
+        self._blocks = [rows[first:first + BLOCK].copy() for first in range(0, len(rows), BLOCK)]
+        for name in ("_key_of", "_changed", "_taken"):
+            values = getattr(self, name)[:count][alive]
+            setattr(self, name, np.concatenate([values, np.zeros(room, values.dtype)]))
 
     def _rows_of(self, keys: np.ndarray) -> np.ndarray:
         """(n,) rows of sorted, distinct keys; new ones get a row."""

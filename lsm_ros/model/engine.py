@@ -2,8 +2,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
+
+# OpenMP's threads spin while they wait for each other. On a robot whose cores others use too they spin while the one
+# that they wait for has no core: a window of half a second took 15 s and more. libgomp reads this when torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Places that are seen again: loops of one map, a camera that was carried away, maps that are joined."""
+"""The mapper over a long time: places seen again, maps that are joined, wheels that know better, bounded memory."""
 import dataclasses
 
 import numpy as np
@@ -9,7 +9,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import inverse, scale_of
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.mapper import MOST_CARRIED, Mapper
 
 LABELS = LabelSet.load()
 POSES = walk(72, turns=2.0)                                      # two rounds of 36 frames
@@ -149,3 +149,27 @@ def test_the_floor_is_zero_and_a_known_height_gives_the_metre():
     cloud = mapper.map_cloud()
     floor = cloud.points[cloud.labels == LABELS.index("floor"), 2]
     assert abs(np.median(floor)) < 0.04
+
+
+def with_wheels(film, poses=POSES):
+    return [dataclasses.replace(frame, T_odom_cam=inverse(poses[0]) @ T) for frame, T in zip(film, poses, strict=False)]
+
+
+def test_wheels_carry_the_map_over_windows_that_make_no_sense():
+    """Nonsense that nothing refuses is the worst: a pose that is off by 90 degrees, backed by matches."""
+    mapper, network = start(nonsense=(6, 7, 20), outliers=0.0)
+    updates = push(mapper, with_wheels(FILM[:36]))
+    assert mapper.counters.refused_windows == 0 and mapper.counters.carried_windows >= 3
+    assert len(updates) == mapper.counters.keyframes and error(mapper) < 0.06
+    blind, network = start(nonsense=range(4, 10_000), outliers=0.0)
+    push(blind, with_wheels(FILM[:30]))
+    assert blind.counters.carried_windows == MOST_CARRIED and blind.lost, "who is lifted turns no wheel"
+
+
+def test_the_network_gets_no_odometry_of_views_that_lie_far_apart_in_time():
+    mapper, network = start(outliers=0.0)
+    push(mapper, with_wheels(FILM))
+    far = [window for window in network.calls if window.keyframes[-1].id - min(k.id for k in window.keyframes) > 14]
+    near = [window for window in network.calls if window not in far]
+    assert len(far) > 5 and all(k.frame.T_odom_cam is None for window in far for k in window.keyframes)
+    assert len(near) > 20 and all(k.frame.T_odom_cam is not None for window in near for k in window.keyframes)

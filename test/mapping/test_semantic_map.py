@@ -5,6 +5,7 @@ from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.geometry.sim3 import exp, scaling
+from lsm_ros.mapping import semantic_map
 from lsm_ros.mapping.semantic_map import SemanticMap, pack, unpack
 from lsm_ros.mapping.views import View
 
@@ -176,3 +177,28 @@ def test_points_lie_well_inside_their_cells():
     cloud = voxels.voxels(1).cloud
     np.testing.assert_allclose(cloud.points[:, 2], 2.0005)
     assert (cloud.confidence == 1).all()                                   # 0 is kept for what is gone
+
+
+def test_room_of_empty_voxels_is_given_back_and_nothing_else_changes(monkeypatch):
+    """A hundred walls come and go; a reader of changes who looks in now and then ends with the same map."""
+    monkeypatch.setattr(semantic_map, "BLOCK", 64)
+    voxels, always, told = SemanticMap(2, 0.05, 0.25, 8.0), SemanticMap(2, 0.05, 0.25, 8.0), {}
+    monkeypatch.setattr(always, "_compact_if_worth_it", lambda: None)
+    for n in range(100):
+        for each in (voxels, always):
+            each.fuse(view(n, (0.6, 0.4)), exp(np.array([0.2 * n, 0, 0, 0, 0, 0])))
+            if n >= 3:
+                each.forget(n - 3)
+        if n % 7 == 0:
+            changes = voxels.take_changes(1)
+            told = {} if changes.anew else told
+            for cell, sure in zip(np.floor(changes.cloud.points / 0.05).astype(int), changes.cloud.confidence):
+                told[tuple(cell)] = sure
+    assert len(voxels) < len(always) / 4
+    now, then = voxels.voxels(1), always.voxels(1)
+    np.testing.assert_array_equal(now.cells, then.cells)
+    np.testing.assert_allclose(now.cloud.points, then.cloud.points)
+    changes = voxels.take_changes(1)
+    for cell, sure in zip(np.floor(changes.cloud.points / 0.05).astype(int), changes.cloud.confidence):
+        told[tuple(cell)] = sure
+    assert {cell for cell, sure in told.items() if sure} == set(map(tuple, now.cells.tolist()))

@@ -37,6 +37,21 @@ def test_a_strip_is_refused():
         network_size(3000, 500)
 
 
+def test_an_image_is_described_once_and_its_tokens_serve_the_window(predictor, monkeypatch):
+    a, b = keyframes(2)
+    encoded = []
+    encode = predictor.network.encode
+    monkeypatch.setattr(predictor.network, "encode", lambda *inputs: encoded.append(len(inputs[0])) or encode(*inputs))
+    place = predictor.describe(b)
+    assert place.shape == (320,) and np.linalg.norm(place) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(predictor.describe(b), place)
+    predictor(Window((a, b)))
+    assert encoded == [1, 1], "the other view alone was new to the window"
+    brighter = replace(b, id=7, frame=replace(b.frame, image=(b.frame.image * 0.8).astype(np.uint8)))
+    grey = replace(b, id=8, frame=replace(b.frame, image=np.full_like(b.frame.image, 128)))
+    assert predictor.describe(brighter) @ place > predictor.describe(grey) @ place
+
+
 def test_prediction(predictor):
     prediction = predictor(Window(keyframes(3)))
     assert prediction.depth.shape == prediction.confidence.shape == (3, 96, 128)

@@ -46,7 +46,7 @@ def said(found: list[dict], level: str, about: str) -> str:
 
 
 def test_where_nothing_runs_it_says_so(camera: Camera):
-    found = Visit("--seconds", "1", "--node", "/nobody/lsm").findings(camera)
+    found = Visit("--seconds", "4", "--node", "/nobody/lsm").findings(camera)
     assert said(found, PROBLEM, "node") == "there is no /nobody/lsm"
     assert "rmw_" in said(found, OK, "environment")
     assert f"numpy {np.__version__}" in said(found, OK, "versions")
