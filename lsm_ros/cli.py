@@ -44,6 +44,7 @@ examples:
   lsm map photos/ --intrinsics 525,525,320,240  a folder of images of a calibrated camera (fx,fy,cx,cy)
   lsm map bag/ --image-topic /left/image_raw    a rosbag2 of several cameras
   lsm map 0                                     the first camera of this machine; Ctrl-C ends it and saves
+  lsm view walk                                 the map that lsm map wrote, in 3-D
   lsm demo                                      the whole ROS 2 node on the shipped recording
   lsm eval FOLDER --views 4                     errors on a folder with the truth beside the images
   lsm doctor                                    what is wrong with the running node, its camera, its TF
@@ -73,6 +74,19 @@ DIR gets
   map.safetensors         all of it, for the node's service load_map
 
 The map is z up, in metres, the floor at z = 0 once it is found, the first camera above the origin.
+"""
+
+VIEW_DESCRIPTION = """\
+Shows a map in 3-D with rerun (rerun.io), which is installed by `pip install 'rerun-sdk>=0.39'`.
+
+PATH is one of
+  a saved map             a folder of `lsm map` or of the node's service save_map; keyframes with their images and the
+                          pose graph are there if it holds map.safetensors
+  a recording             a rosbag2 of what the node published: a folder, or its .mcap or .db3 file; map, path, camera,
+                          objects and pose graph change over time
+
+The ceiling is hidden; the entities cloud/class/ceiling and cloud/colour/ceiling in the left panel show it. rerun's
+viewer reports anonymous usage statistics to its makers; `rerun analytics disable` turns that off.
 """
 
 
@@ -116,6 +130,18 @@ def make_parser() -> argparse.ArgumentParser:
     add_options(map_parser, PredictorConfig, "network")
     add_options(map_parser, MapperConfig, "map", aliases={"window_views": "--views", "voxel_size_m": "--voxel"})
     map_parser.set_defaults(run=run_map)
+
+    view_parser = commands.add_parser("view", help="look at a saved map or a recording of the node in 3-D",
+                                      description=VIEW_DESCRIPTION,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    view_parser.add_argument("path", metavar="PATH", type=Path, help="what to look at, see above")
+    view_parser.add_argument("--save", metavar="FILE.rrd", type=Path,
+                             help="write a file for `rerun FILE.rrd` instead of opening a window; needs no screen")
+    view_parser.add_argument("--labels", metavar="FILE",
+                             help="label file (YAML) with the colours [default: the shipped indoor set]")
+    view_parser.add_argument("--namespace", metavar="NS", help="the node's, in a recording of several, such as /lsm")
+    view_parser.add_argument("--image-topic", metavar="TOPIC", help="the camera, in a recording that has several")
+    view_parser.set_defaults(run=run_view)
 
     labels_parser = commands.add_parser("labels", help="print the classes",
                                         description="Prints the classes of a label set: number, colour, name.")
@@ -205,6 +231,26 @@ def score_path(mapper: Mapper, truth: list[SequenceFrame]) -> dict[str, float] |
     except AlignmentError:
         return None
     return {name: getattr(score, name) for name in TRAJECTORY_ERRORS}
+
+
+def run_view(arguments: argparse.Namespace) -> int:
+    from lsm_ros.data.recording import is_recording
+    from lsm_ros.labels import LabelSet
+    from lsm_ros.viewing.recorded import draw_recording
+    from lsm_ros.viewing.saved import draw_saved_map, is_saved_map
+
+    path, labels = arguments.path, LabelSet.load(arguments.labels)
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if is_saved_map(path):
+        draw_saved_map(path, labels, arguments.save)
+    elif is_recording(path):
+        draw_recording(path, labels, arguments.save, arguments.namespace, arguments.image_topic)
+    else:
+        raise InputError(f"{path} is neither a saved map (a folder with cloud.ply) nor a recording (.mcap, .db3)")
+    if arguments.save:
+        print(f"{arguments.save}: {arguments.save.stat().st_size / 1e6:.1f} MB; `rerun {arguments.save}` shows it")
+    return 0
 
 
 def run_labels(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [                                  # from the roof to the cellar
     {"cli"},
-    {"ros", "training"},
+    {"ros", "training", "viewing"},
     {"evaluation"},
     {"mapping", "model", "world"},          # strangers: the mapper is handed its network
     {"data"},

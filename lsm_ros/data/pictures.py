@@ -46,7 +46,7 @@ def map_picture(cloud: Cloud, trajectory: Sequence[tuple[int, np.ndarray]], labe
     width, height = size
     positions = np.array([T_map_cam[:3, 3] for _, T_map_cam in trajectory]).reshape(-1, 3)
     heading = np.array([T_map_cam[:3, 2] for _, T_map_cam in trajectory]).reshape(-1, 3).sum(0)
-    keep = ~_above_rooms(cloud, positions, labels)
+    keep = ~above_rooms(cloud, positions, labels.names)
     points = cloud.points[keep].astype(np.float64)
     colors = labels.colors[cloud.labels[keep]] if by_class else cloud.colors[keep]
 
@@ -160,14 +160,19 @@ def path_length(positions: np.ndarray) -> float:
     return float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum())
 
 
-def _above_rooms(cloud: Cloud, positions: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """(N,) bool: the ceiling and what hangs from it, which would hide the rooms from above."""
+def above_rooms(cloud: Cloud, positions: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """(N,) bool: the ceiling and what hangs from it, which would hide the rooms from above.
+
+    Args:
+        positions: (M, 3) of the camera in the cloud's frame, z up, metres.
+        names: of the labels.
+    """
     z = cloud.points[:, 2]
     floor = np.percentile(z, 2)
     cut = max(floor + 2.0, positions[:, 2].max() + 0.3 if len(positions) else -np.inf)
     above = z > cut
-    if "ceiling" in labels.names:
-        above |= cloud.labels == labels.index("ceiling")
+    if "ceiling" in names:
+        above |= cloud.labels == names.index("ceiling")
     return np.zeros_like(above) if above.all() else above
 
 

@@ -1,7 +1,7 @@
 """Recordings, written and read: rosbag2 folders in MCAP, without a ROS installation (by `rosbags`)."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ class RecordingSequence:
         self._types = ros_types()
         with _opened(self.path) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
-            self.image_topic = _choose_image_topic(self.topics, image_topic, path)
+            self.image_topic = choose_image_topic(self.topics, image_topic, path)
             self.info_topic = _choose_info_topic(self.topics, self.image_topic)
             images = sum(connection.msgcount for connection in reader.connections
                          if connection.topic == self.image_topic)
@@ -232,18 +232,46 @@ class RecordingSequence:
 
     def _messages(self, reader: Reader, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """(topic, header stamp in ns, message) in the order of recording. Raises InputError for a damaged file."""
-        wanted = [connection for connection in reader.connections if connection.topic in topics]
-        stream = reader.messages(wanted) if wanted else iter(())
-        while True:
-            try:
-                connection, logged_ns, data = next(stream)
-                message = self._types.deserialize_cdr(data, connection.msgtype)
-            except StopIteration:
-                return
-            except Exception as error:      # a damaged file surfaces as any of a dozen types, from struct to apsw
-                raise InputError(f"{self.path} is damaged: {error or type(error).__name__}") from error
-            stamp = message.header.stamp
-            yield connection.topic, stamp.sec * 1_000_000_000 + stamp.nanosec or logged_ns, message
+        return _messages(reader, self._types, self.path, topics)
+
+
+def recording_topics(path: Path) -> dict[str, str]:
+    """topic -> message type (pkg/msg/Name) of a recording. Raises InputError where it can't be read."""
+    with _opened(_storage(path)) as reader:
+        return {connection.topic: connection.msgtype for connection in reader.connections}
+
+
+def read_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+    """(topic, stamp in ns, message) in the order of recording, also of types that ROS doesn't ship.
+
+    The stamp is the header's, that of the first marker in a MarkerArray, else when it was recorded. Raises InputError
+    for a damaged file.
+    """
+    types = ros_types()
+    with _opened(_storage(path)) as reader:
+        for connection in reader.connections:
+            if connection.topic in topics and connection.msgtype not in types.fielddefs:
+                types.register({name: fields for name, fields in
+                                get_types_from_msg(connection.msgdef.data, connection.msgtype).items()
+                                if name not in types.fielddefs})
+        yield from _messages(reader, types, path, topics)
+
+
+def _messages(reader: Reader, types: Typestore, path: Path,
+              topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+    wanted = [connection for connection in reader.connections if connection.topic in topics]
+    stream = reader.messages(wanted) if wanted else iter(())
+    while True:
+        try:
+            connection, logged_ns, data = next(stream)
+            message = types.deserialize_cdr(data, connection.msgtype)
+        except StopIteration:
+            return
+        except Exception as error:      # a damaged file surfaces as any of a dozen types, from struct to apsw
+            raise InputError(f"{path} is damaged: {error or type(error).__name__}") from error
+        stamped = message.markers[0] if getattr(message, "markers", ()) else message
+        stamp = stamped.header.stamp if hasattr(stamped, "header") else None
+        yield connection.topic, stamp and stamp.sec * 1_000_000_000 + stamp.nanosec or logged_ns, message
 
 
 def is_recording(path: Path) -> bool:
@@ -281,7 +309,7 @@ def _opened(path: Path) -> Iterator[Reader]:
         reader.close()
 
 
-def _choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) -> str:
+def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) -> str:
     """The topic asked for, or the only one that can be meant. Raises InputError, which lists what there is."""
     images = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
     listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items())) or "none"
@@ -316,9 +344,7 @@ def _decode_truth(truth: dict[str, Any], image: np.ndarray) -> dict[str, np.ndar
     """The fields of a SequenceFrame beside the frame."""
     known = {}
     if TRUTH_POSE_TOPIC in truth:
-        pose = truth[TRUTH_POSE_TOPIC].pose
-        p, q = pose.position, pose.orientation
-        known["T_world_cam"] = sim3(matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])), np.array([p.x, p.y, p.z]))
+        known["T_world_cam"] = pose_matrix(truth[TRUTH_POSE_TOPIC].pose)
     if TRUTH_DEPTH_TOPIC in truth:
         known["depth"] = millimetres(decode_compressed_plane(truth[TRUTH_DEPTH_TOPIC].data))
         check_same_shape(known["depth"], image, TRUTH_DEPTH_TOPIC)
@@ -326,6 +352,12 @@ def _decode_truth(truth: dict[str, Any], image: np.ndarray) -> dict[str, np.ndar
         known["labels"] = decode_compressed_plane(truth[TRUTH_LABELS_TOPIC].data).astype(np.uint16)
         check_same_shape(known["labels"], image, TRUTH_LABELS_TOPIC)
     return known
+
+
+def pose_matrix(pose: Any) -> np.ndarray:
+    """(4, 4) of a geometry_msgs/Pose."""
+    p, q = pose.position, pose.orientation
+    return sim3(matrix_from_quaternion(np.array([q.x, q.y, q.z, q.w])), np.array([p.x, p.y, p.z]))
 
 
 def encode_image(suffix: str, pixels: np.ndarray, parameters: list[int] | None = None) -> bytes:

@@ -14,6 +14,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
 from lsm_ros.data.images import ENCODINGS, decode_compressed, decode_image
+from lsm_ros.data.messages import BOX, EDGES, KEYFRAMES, LOOPS, NAME, POINT
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import crop_intrinsics
 from lsm_ros.geometry.sim3 import quaternion_from_matrix
@@ -23,9 +24,6 @@ from lsm_ros.mapping.objects import distance_m
 from lsm_ros.mapping.occupancy import Grid
 from lsm_ros.msg import LabelLegend
 
-# A point of every cloud: 20 bytes, read by RViz, PCL, Nav2 and Open3D alike. `rgb` are the bits 0x00RRGGBB in a float,
-# as PCL packs them; with an alpha of 255 every colour with red >= 128 would be a NaN.
-POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("label", "<u2"), ("confidence", "u1"), ("pad", "u1")])
 POINT_FIELDS = [
     PointField(name="x", offset=0, datatype=PointField.FLOAT32, count=1),
     PointField(name="y", offset=4, datatype=PointField.FLOAT32, count=1),
@@ -34,11 +32,8 @@ POINT_FIELDS = [
     PointField(name="label", offset=16, datatype=PointField.UINT16, count=1),
     PointField(name="confidence", offset=18, datatype=PointField.UINT8, count=1),
 ]
-CLOUD_FIELDS = [field.name for field in POINT_FIELDS]
 # A point of the clouds that Nav2 reads: 16 bytes, x y z alone, aligned as PCL has it.
 XYZ = np.dtype([("xyz", "<f4", 3), ("pad", "<u4")])
-BOX, NAME = "box", "name"           # the two namespaces of the label markers
-KEYFRAMES, EDGES, LOOPS = "keyframes", "edges", "loops"         # those of the pose graph's markers
 AXIS_M = 0.1                        # length of a keyframe's axes
 UNKNOWN_VARIANCE = 1e6              # (m/s)^2, (rad/s)^2: velocities aren't estimated
 
@@ -133,17 +128,6 @@ def grid_message(grid: Grid, stamp: int, map_frame: str) -> OccupancyGrid:
     data.frombytes(memoryview(np.ascontiguousarray(grid.cells)).cast("B"))
     message.data = data
     return message
-
-
-def cloud(message: PointCloud2) -> Cloud:
-    """The inverse of `cloud_message`. Raises InputError for a cloud of another layout."""
-    if message.point_step != POINT.itemsize or [field.name for field in message.fields] != CLOUD_FIELDS:
-        raise InputError(f"a cloud of {message.point_step} bytes a point with the fields "
-                         f"{', '.join(field.name for field in message.fields)} is none of this node's")
-    points = np.frombuffer(message.data, POINT)
-    rgb = points["rgb"]
-    return Cloud(points=points["xyz"], colors=np.stack([rgb >> 16, rgb >> 8, rgb], axis=1).astype(np.uint8),
-                 labels=points["label"], confidence=points["confidence"])
 
 
 def pose(T: np.ndarray) -> Pose:

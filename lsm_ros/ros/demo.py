@@ -19,13 +19,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from tqdm import tqdm
 
+from lsm_ros.data.messages import cloud
 from lsm_ros.data.recording import CAMERA_INFO_TOPIC, RecordingSequence
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import AlignmentError, InputError, OutputError
 from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
-from lsm_ros.ros.conversions import cloud, stamp_ns
+from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.player import PlayerConfig, RecordedMessages
 from lsm_ros.srv import SaveMap
 

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import Marker
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
+from lsm_ros.data import messages
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.geometry.sim3 import exp_so3, inverse, sim3
@@ -61,14 +62,14 @@ def test_a_cloud_is_20_bytes_a_point():
 
 
 def test_a_cloud_comes_back_as_it_went():
-    cloud, back = small_cloud(), conversions.cloud(conversions.cloud_message(small_cloud(), conversions.header(0, "")))
+    cloud, back = small_cloud(), messages.cloud(conversions.cloud_message(small_cloud(), conversions.header(0, "")))
     for name in ("points", "colors", "labels", "confidence"):
         np.testing.assert_array_equal(getattr(back, name), getattr(cloud, name))
 
 
 def test_a_cloud_of_others_is_refused():
     with pytest.raises(InputError, match="16 bytes a point"):
-        conversions.cloud(PointCloud2(point_step=16))
+        messages.cloud(PointCloud2(point_step=16))
 
 
 def test_an_empty_cloud_is_a_message():

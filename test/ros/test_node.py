@@ -23,9 +23,10 @@ from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from lsm_ros.data.messages import cloud
 from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
-from lsm_ros.ros.conversions import cloud, stamp_ns
+from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.qos import LATCHED
 
 HAS_VISION_MSGS = importlib.util.find_spec("vision_msgs") is not None

@@ -12,10 +12,11 @@ from room import DENSE, FURNITURE, ROOM, SIZE, K
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
+from lsm_ros.data.messages import cloud
 from lsm_ros.geometry.camera import project, scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
-from lsm_ros.ros.conversions import cloud, stamp_ns
+from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.qos import INCREMENTS, LATCHED
 
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
