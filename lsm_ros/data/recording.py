@@ -30,6 +30,7 @@ CAMERA_FRAME = "camera_optical_frame"
 TRUTH_FRAME = "truth_map"
 
 TRUTH_TOPICS = (TRUTH_POSE_TOPIC, TRUTH_DEPTH_TOPIC, TRUTH_LABELS_TOPIC)
+PUBLISHED_IMAGES = ("/segmentation/mask", "/segmentation/confidence")     # of the node itself, in a recording of it
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -317,7 +318,8 @@ def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) ->
         if asked not in images:
             raise InputError(f"{path} has no image topic {asked!r}; its topics: {listing}")
         return asked
-    colour = [topic for topic in images if "depth" not in topic and topic not in TRUTH_TOPICS]
+    colour = [topic for topic in images if "depth" not in topic and topic not in TRUTH_TOPICS
+              and not topic.endswith(PUBLISHED_IMAGES)]
     colour = [topic for topic in colour if f"{topic}/compressed" not in colour]     # the same image twice
     if len(colour) == 1:
         return colour[0]

@@ -145,6 +145,8 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     assert open_sequence(bag, image_topic="/right/image").length == 1
     with pytest.raises(InputError, match="no image topic in .*its topics: /cam/camera_info"):
         open_sequence(write_raw(tmp_path / "blind", ["/cam/camera_info"]))
+    of_the_node = write_raw(tmp_path / "demo", ["/cam/image", "/lsm/segmentation/mask", "/lsm/segmentation/confidence"])
+    assert open_sequence(of_the_node).image_topic == "/cam/image"
 
 
 def test_bad_encoding_is_named(tmp_path):
