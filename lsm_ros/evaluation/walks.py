@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -429,6 +430,9 @@ def score_walks(predictor: NetworkPredictor, walks: Iterator[Callable[[], Walk]]
                 predictor.reset()            # a new mapper begins its keyframe ids anew
                 part.append(map_walk(walk, predictor, predictor.labels, config, describe=predictor.describe,
                                      chain=baseline, progress=progress))
+                if progress:                 # what an interrupted run has found is not lost
+                    tqdm.write(f"{part[-1]['set']}: ATE {part[-1]['ate_m']:.3f} m of {part[-1]['path_m']:.1f} m, "
+                               f"scale {part[-1]['scale']:.3f}", file=sys.stderr)
     medians = [median_line(part, name) for part, name in ((lines, "median"), (chained, "median, chained"))
                if len(part) > 1]
     return lines + chained + medians
