@@ -10,7 +10,7 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from lsm_ros.ros.conversions import cloud
+from lsm_ros.data.messages import cloud
 from lsm_ros.ros.qos import LATCHED
 
 
