@@ -86,7 +86,7 @@ def test_a_publisher_whose_qos_does_not_fit(start, camera: Camera):
     found = Visit("--seconds", "3").findings(camera, lambda: publisher.publish(camera.image()))
     camera.destroy_publisher(publisher)
     assert "the QoS of /test_camera does not fit" in said(found, PROBLEM, "/lossy/image")
-    [mend] = [item["mend"] for item in found if "does not fit" in item["text"]]
+    [mend] = [item["mend"] for item in found if item["about"] == "/lossy/image" and "does not fit" in item["text"]]
     assert mend == "image_reliability: best_effort"
 
 
