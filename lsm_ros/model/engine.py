@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 # OpenMP's threads spin while they wait for each other. On a robot whose cores others use too they spin while the one
-# that they wait for has no core: a window of half a second took 15 s and more. libgomp reads this when torch loads it.
+# that they wait for has no core: a window of half a second was seen to take 15. libgomp reads this when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
