@@ -43,6 +43,7 @@ ENVIRONMENT = ("ROS_DISTRO", "ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "
 PARAMETERS = ("odom_frame", "base_frame", "floor_frame", "tf_mode", "map_frame", "input_wait_s", "use_sim_time")
 EVERYONES = ("/rosout", "/parameter_events", "/tf", "/tf_static", "/diagnostics", "/clock")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+AWAITED = 3                     # images back whose TF must be there: odometry comes a little after its image
 GOOD = ("images_received", "window_matches", "mapper.frames", "mapper.keyframes", "mapper.windows")     # no losses
 ODD_STATES = {                      # of an active node -> what to do
     "paused": "ros2 service call {space}/pause std_srvs/srv/SetBool '{{data: false}}'",
@@ -316,7 +317,7 @@ class Examiner(Node):
             return [*found, Finding(level, "TF", f"nobody publishes {odom!r}, so the map goes without odometry",
                                     "set odom_frame, or start the odometry")]
         try:
-            self.tree.lookup(odom, camera, self.images.stamps[-1])
+            self.tree.lookup(odom, camera, self.images.stamps[-AWAITED:][0])
             found.append(Finding(OK, "TF", f"{odom} -> {camera} is known at the images' stamps"))
         except TooEarlyError as error:
             wait_s = self.parameters.get("input_wait_s", 0.0)
