@@ -41,10 +41,7 @@ class Atlas:
         self._maps.clear()
 
     def put_away(self, map_id: int, state: MapState) -> None:
-        places = Places()
-        for keyframe_id, vector in state.places:
-            places.add(keyframe_id, vector)
-        self._maps = [*self._maps, Waiting(map_id, state, places)][-MOST:]
+        self._maps = [*self._maps, Waiting(map_id, state, Places(state.places))][-MOST:]
 
     def join(self, present: MapState, keyframe: Keyframe, place: np.ndarray, predict: Predictor,
              refine: Callable[[Window, WindowPrediction], Refinement], config: MapperConfig) -> Waiting | None:

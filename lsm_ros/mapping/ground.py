@@ -82,13 +82,15 @@ def find_stance(view: View, S_map_cam: np.ndarray, labels: LabelSet, camera_heig
     frame = view.keyframe.frame
     measured_up = frame.up_cam is not None
     up_cam = frame.up_cam if measured_up else rotation_of(S_map_cam)[2]
-    floor = floor_pixels(view, up_cam, labels)
+    points = view.points
+    normals = surface_normals(points)
+    floor = floor_pixels(view, points, normals, up_cam, labels)
     up_sigma = MEASURED_UP_SIGMA if measured_up else np.inf
     height = height_sigma = np.inf
     if np.count_nonzero(floor) >= MIN_FLOOR * floor.size:
         if not measured_up:
-            up_cam, up_sigma = mean_direction(surface_normals(view.points)[floor], up_cam), SEEN_UP_SIGMA
-        heights = -(view.points[floor] @ up_cam)
+            up_cam, up_sigma = mean_direction(normals[floor], up_cam), SEEN_UP_SIGMA
+        heights = -(points[floor] @ up_cam)
         middle = float(np.median(heights))
         if middle > 0 and np.median(np.abs(heights - middle)) < MAX_SPREAD * middle:
             height, height_sigma = middle, HEIGHT_SIGMA * middle
@@ -97,11 +99,13 @@ def find_stance(view: View, S_map_cam: np.ndarray, labels: LabelSet, camera_heig
                   height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
 
 
-def floor_pixels(view: View, up_cam: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """(h, w) bool: reliable pixels that are called floor, lie below the camera and are level."""
+def floor_pixels(view: View, points: np.ndarray, normals: np.ndarray, up_cam: np.ndarray,
+                 labels: LabelSet) -> np.ndarray:
+    """(h, w) bool: reliable pixels that are called floor, lie below the camera and are level, by the view's points and
+    their normals, both (h, w, 3)."""
     classes = [n for n, name in enumerate(labels.names) if name in FLOOR]
-    level = np.abs(surface_normals(view.points) @ up_cam) > np.cos(np.radians(FLOOR_GATE_DEG))
-    return np.isin(view.labels(), classes) & view.reliable(0.25) & level & (view.points @ up_cam < 0)
+    level = np.abs(normals @ up_cam) > np.cos(np.radians(FLOOR_GATE_DEG))
+    return np.isin(view.labels(), classes) & view.reliable(0.25) & level & (points @ up_cam < 0)
 
 
 def mean_direction(normals: np.ndarray, toward: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ another image, asks for the same correction of the map; what looks alike by chan
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from lsm_ros.contracts import WindowPrediction
@@ -23,9 +25,12 @@ SAME_M, SAME_RAD, SAME_LOG = 0.35, np.radians(8.0), 0.2     # how far the correc
 class Places:
     """What the keyframes look like, as vectors: alike for images of one place."""
 
-    def __init__(self):
+    def __init__(self, items: Iterable[tuple[int, np.ndarray]] = ()):
+        """`items` as `items` gives them."""
         self._ids: list[int] = []
         self._vectors: list[np.ndarray] = []
+        for keyframe_id, vector in items:
+            self.add(keyframe_id, vector)
 
     def __len__(self) -> int:
         return len(self._ids)

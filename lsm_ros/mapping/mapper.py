@@ -221,9 +221,7 @@ class Mapper:
     def _adopt(self, state: MapState) -> None:
         self._graph, self._shape = state.graph, state.image_shape
         self._views = {i: replace(view, label_set=self.labels) for i, view in state.views.items()}
-        self._places = Places()
-        for keyframe_id, vector in state.places:
-            self._places.add(keyframe_id, vector)
+        self._places = Places(state.places)
         self.metric = replace(self.metric, scale=state.graph.metric)
         self._scale = MetricEstimator(self.metric)
         self._reported.clear()
