@@ -57,7 +57,7 @@ class TrainingConfig(Options):
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "AdamW's, on matrices.", minimum=0)
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
-    start: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
+    weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
     textures: str = option("", "Packed photo textures (world/materials.py); empty for procedural surfaces only.")
     meshes: str = option("", "Furniture models (world/import_meshes.py); empty for furniture of simple shapes only.")
@@ -253,8 +253,8 @@ def share_from_first(value: float, world: int) -> float:
 
 def start_network(config: TrainingConfig) -> Network:
     """From weights, or from nothing with the photo features in place."""
-    if config.start:
-        return load_network(config.start, grow=True)[0].train()
+    if config.weights:
+        return load_network(config.weights, grow=True)[0].train()
     network = Network()
     if config.backbone:
         network.backbone.load_state_dict(load_file(config.backbone))

@@ -87,7 +87,7 @@ def test_a_leg_leaves_weights_with_a_card_and_a_log(tmp_path):
 def test_the_next_leg_starts_from_the_weights(tmp_path):
     train(config(tmp_path / "first"), FixedWorlds)
     start = str(tmp_path / "first" / "weights.safetensors")
-    train(config(tmp_path / "second", start=start, steps=1, learning_rate=0.0, ema=0.0), FixedWorlds)
+    train(config(tmp_path / "second", weights=start, steps=1, learning_rate=0.0, ema=0.0), FixedWorlds)
     first, _ = training.load_network(start)
     second, _ = training.load_network(tmp_path / "second" / "weights.safetensors")
     for name, value in first.state_dict().items():
