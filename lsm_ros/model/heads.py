@@ -36,8 +36,9 @@ class CameraHead(nn.Module):
 
 def rotation_from_6d(values: Tensor) -> Tensor:
     """(..., 6) -> (..., 3, 3): Gram-Schmidt of two columns (Zhou et al., 2019). Zeros give the identity."""
-    x = F.normalize(values[..., :3] + values.new_tensor([1.0, 0.0, 0.0]), dim=-1)
-    y = values[..., 3:] + values.new_tensor([0.0, 1.0, 0.0])
+    axes = torch.eye(2, 3, dtype=values.dtype, device=values.device)       # made there: a copy would wait for the GPU
+    x = F.normalize(values[..., :3] + axes[0], dim=-1)
+    y = values[..., 3:] + axes[1]
     y = F.normalize(y - (x * y).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
 

@@ -30,7 +30,6 @@ constexpr int LANES = 1;
 FN int first() { return threadIdx.x; }
 FN int stride() { return PIXELS; }
 FN int pixel_of(int) { return threadIdx.x; }
-FN void sync() { __syncthreads(); }
 FN int append(int* count) { return atomicAdd(count, 1); }
 FN int float_bits(float f) { return __float_as_int(f); }
 FN float bits_float(int i) { return __int_as_float(i); }
@@ -43,7 +42,6 @@ constexpr int LANES = PIXELS;
 FN int first() { return 0; }
 FN int stride() { return 1; }
 FN int pixel_of(int lane) { return lane; }
-FN void sync() {}
 FN int append(int* count) { return (*count)++; }
 FN int float_bits(float f) { int i; std::memcpy(&i, &f, 4); return i; }
 FN float bits_float(int i) { float f; std::memcpy(&f, &i, 4); return f; }
@@ -127,6 +125,17 @@ struct Arguments {                     // mirrored by renderer.py
     int32_t samples, threads;
     float light_radius;                // metres, or tangent of the angle for a sun: 0 gives hard shadows
 };
+
+#ifdef __CUDACC__
+// A warp walks a list as one: nvcc keeps the place in a register that its lanes share. It also drops a __syncwarp() where it
+// takes them to be together, and with furniture models it was wrong: some lanes ran ahead, and after a hundred batches drawing
+// died of an illegal instruction (nvcc 13.0, H100). It keeps one whose mask it cannot know.
+FN void together(const Arguments& g) { __syncwarp(~(unsigned)(g.views >> 31)); }
+FN void sync(const Arguments& g) { together(g); __syncthreads(); }
+#else
+FN void together(const Arguments&) {}
+FN void sync(const Arguments&) {}
+#endif
 
 struct Ray { vec3 from, along; };
 FN vec3 at(Ray r, float t) { return r.from + r.along * t; }
@@ -220,7 +229,7 @@ FN bool touch(const Triangle& f, vec3 o, vec3 d, Touch& at) {
 // The first triangle of a model that the ray o + t d meets between `from` and `t`, or any one; -1 where there is none. The
 // nearer child comes first; of the way back up one bit a level is kept: which child it was.
 struct Found { float t; int triangle; };
-FN_CALL Found first_triangle(const Meshes* meshes, int model, vec3 o, vec3 d, float from, float t, bool any) {
+FN Found first_triangle(const Meshes* meshes, int model, vec3 o, vec3 d, float from, float t, bool any) {
     Model m = meshes->models[model];
     const Node* nodes = meshes->nodes + m.node;
     const Triangle* triangles = meshes->triangles + m.triangle;
@@ -698,10 +707,10 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
         tile.region[0] = tile_region(camera, (float)tile_x, (float)tile_y);
         clear(tile.seen);
     }
-    sync();
+    sync(g);
     for (int i = first(); i < world.primitive_count; i += stride())
         if (touches(world.primitives[i], tile.region[0])) keep(tile.seen, world.primitives[i], i);
-    sync();
+    sync(g);
 
     vec3 sum[LANES];
     for (int lane = 0; lane < LANES; ++lane) sum[lane] = {0.0f, 0.0f, 0.0f};
@@ -713,13 +722,15 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
 
         // 2. what each ray meets
         for (int i = first(); i < 1 + MAX_LIGHTS; i += stride()) forget(i == 0 ? tile.surfaces : tile.lit[i - 1]);
-        sync();
+        sync(g);
         for (int lane = 0; lane < LANES; ++lane) {
             int x = tile_x + column(pixel_of(lane)), y = tile_y + row(pixel_of(lane));
             Ray ray = camera_ray(camera, x + du, y + dv);
             Hit hit = {FAR, -1, 0};
-            for (int i = 0; i < length(tile.seen); ++i)
+            for (int i = 0; i < length(tile.seen); ++i) {
                 closer(world.meshes, hit, world.primitives[member(tile.seen, i)], member(tile.seen, i), ray, LIFT);
+                together(g);
+            }
             surface[lane] = surface_at(world, hit, ray, pixel_angle);
             include(tile.surfaces, surface[lane].x + surface[lane].n * TAP_FAR, hit.primitive >= 0);
             if (sample == 0 && x < g.width && y < g.height) {
@@ -730,12 +741,12 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
                 g.instance[pixel] = p ? (int16_t)p->instance : -1;
             }
         }
-        sync();
+        sync(g);
 
         // 3. what can shade it
         for (int i = first(); i < world.light_count; i += stride())
             tile.frame[i] = light_frame(world.lights[i], tile.surfaces);
-        sync();
+        sync(g);
         for (int lane = 0; lane < LANES; ++lane)
             for (int i = 0; i < world.light_count; ++i) {
                 Light light = world.lights[i];
@@ -743,13 +754,13 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
                 bool lit = s.primitive >= 0 && dot(light.sun > 0.5f ? light.at : light.at - s.x, s.n) > 0.0f;
                 include(tile.lit[i], seen_by(light, tile.frame[i], s.x), lit);
             }
-        sync();
+        sync(g);
         for (int i = first(); i < 1 + world.light_count; i += stride()) {
             clear(i == 0 ? tile.around : tile.shadow[i - 1]);
             tile.region[i] = i == 0 ? around_region(tile.surfaces)
                 : shadow_region(world.lights[i - 1], tile.frame[i - 1], tile.lit[i - 1], g.light_radius);
         }
-        sync();
+        sync(g);
         for (int i = first(); i < world.primitive_count; i += stride()) {
             const Primitive& p = world.primitives[i];
             if (p.material >> 16) continue;        // what shines neither casts shadows nor darkens
@@ -757,7 +768,7 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
             for (int l = 0; l < world.light_count; ++l)
                 if (world.lights[l].shadow > 0.5f && touches(p, tile.region[1 + l])) keep(tile.shadow[l], p, i);
         }
-        sync();
+        sync(g);
 
         // 4. how it looks
         for (int lane = 0; lane < LANES; ++lane) {
@@ -770,7 +781,7 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
             if (mirror > 0.0f) out = mix(out, glimpse(g, world, s, view, pixel_angle), mirror);
             sum[lane] = sum[lane] + out;
         }
-        sync();
+        sync(g);
     }
     for (int lane = 0; lane < LANES; ++lane) {
         int x = tile_x + column(pixel_of(lane)), y = tile_y + row(pixel_of(lane));
