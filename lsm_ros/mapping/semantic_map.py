@@ -3,9 +3,13 @@
 The evidence of a voxel is the sum, over the keyframes that saw it, of their log-probabilities of each class times
 their confidence: Bayes' rule for independent sightings with equal priors (SemanticFusion, McCormac 2017), in log-space.
 All that a voxel holds is sums, so what a keyframe has brought can be taken out again when its pose moves.
+
+The rows of the voxels lie in blocks as they came; a hash table finds them by cubes of 8 x 8 x 8 cells (Niessner et
+al., 2013). Nothing is ever moved or sorted as the map grows, so a keyframe costs what it shows, however large the map.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +24,7 @@ from lsm_ros.mapping.views import View
 BITS = 21                          # of a cell index along each axis; a key packs three
 OFFSET = 1 << (BITS - 1)
 BLOCK = 1 << 15                    # rows are added in blocks: growing one array would copy it, which takes a second
+CUBE_BITS = 3                      # of a cell's index that tell where in its cube it lies, along each axis
 INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
 LOG_FLOOR = -7.0                   # no single sighting may exclude a class for good
 
@@ -65,20 +70,21 @@ class SemanticMap:
         self._drop, self._max_depth = confidence_drop, max_depth_m
 
     def clear(self) -> None:
-        self._keys = np.empty(0, np.int64)         # sorted
-        self._rows = np.empty(0, np.int64)         # of each key
-        self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32
+        self._cubes: dict[int, np.ndarray] = {}    # key of a cube -> (512,) int32 rows of its cells, -1: none
+        self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32, the rows
         self._fused: dict[int, _Fused] = {}
-        self._emptied = 0                          # times that a row lost its last sighting since the last `_compact`
-        # By row, as long as the blocks together: what `take_changes` needs.
-        self._key_of = np.empty(0, np.int64)
-        self._changed = np.empty(0, bool)          # since it was last called
-        self._taken = np.empty(0, bool)            # was in the map when it was last called
+        self._used = 0                             # rows that were ever given to a voxel ...
+        self._free = np.empty(0, np.int64)         # ... of these, the ones that were given back
+        self._emptied: list[np.ndarray] = []       # rows that have lost their last sighting since the last `_reclaim`
+        # Beside each block, what `take_changes` needs of its rows.
+        self._keys: list[np.ndarray] = []          # (BLOCK,) int64
+        self._changed: list[np.ndarray] = []       # (BLOCK,) bool, since it was last called
+        self._taken: list[np.ndarray] = []         # (BLOCK,) bool, was in the map when it was last called
         self._anew = True
 
     def __len__(self) -> int:
         """Voxels that take up room, empty ones among them."""
-        return len(self._keys)
+        return self._used - len(self._free)
 
     def fuse(self, view: View, S_map_cam: np.ndarray) -> None:
         """Adds a view at a pose; an earlier version of the same keyframe is taken out first."""
@@ -88,14 +94,14 @@ class SemanticMap:
         now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
         self._add(*self._sums(now), sign=1)
         self._fused[view.keyframe.id] = now
-        self._compact_if_worth_it()
+        self._reclaim()
 
     def forget(self, keyframe_id: int) -> None:
         """Takes out what a keyframe has brought."""
         before = self._fused.pop(keyframe_id, None)
         if before is not None:
             self._add(*self._sums(before), sign=-1)
-            self._compact_if_worth_it()
+            self._reclaim()
 
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
         """(n,) metres that the points of views have moved, in the mean, since they were fused; S_map_cam (n, 4, 4)."""
@@ -106,20 +112,15 @@ class SemanticMap:
 
     def voxels(self, min_observations: int) -> Voxels:
         """Those that at least so many keyframes saw, in the order of their keys."""
-        parts, count = [], len(self._keys)
-        for first in range(0, count, BLOCK):
-            rows = self._blocks[first // BLOCK][:count - first]
-            parts.append(_means(rows[rows[:, SIGHTINGS] >= min_observations]))
-        if not parts:
-            empty = np.empty((0, 3))
-            return Voxels(empty.astype(np.int64), Cloud(empty.astype(np.float32), empty.astype(np.uint8),
-                          np.empty(0, np.uint16), np.empty(0, np.uint8)), np.empty(0, np.float32))
+        keys, parts = [np.empty(0, np.int64)], [_means(np.empty((0, CLASSES + self._classes), np.float32))]
+        for block, names in zip(self._blocks, self._keys, strict=True):
+            seen = block[:, SIGHTINGS] >= min_observations
+            keys.append(names[seen])
+            parts.append(_means(block[seen]))
+        names = np.concatenate(keys)
         means = _Means(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-        seen = self._sightings() >= min_observations       # by row, as above; now put into the order of the keys
-        place = np.cumsum(seen) - 1
-        kept = seen[self._rows]
-        return self._voxels(self._keys[kept], _Means(*(column[place[self._rows[kept]]] for column in means)))
+        order = np.argsort(names)
+        return self._voxels(names[order], _Means(*(column[order] for column in means)))
 
     def take_changes(self, min_observations: int) -> Changes:
         """What has changed since the last call, the values as `voxels` would show them.
@@ -127,22 +128,29 @@ class SemanticMap:
         A voxel that is part of the map no more is at the centre of its cell and has the confidence 0, as no other has.
         The cost is that of the voxels that changed, but for a look at one byte of each.
         """
-        rows = np.flatnonzero(self._changed)
-        self._changed[rows] = False
-        sums = np.empty((len(rows), CLASSES + self._classes), np.float32)
-        for number in np.unique(rows // BLOCK):
-            mine = rows // BLOCK == number
-            sums[mine] = self._blocks[number][rows[mine] % BLOCK]
-        seen = sums[:, SIGHTINGS] >= min_observations
-        gone = rows[~seen & self._taken[rows]]
-        self._taken[rows] = seen
-        now = self._voxels(self._key_of[rows[seen]], _means(sums[seen])).cloud
-        centres = ((unpack(self._key_of[gone]) + 0.5) * self._size).astype(np.float32)
+        keys, sums, gone = [], [], []
+        for number, changed in enumerate(self._changed):
+            rows = np.flatnonzero(changed)
+            if not len(rows):
+                continue
+            changed[rows] = False
+            values, taken = self._blocks[number][rows], self._taken[number]
+            seen = values[:, SIGHTINGS] >= min_observations
+            keys.append(self._keys[number][rows[seen]])
+            sums.append(values[seen])
+            gone.append(self._keys[number][rows[~seen & taken[rows]]])
+            taken[rows] = seen
+            self._emptied.append(number * BLOCK + rows[values[:, SIGHTINGS] < 0.5])
+        self._reclaim()
+        nothing = np.empty(0, np.int64)
+        now = self._voxels(np.concatenate([nothing, *keys]), _means(np.concatenate(
+            [np.empty((0, CLASSES + self._classes), np.float32), *sums]))).cloud
+        centres = ((unpack(np.concatenate([nothing, *gone])) + 0.5) * self._size).astype(np.float32)
         anew, self._anew = self._anew, False
         return Changes(anew, Cloud(points=np.concatenate([now.points, centres]),
-                                   colors=np.concatenate([now.colors, np.zeros((len(gone), 3), np.uint8)]),
-                                   labels=np.concatenate([now.labels, np.zeros(len(gone), np.uint16)]),
-                                   confidence=np.concatenate([now.confidence, np.zeros(len(gone), np.uint8)])))
+                                   colors=np.concatenate([now.colors, np.zeros((len(centres), 3), np.uint8)]),
+                                   labels=np.concatenate([now.labels, np.zeros(len(centres), np.uint16)]),
+                                   confidence=np.concatenate([now.confidence, np.zeros(len(centres), np.uint8)])))
 
     def _voxels(self, keys: np.ndarray, means: _Means) -> Voxels:
         cells = unpack(keys)
@@ -153,10 +161,6 @@ class SemanticMap:
                                    labels=means.labels.astype(np.uint16),
                                    confidence=np.rint(255 * means.confidence).clip(1, 255).astype(np.uint8)),
                       means.certainty.astype(np.float32))
-
-    def _sightings(self) -> np.ndarray:
-        columns = [block[:, SIGHTINGS] for block in self._blocks]
-        return np.concatenate(columns)[:len(self._keys)]
 
     def _sums(self, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
         """Keys (n,) sorted and rows (n, columns) of one keyframe."""
@@ -186,51 +190,61 @@ class SemanticMap:
 
     def _add(self, keys: np.ndarray, sums: np.ndarray, sign: int) -> None:
         rows = self._rows_of(keys)
-        self._changed[rows] = True
-        for number in np.unique(rows // BLOCK):
-            mine = rows // BLOCK == number
-            block, place = self._blocks[number], rows[mine] % BLOCK
-            block[place] += sign * sums[mine]
+        for number, mine, place in in_blocks(rows):
+            block = self._blocks[number]
+            now = block[place] + sign * sums[mine]
             if sign < 0:
-                empty = place[block[place, SIGHTINGS] < 0.5]
-                block[empty] = 0                                     # nobody left: no rounding residue either
-                self._emptied += len(empty)
-
-    def _compact_if_worth_it(self) -> None:
-        """Gives the room of empty voxels back once they may be half of all: a map that moves or forgets stays small."""
-        if self._emptied < max(len(self._keys) // 2, BLOCK):
-            return
-        self._emptied = 0
-        count = len(self._keys)
-        alive = (self._sightings() >= 0.5) | self._taken[:count]     # what a reader still has must yet be told as gone
-        rows = np.concatenate(self._blocks)[:count][alive] if count else np.empty((0, CLASSES + self._classes))
-        kept = alive[self._rows]
-        self._keys, self._rows = self._keys[kept], (np.cumsum(alive) - 1)[self._rows[kept]]
-        room = -(-len(rows) // BLOCK) * BLOCK - len(rows)
-        rows = np.concatenate([rows, np.zeros((room, rows.shape[1]))]).astype(np.float32)
-        self._blocks = [rows[first:first + BLOCK].copy() for first in range(0, len(rows), BLOCK)]
-        for name in ("_key_of", "_changed", "_taken"):
-            values = getattr(self, name)[:count][alive]
-            setattr(self, name, np.concatenate([values, np.zeros(room, values.dtype)]))
+                empty = now[:, SIGHTINGS] < 0.5
+                now[empty] = 0                                       # nobody left: no rounding residue either
+                self._emptied.append(rows[mine][empty])
+            block[place] = now
+            self._changed[number][place] = True
 
     def _rows_of(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) rows of sorted, distinct keys; new ones get a row."""
-        place = np.searchsorted(self._keys, keys)
-        known = np.zeros(len(keys), bool)
-        inside = place < len(self._keys)
-        known[inside] = self._keys[place[inside]] == keys[inside]
-        rows = np.empty(len(keys), np.int64)
-        rows[known] = self._rows[place[known]]
-        rows[~known] = len(self._keys) + np.arange(np.count_nonzero(~known))
-        self._keys = np.insert(self._keys, place[~known], keys[~known])
-        self._rows = np.insert(self._rows, place[~known], rows[~known])
-        while len(self._blocks) * BLOCK < len(self._keys):
-            self._blocks.append(np.zeros((BLOCK, CLASSES + self._classes), np.float32))
-            self._key_of = np.concatenate([self._key_of, np.zeros(BLOCK, np.int64)])
-            self._changed = np.concatenate([self._changed, np.zeros(BLOCK, bool)])
-            self._taken = np.concatenate([self._taken, np.zeros(BLOCK, bool)])
-        self._key_of[rows[~known]] = keys[~known]
+        """(n,) rows of distinct keys; new ones get a row."""
+        names, which, cells = in_cubes(keys)
+        for name in names:
+            if name not in self._cubes:
+                self._cubes[name] = np.full(1 << 3 * CUBE_BITS, -1, np.int32)
+        cubes = [self._cubes[name] for name in names]
+        table = np.stack(cubes) if cubes else np.empty((0, 1 << 3 * CUBE_BITS), np.int32)
+        rows = table[which, cells].astype(np.int64)
+        new = np.flatnonzero(rows < 0)
+        rows[new] = self._new_rows(len(new))
+        table[which[new], cells[new]] = rows[new]
+        for number in np.unique(which[new]):
+            cubes[number][:] = table[number]
+        for number, mine, place in in_blocks(rows[new]):
+            self._keys[number][place] = keys[new[mine]]
         return rows
+
+    def _new_rows(self, count: int) -> np.ndarray:
+        """(count,) rows without a voxel: those given back first, then ones that nobody has had."""
+        given_back, self._free = self._free[:count], self._free[count:]
+        fresh = self._used + np.arange(count - len(given_back))
+        self._used += len(fresh)
+        while len(self._blocks) * BLOCK < self._used:
+            self._blocks.append(np.zeros((BLOCK, CLASSES + self._classes), np.float32))
+            self._keys.append(np.zeros(BLOCK, np.int64))
+            self._changed.append(np.zeros(BLOCK, bool))
+            self._taken.append(np.zeros(BLOCK, bool))
+        return np.concatenate([given_back, fresh])
+
+    def _reclaim(self) -> None:
+        """Rows that lost their last sighting and got no other go to the next new voxels: a map that moves or forgets
+        stays small. What a reader of the changes still has must be told as gone before."""
+        emptied, self._emptied = self._emptied, []
+        for number, _, place in in_blocks(np.unique(np.concatenate(emptied))) if emptied else ():
+            place = place[(self._blocks[number][place, SIGHTINGS] < 0.5) & ~self._taken[number][place]]
+            self._changed[number][place] = False
+            names, which, cells = in_cubes(self._keys[number][place])
+            order = np.argsort(which, kind="stable")
+            for name, mine in zip(names, np.split(cells[order], np.cumsum(np.bincount(which))[:-1]), strict=True) \
+                    if names else ():
+                self._cubes[name][mine] = -1
+                if (self._cubes[name] < 0).all():
+                    del self._cubes[name]
+            self._free = np.concatenate([self._free, number * BLOCK + place])
 
 
 class _Means(NamedTuple):
@@ -259,6 +273,24 @@ def pack(cells: np.ndarray) -> np.ndarray:
         raise AlignmentError(f"a point lies {np.abs(cells).max()} voxels from the map's origin, beyond {OFFSET}")
     shifted = cells + OFFSET
     return (shifted[:, 0] << 2 * BITS) | (shifted[:, 1] << BITS) | shifted[:, 2]
+
+
+def in_cubes(keys: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Keys (N,) of cells -> the keys of their cubes' first cells, the index (N,) of each one's cube in that list, and
+    its number (N,) in the cube, 0 to 511."""
+    low = (1 << CUBE_BITS) - 1
+    names, which = np.unique(keys & ~(low << 2 * BITS | low << BITS | low), return_inverse=True)
+    cells = (keys >> 2 * BITS & low) << 2 * CUBE_BITS | (keys >> BITS & low) << CUBE_BITS | keys & low
+    return names.tolist(), which, cells
+
+
+def in_blocks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """For each block that holds some of `rows` (N,): its number, which of them (n,), and where in the block (n,)."""
+    numbers, places = np.divmod(rows, BLOCK)
+    order = np.argsort(numbers, kind="stable")
+    first = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    for mine in np.split(order, first[1:]) if len(rows) else ():
+        yield int(numbers[mine[0]]), mine, places[mine]
 
 
 def unpack(keys: np.ndarray) -> np.ndarray:

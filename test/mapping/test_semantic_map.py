@@ -183,7 +183,7 @@ def test_room_of_empty_voxels_is_given_back_and_nothing_else_changes(monkeypatch
     """A hundred walls come and go; a reader of changes who looks in now and then ends with the same map."""
     monkeypatch.setattr(semantic_map, "BLOCK", 64)
     voxels, always, told = SemanticMap(2, 0.05, 0.25, 8.0), SemanticMap(2, 0.05, 0.25, 8.0), {}
-    monkeypatch.setattr(always, "_compact_if_worth_it", lambda: None)
+    monkeypatch.setattr(always, "_reclaim", lambda: None)
     for n in range(100):
         for each in (voxels, always):
             each.fuse(view(n, (0.6, 0.4)), exp(np.array([0.2 * n, 0, 0, 0, 0, 0])))
@@ -202,3 +202,44 @@ def test_room_of_empty_voxels_is_given_back_and_nothing_else_changes(monkeypatch
     for cell, sure in zip(np.floor(changes.cloud.points / 0.05).astype(int), changes.cloud.confidence):
         told[tuple(cell)] = sure
     assert {cell for cell, sure in told.items() if sure} == set(map(tuple, now.cells.tolist()))
+
+
+def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch):
+    """After walls have come, moved and gone at random the map is the one that has only seen those that are left."""
+    monkeypatch.setattr(semantic_map, "BLOCK", 64)
+    rng = np.random.default_rng(3)
+    voxels, reader, left = SemanticMap(2, 0.05, 0.25, 8.0), Reader(0.05), {}
+    for _ in range(300):
+        number = int(rng.integers(12))
+        if rng.random() < 0.3:
+            voxels.forget(number)
+            left.pop(number, None)
+        else:
+            left[number] = (view(number, rng.dirichlet(np.ones(2)), color=int(rng.integers(255))),
+                            exp(rng.normal(size=6) * (2, 2, 2, 0.3, 0.3, 0.3)))
+            voxels.fuse(*left[number])
+        if rng.random() < 0.2:
+            reader.read(voxels.take_changes(1))
+    straight = SemanticMap(2, 0.05, 0.25, 8.0)
+    for each, pose in left.values():
+        straight.fuse(each, pose)
+    now, then = voxels.voxels(1), straight.voxels(1)
+    np.testing.assert_array_equal(now.cells, then.cells)
+    np.testing.assert_allclose(now.cloud.points, then.cloud.points, atol=1e-5)
+    np.testing.assert_array_equal(now.cloud.labels, then.cloud.labels)
+    reader.read(voxels.take_changes(1))
+    assert reader.has(now)
+    assert len(voxels) == len(now.cells) and len(voxels._blocks) * 64 < 3 * len(straight) + 256
+    assert sum((cube >= 0).sum() for cube in voxels._cubes.values()) == len(voxels)
+
+
+def test_a_growing_map_leaves_its_rows_where_they_are(monkeypatch):
+    """What moved them would take the longer, the larger the map."""
+    monkeypatch.setattr(semantic_map, "BLOCK", 64)
+    voxels = SemanticMap(2, 0.05, 0.25, 8.0)
+    voxels.fuse(view(0, (0.6, 0.4)), np.eye(4))
+    block, keys, cubes = voxels._blocks[0], voxels._keys[0], dict(voxels._cubes)
+    for n in range(1, 40):
+        voxels.fuse(view(n, (0.6, 0.4)), exp(np.array([n, 0, 0, 0, 0, 0])))
+    assert len(voxels._blocks) > 10 and voxels._blocks[0] is block and voxels._keys[0] is keys
+    assert all(voxels._cubes[name] is cube for name, cube in cubes.items())

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from lsm_ros.model import matching
 from lsm_ros.model.matching import match_views
 
 ROWS, COLUMNS = 24, 32
@@ -48,3 +49,13 @@ def test_one_view_has_no_matches():
     matches, overlap = match_views(window(wall(), 0), torch.tensor(25.0))
     assert len(matches.a) == len(matches.shares_a) == 0
     assert overlap.tolist() == [[1]]
+
+
+def test_points_are_looked_for_a_few_at_a_time_and_nothing_changes(monkeypatch):
+    views = window(wall(), 20, 28, 30)
+    whole, overlap = match_views(views, torch.tensor(25.0))
+    monkeypatch.setattr(matching, "ROWS", 37)
+    parts, overlap_of_parts = match_views(views, torch.tensor(25.0))
+    for name, values in vars(whole).items():
+        np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-4)
+    np.testing.assert_allclose(overlap_of_parts, overlap, rtol=1e-4)
