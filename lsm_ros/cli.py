@@ -1,6 +1,9 @@
 """The `lsm` command: the map without ROS, the evaluation, the training, the demo."""
 from __future__ import annotations
 
+import lsm_ros.threads  # noqa: F401  (before numpy and torch)
+
+# isort: split
 import argparse
 import importlib.util
 import signal
@@ -47,6 +50,7 @@ examples:
   lsm view walk                                 the map that lsm map wrote, in 3-D
   lsm demo                                      the whole ROS 2 node on the shipped recording
   lsm eval FOLDER --views 4                     errors on a folder with the truth beside the images
+  lsm bench                                     what mapping costs on this machine, stage by stage
   lsm doctor                                    what is wrong with the running node, its camera, its TF
   lsm labels                                    the classes that the map tells apart
 
@@ -151,6 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, text in (("demo", "run the real ROS 2 node on the shipped recording and look at its results"),
                        ("doctor", "look at the running ROS 2 system and say what is wrong"),
                        ("eval", "measure the network on recordings with truth, or on rendered rooms"),
+                       ("bench", "measure what mapping costs on this machine"),
                        ("train", "train the network on rendered rooms")):
         commands.add_parser(name, help=text, add_help=False)
     return parser
@@ -268,6 +273,11 @@ def run_eval(argv: list[str]) -> int | None:
     return evaluate(argv)
 
 
+def run_bench(argv: list[str]) -> int | None:
+    from lsm_ros.bench.command import main as bench
+    return bench(argv)
+
+
 def run_train(argv: list[str]) -> int | None:
     from lsm_ros.training.train import main as train
     return train(argv)
@@ -293,8 +303,8 @@ def check_ros(what: str) -> None:
                           f"that holds lsm_ros, or install the package with its ROS wheels; `lsm map` needs neither")
 
 
-DELEGATES: dict[str, Callable[[list[str]], int | None]] = {"eval": run_eval, "train": run_train, "demo": run_demo,
-                                                           "doctor": run_doctor}
+DELEGATES: dict[str, Callable[[list[str]], int | None]] = {"eval": run_eval, "bench": run_bench, "train": run_train,
+                                                           "demo": run_demo, "doctor": run_doctor}
 
 
 @contextmanager

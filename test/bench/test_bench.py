@@ -1,0 +1,178 @@
+"""`lsm bench`, end to end with a small network, and what its parts promise. No time is judged."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lsm_ros.bench import command, network, report, sfm, stages, voxels
+from lsm_ros.config import PredictorConfig
+from lsm_ros.contracts import Frame, Window
+from lsm_ros.data.sequences import SequenceFrame
+from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.evaluation.report import BEGIN, END
+from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.model.engine import NetworkPredictor
+from lsm_ros.model.network import Network, NetworkConfig
+
+
+@pytest.fixture
+def predictor():
+    torch.manual_seed(0)
+    return NetworkPredictor(PredictorConfig(device="cpu"),
+                            Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af", stem=16)))
+
+
+def noise(count):
+    random = np.random.default_rng(0)
+    return [Frame(i, random.integers(0, 255, (48, 64, 3), np.uint8), np.array([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]]))
+            for i in range(count)]
+
+
+def test_the_command_measures_and_writes_what_it_promises(predictor, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "NetworkPredictor", lambda config: predictor)
+    page, out, plot = tmp_path / "page.md", tmp_path / "out.json", tmp_path / "out.png"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    command.main(["--quick", "--json", str(out), "--plot", str(plot), "--markdown", str(page)])
+    results = json.loads(out.read_text())
+    parts = {line["part"]: line for line in results["network"]}
+    assert 0 < parts["encode one frame"]["of_no_tokens"] < parts["encode four frames"]["of_no_tokens"] < 1
+    assert parts["encode four frames"]["gflop"] == pytest.approx(4 * parts["encode one frame"]["gflop"])
+    assert [line["views"] for line in results["view_counts"]] == [1, 2, 4, 8]
+    assert {"decoding", "keyframe", "network", "fusion"} <= {line["stage"] for line in results["stages"]}
+    assert [line["voxels"] >= size for line, size in zip(results["map_updates"], command.QUICK_SIZES)] == [True, True]
+    assert results["summary"]["peak_memory_mb"] > 100 and plot.stat().st_size > 1000
+    shown, written = capsys.readouterr().out, page.read_text()
+    assert "GB/s" in shown and "| ms |" in shown
+    assert "new keyframe to prediction" in written and written.startswith("before") and written.endswith("after\n")
+    assert " ms" not in written and "GB/s" not in written, "a page of a CPU tells ratios alone"
+
+
+def test_bad_paths_are_told_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "measure", None)
+    with pytest.raises(InputError, match="no block"):
+        (tmp_path / "page.md").write_text("nothing here")
+        command.main(["--markdown", str(tmp_path / "page.md")])
+    monkeypatch.setattr(sfm.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install pycolmap"):
+        command.main(["--sfm", str(tmp_path)])
+
+
+def test_windows_slide_by_one_and_no_id_comes_twice():
+    windows = network.Windows(noise(3), 4)
+    first, second = (windows.window().keyframes for _ in range(2))
+    assert first[1:] == second[:-1] and second[-1].id == first[-1].id + 1
+    assert second[-1].frame is second[-4].frame, "three frames begin again"
+
+
+def test_flop_of_a_product(predictor):
+    a = torch.rand(30, 40)
+    assert network.count_flop(lambda: a @ a.T, predictor) == 2 * 30 * 40 * 30
+
+
+def test_maps_of_every_size_get_the_same_updates(predictor):
+    lines = voxels.map_updates(command.one_view(predictor, noise(1)[0]), 6, (100, 3000), progress=False)
+    assert lines[0]["voxels"] < 3000 <= lines[1]["voxels"]
+    assert lines[0]["against_smallest"] == 1 and lines[1]["median_ms"] <= lines[1]["worst_ms"]
+
+
+def test_a_recording_of_nothing_is_refused(predictor):
+    black = [Frame(i, np.zeros((48, 64, 3), np.uint8)) for i in range(3)]
+    with pytest.raises(InputError, match="nothing of the 3 frames"):
+        stages.stages(predictor, black, [0.1] * 3, progress=False)
+
+
+# ------------------------------------------------------------------------------------------- structure from motion
+
+class Halves:
+    """A predictor that sees floor on the left and wall on the right of every image."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def reset(self):
+        pass
+
+    def __call__(self, window: Window):
+        semantics = np.empty((len(window.keyframes), 6, 8, self.labels.embeddings.shape[1]), np.float32)
+        semantics[:, :, :4] = self.labels.embeddings[self.labels.index("floor")]
+        semantics[:, :, 4:] = self.labels.embeddings[self.labels.index("wall")]
+        return type("Prediction", (), {"semantics": semantics})
+
+
+def test_points_get_the_label_that_most_of_their_pixels_have(predictor):
+    labels = predictor.labels
+    frames = [SequenceFrame(frame) for frame in noise(3)]
+    observed = np.array([(0, 0, .1), (0, 1, .2), (0, 2, .9), (1, 0, .9), (1, 1, .8), (3, 2, .99)])   # point, frame, u
+    sparse = sfm.Sparse({0: np.eye(4), 1: np.eye(4), 2: np.eye(4)}, observed[:, 0].astype(int),
+                        observed[:, 1].astype(int), np.stack([observed[:, 2], np.full(6, .5)], axis=1), 4)
+    found = sfm.lift(Halves(labels), frames, sparse)
+    assert found.tolist() == [labels.index("floor"), labels.index("wall"), -1, labels.index("wall")]
+
+
+def test_the_trajectory_error_counts_frames_with_a_true_pose():
+    true = [np.eye(4) for _ in range(5)]
+    for number, pose in enumerate(true):
+        pose[:3, 3] = (number, number % 2, 0.5 * (number == 2))
+    frames = [SequenceFrame(frame, T_world_cam=None if number == 4 else true[number])
+              for number, frame in enumerate(noise(5))]
+    halved = {number: pose @ np.diag([1, 1, 1, 1.0]) for number, pose in enumerate(true)}
+    for pose in halved.values():
+        pose[:3, 3] *= 0.5
+    assert sfm.ate_m(halved, frames) == pytest.approx(0, abs=1e-9)
+    assert sfm.ate_m({0: true[0]}, frames) is None
+
+
+def test_a_folder_without_truth_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        sfm.read_frames(tmp_path / "nowhere", 20, 1)
+
+
+@pytest.mark.parametrize("way", ["mapped", "chained"])
+def test_our_ways_give_poses_by_the_number_of_the_frame(predictor, way, monkeypatch):
+    frames = [SequenceFrame(frame) for frame in noise(4)]
+    mappers = []
+    monkeypatch.setattr(Mapper, "settle", lambda self: mappers.append(self))
+    poses, points, seconds = getattr(sfm, way)(predictor, frames)
+    assert set(poses) <= {0, 1, 2, 3} and 0 in poses and points >= 0 and seconds["network"] > 0
+    assert mappers[0].config.window_views == (2 if way == "chained" else 4)
+
+
+def test_structure_from_motion_on_a_textured_wall(tmp_path):
+    """COLMAP, where it is installed: a camera that moves along a wall and past a block in front of it."""
+    pytest.importorskip("pycolmap")
+    random = np.random.default_rng(0)
+    far, near = (cv2.resize(random.integers(0, 255, (n, n, 3), np.uint8), (900, 900), interpolation=cv2.INTER_CUBIC)
+                 for n in (120, 150))
+    images = []
+    for step in range(8):
+        image = far[200:500, 100 + 12 * step:500 + 12 * step].copy()            # 4 m away, f = 400: 12 pixels a step
+        image[80:220, 120:280] = near[280:420, 120 + 24 * step:280 + 24 * step]   # seen through a window at 2 m
+        images.append(image)
+    K = np.array([[400.0, 0, 200], [0, 400, 150], [0, 0, 1]])
+    with sfm.quiet():
+        sparse, seconds = sfm.reconstruct(images, K, tmp_path)
+    assert set(seconds) == {"features", "matching", "mapping"} and sparse.points > 50
+    assert len(sparse.poses) >= 4 and sparse.frame.max() < 8 and sparse.point.max() < sparse.points
+    assert (sparse.shares >= 0).all() and (sparse.shares <= 1).all()
+
+
+def test_a_picture_of_the_results():
+    results = {"network": [{"part": "decode four views", "of_no_tokens": .5}],
+               "view_counts": [{"views": 4, "kept_of_usual": 1.0}], "stages": [{"stage": "network", "of_network": 1.0}],
+               "map_updates": [{"voxels": 10, "against_smallest": 1.0}, {"voxels": 20, "against_smallest": 2.0}]}
+    picture = report.picture(results)
+    dark = (np.abs(picture.astype(int) - report.BAR).sum(-1) == 0).sum(1)
+    rows = np.flatnonzero(dark)
+    assert dark[rows[-1]] == pytest.approx(2 * dark[rows[-1] - report.ROW], abs=4), "bars are as long as they say"
+
+
+def test_a_keyframe_is_new_in_each_window(predictor):
+    seen = []
+    encode = predictor.network.encode
+    predictor.network.encode = lambda *inputs: seen.append(len(inputs[0])) or encode(*inputs)
+    windows = network.Windows(noise(6), 4)
+    for _ in range(3):
+        predictor(windows.window())
+    assert seen == [4, 1, 1]
