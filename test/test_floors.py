@@ -11,13 +11,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [                                  # from the roof to the cellar
     {"cli"},
-    {"ros", "training", "viewing"},
+    {"ros", "training", "viewing", "bench"},
     {"evaluation"},
     {"mapping", "model", "world"},          # strangers: the mapper is handed its network
     {"data"},
     {"contracts", "labels", "arguments"},
     {"geometry", "config", "resources", "text"},
-    {"errors"},
+    {"errors", "threads"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 GENERATED = {"msg", "srv"}                  # what ROS builds into lsm_ros

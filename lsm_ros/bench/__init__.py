@@ -1,1 +1,0 @@
-"""`lsm bench`: what mapping costs on this machine."""
