@@ -28,10 +28,10 @@ KEPT, ANEW = "new keyframe to prediction", "new keyframe to prediction, no token
 
 
 class Windows:
-    """Windows that slide over frames, which begin again when they end; every keyframe has a new id."""
+    """Windows that slide over frames, which begin again when they end; every keyframe has a new id, from `first` on."""
 
-    def __init__(self, frames: Sequence[Frame], views: int):
-        self._frames, self._ids = frames, count()
+    def __init__(self, frames: Sequence[Frame], views: int, first: int = 0):
+        self._frames, self._ids = frames, count(first)
         self._keyframes = [self._next() for _ in range(views)]
 
     def _next(self) -> Keyframe:
@@ -97,8 +97,7 @@ def view_counts(predictor: NetworkPredictor, frames: Sequence[Frame], rounds: in
     predictor.reset()
     calls: dict[str, Callable[[], object]] = {}
     for views in VIEWS:
-        kept, anew = Windows(frames, views), Windows(frames, views)
-        # Filled outside of the time; the ids of one are the same images as the other's.
+        kept, anew = (Windows(frames, views, views << 32) for _ in range(2))     # the others' tokens serve nobody else
         calls[f"{views} kept"] = lambda windows=kept: predictor(windows.window())
         calls[f"{views} anew"] = lambda windows=anew: predictor.predict_batch([windows.window()])
     times = take_turns(calls, predictor, rounds, "numbers of views", progress)

@@ -1,6 +1,7 @@
 """Reads from the descriptors of a window which places of its views show the same point. Letters as in network.py."""
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ def look_for(points: Tensor, cells: Tensor, unmatched: Tensor, around: Tensor) -
     weight = points @ cells.flatten(1)                                                     # (N, cells), logits as yet
     best = argmax(weight)
     top = weight.gather(1, best[:, None])
-    weight.sub_(top).exp_()
+    exp_(weight.sub_(top))
     anywhere = weight.sum(1)
     total = anywhere + (unmatched - top[:, 0]).exp()
     near = torch.stack([best % columns, best // columns], dim=-1)[:, None] + around        # (N, R, 2)
@@ -89,6 +90,14 @@ def look_for(points: Tensor, cells: Tensor, unmatched: Tensor, around: Tensor) -
 def argmax(values: Tensor) -> Tensor:
     """(N, C) -> (N,). numpy's is ten times as fast as torch's on a CPU."""
     return torch.from_numpy(values.numpy().argmax(1)) if values.device.type == "cpu" else values.argmax(1)
+
+
+def exp_(values: Tensor) -> None:
+    """In place. OpenCV's takes a third of torch's time on a CPU."""
+    if values.device.type == "cpu":
+        cv2.exp(values.numpy(), values.numpy())
+    else:
+        values.exp_()
 
 
 def cell_grid(columns: Tensor, rows: Tensor) -> Tensor:
