@@ -9,6 +9,8 @@ import colorsys
 import difflib
 import json
 import logging
+import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 NOUN_TABLE = Path(__file__).parent / "weights" / "nouns.safetensors"
 """Embeddings of some 1,300 household nouns; made by lsm_ros/training/text_table.py."""
+
+LONGEST_WORD = 200
+"""Letters; to look for words that are like it takes time with its length."""
 
 LOGIT_SCALE = 20.0
 """Cosine -> logit. The semantic head is trained with it, so it belongs to the text space, not to a label set."""
@@ -95,7 +100,7 @@ class LabelSet:
         path = Path(path) if path else resource("config/labels/indoor.yaml")
         try:
             content = yaml.safe_load(path.read_text("utf8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:    # a date that is none
             raise ConfigError(f"the label file {path} cannot be read: {error}") from error
         entries = content.get("labels") if isinstance(content, dict) else None
         if not isinstance(entries, list) or not entries:
@@ -106,7 +111,7 @@ class LabelSet:
     def from_entries(cls, entries: list[dict[str, Any]]) -> LabelSet:
         """The set of checked entries (read_entry), in their order."""
         names = tuple(entry["name"] for entry in entries)
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             raise ConfigError(f"label {', '.join(map(repr, twice))} is given more than once")
         if len(names) > 65535:
@@ -130,6 +135,8 @@ def embed(words: Sequence[str]) -> np.ndarray:
 
 
 def embed_word(word: str) -> np.ndarray:
+    if len(word) > LONGEST_WORD:
+        raise InputError(f"a word of {len(word)} letters, {word[:40]!r} ...; {LONGEST_WORD} are the most")
     table = noun_embeddings()
     if word in table:
         return table[word]
@@ -150,25 +157,32 @@ def alike(word: str, known: Sequence[str] | dict[str, Any]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+# YAML's aliases make values whose whole text would fill the memory.
+short = reprlib.Repr()
+short.maxstring = short.maxother = 80
+short = short.repr
+
+
 def read_entry(entry: Any, path: Path) -> dict[str, Any]:
     """One checked item of `labels:`, a name or a mapping with a name. Raises ConfigError: file, label and value."""
     entry = {"name": entry} if isinstance(entry, str) else entry
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str):
-        raise ConfigError(f"{path}: {entry!r} is neither a name nor a mapping with a `name`")
-    unknown = sorted(set(entry) - {"name", "color", "thing", "synonyms", *GROUPINGS})
+        raise ConfigError(f"{path}: {short(entry)} is neither a name nor a mapping with a `name`")
+    unknown = set(entry) - {"name", "color", "thing", "synonyms", *GROUPINGS}
     if unknown:
-        raise ConfigError(f"{path}: label {name!r} has the unknown key {', '.join(map(repr, unknown))}")
+        raise ConfigError(f"{path}: label {short(name)} has the unknown key {', '.join(sorted(map(short, unknown)))}")
     color, synonyms = entry.get("color", [0, 0, 0]), entry.get("synonyms", [])
     if not (isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)):
-        raise ConfigError(f"{path}: color {color!r} of label {name!r} is not three whole numbers of 0..255")
+        raise ConfigError(f"{path}: color {short(color)} of label {short(name)} is not three whole numbers of 0..255")
     if not (isinstance(synonyms, list) and all(isinstance(word, str) for word in synonyms)):
-        raise ConfigError(f"{path}: synonyms {synonyms!r} of label {name!r} is not a list of words")
+        raise ConfigError(f"{path}: synonyms {short(synonyms)} of label {short(name)} is not a list of words")
     if not isinstance(entry.get("thing", True), bool):
-        raise ConfigError(f"{path}: thing {entry['thing']!r} of label {name!r} is neither true nor false")
+        raise ConfigError(f"{path}: thing {short(entry['thing'])} of label {short(name)} is neither true nor false")
     for key in GROUPINGS.keys() & entry.keys():
         if entry[key] not in GROUPINGS[key]:
-            raise ConfigError(f"{path}: {key} {entry[key]!r} of label {name!r} is none of {', '.join(GROUPINGS[key])}")
+            raise ConfigError(f"{path}: {key} {short(entry[key])} of label {short(name)} is none of "
+                              f"{', '.join(GROUPINGS[key])}")
     return entry
 
 

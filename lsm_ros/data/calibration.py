@@ -15,6 +15,7 @@ import numpy as np
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import check_intrinsics, crop_intrinsics
 
+SHORTEST, LONGEST = 0.05, 50.0    # focal length in sides of the image: fields of view of 169 and 1.1 degrees
 FISHEYE = ("equidistant", "fisheye")
 BROWN = ("plumb_bob", "rational_polynomial", "")
 
@@ -81,32 +82,55 @@ class Rectifier:
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 to the undistorted image of the same size, cut to what the lens saw, and its K.
 
-        Raises InputError if the image has another size than the calibration says.
+        Raises InputError if the image has another size than the calibration says, or no lens is like that.
         """
         size, camera = (image.shape[1], image.shape[0]), self.camera
         if (camera.width, camera.height) not in (size, (0, 0)):
             raise InputError(f"camera_info is of a {camera.width}x{camera.height} image, but the image is "
                              f"{size[0]}x{size[1]}")
-        if not camera.distorted:
-            return image, camera.K
-        self._make_maps(size)
+        if size != self._size:
+            self._prepare(size)
+        if self._maps is None:
+            return image, self._K
         return cv2.remap(image, *self._maps, cv2.INTER_LINEAR), self._K
 
     def depth(self, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(h, w) z depth of any size, registered to an image of `size` (width, height), freed from distortion like it.
 
-        No pixel is blended with its neighbours, which may be far behind it.
+        No pixel is blended with its neighbours, which may be far behind it. Raises InputError as for the image.
         """
-        if not self.camera.distorted:
+        if size != self._size:
+            self._prepare(size)
+        if self._maps is None:
             return depth
-        self._make_maps(size)
         return cv2.remap(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST), *self._maps, cv2.INTER_NEAREST,
                          borderValue=float("nan"))
 
-    def _make_maps(self, size: tuple[int, int]) -> None:
-        if size != self._size:
-            K_cv, self._maps = _maps(self.camera, size)
-            self._K, self._size = from_opencv(K_cv), size
+    def _prepare(self, size: tuple[int, int]) -> None:
+        K, maps = self.camera.K, None
+        _check_lens(K, size)
+        if self.camera.distorted:
+            try:
+                K_cv, maps = _maps(self.camera, size)
+            except cv2.error as error:
+                raise InputError(f"camera_info's distortion {self.camera.D.tolist()} can't be undone: "
+                                 f"{error}") from error
+            K = from_opencv(K_cv)
+            _check_lens(K, size)
+        self._K, self._maps, self._size = K, maps, size
+
+
+def _check_lens(K: np.ndarray, size: tuple[int, int]) -> None:
+    """Raises InputError for a camera that nobody builds: its numbers would only overflow further on."""
+    focal = np.array([K[0, 0], K[1, 1]]) / size
+    if not (SHORTEST < focal.min() and focal.max() < LONGEST):
+        raise InputError(f"camera_info's focal lengths ({K[0, 0]:g}, {K[1, 1]:g}) are no lens of a "
+                         f"{size[0]}x{size[1]} image")
+    if not (0 <= K[0, 2] <= size[0] and 0 <= K[1, 2] <= size[1]):
+        raise InputError(f"camera_info's principal point ({K[0, 2]:g}, {K[1, 2]:g}) lies outside of the "
+                         f"{size[0]}x{size[1]} image")
+    if not abs(K[0, 1]) + abs(K[1, 0]) < K[0, 0]:
+        raise InputError(f"camera_info's pixels are skewed by {K[0, 1]:g}, {K[1, 0]:g}")
 
 
 def _maps(camera: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

@@ -1,10 +1,16 @@
 """Bytes to pixels: raw ROS encodings, and JPEG or PNG. The folder, the recording and the node decode through here."""
 from __future__ import annotations
 
+import io
+import warnings
+
 import cv2
 import numpy as np
+from PIL import Image
 
 from lsm_ros.errors import InputError
+
+MOST_PIXELS = 1 << 26         # 8192 x 8192: a file of some bytes may claim any size, and would get the memory
 
 # Encoding -> (element type, channels, how OpenCV turns it into RGB; None where it is RGB already).
 # The names are those of sensor_msgs/image_encodings.hpp. An 8UC3 image says nothing of its order; OpenCV's is BGR.
@@ -49,6 +55,7 @@ def decode_image(data, encoding: str, width: int, height: int, step: int, is_big
     return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
 
 
+NEAREST_M, FARTHEST_M = 1e-3, 1e3     # what a depth image may say; beyond it is noise, or a lie
 DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}     # whole millimetres twice, metres (REP 118)
 
 
@@ -62,7 +69,8 @@ def decode_depth(data, encoding: str, width: int, height: int, step: int, is_big
     depth = _rows(data, np.dtype(DEPTH_ENCODINGS[encoding]), 1, encoding, width, height, step, is_bigendian)[..., 0]
     if depth.dtype == np.uint16:
         return millimetres(depth)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+    with np.errstate(invalid="ignore"):         # of a signalling NaN
+        return np.where((depth >= NEAREST_M) & (depth <= FARTHEST_M), depth, np.float32(np.nan))
 
 
 def decode_compressed(data) -> np.ndarray:
@@ -108,14 +116,33 @@ def _decode_file(data, flags: int) -> np.ndarray:
         raise InputError("compressed image of 0 bytes")
     if _truncated(buffer):
         raise InputError(f"compressed image is truncated after {buffer.size} bytes")
+    width, height = _claimed_size(buffer)
+    if not 0 < width * height <= MOST_PIXELS:
+        raise InputError(f"compressed image of {width}x{height} pixels; 1 to {MOST_PIXELS} are read")
     try:
         pixels = cv2.imdecode(buffer, flags)
-    except cv2.error as error:
+    except (cv2.error, MemoryError) as error:
         raise InputError(f"compressed image of {buffer.size} bytes can't be decoded: {error}") from error
     if pixels is None:
-        raise InputError(f"compressed image of {buffer.size} bytes can't be decoded; it starts with "
-                         f"{bytes(buffer[:4]).hex(' ')}")
+        raise InputError(_undecodable(buffer))
     return pixels
+
+
+def _undecodable(buffer: np.ndarray) -> str:
+    return f"compressed image of {buffer.size} bytes can't be decoded; it starts with {bytes(buffer[:4]).hex(' ')}"
+
+
+def _claimed_size(buffer: np.ndarray) -> tuple[int, int]:
+    """(width, height) that an image file claims, before anything is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(buffer)) as picture:
+                return picture.size
+    except Image.DecompressionBombError as error:
+        raise InputError(f"compressed image: {error}") from error
+    except Exception as error:      # noqa: BLE001 a damaged header surfaces as any of a dozen types
+        raise InputError(_undecodable(buffer)) from error
 
 
 def _truncated(buffer: np.ndarray) -> bool:

@@ -4,6 +4,7 @@ tf2_ros is on no package registry, so the node carries this instead, everywhere:
 """
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable
@@ -15,8 +16,12 @@ from lsm_ros.errors import TooEarlyError, TransformError
 from lsm_ros.geometry.sim3 import inverse, matrix_from_quaternion, sim3
 
 HISTORY_NS = 10_000_000_000
+MOST_SAMPLES = 10_000           # of an edge: 1 kHz for those ten seconds
+MOST_FRAMES = 10_000            # a robot has tens
+FARTHEST_M = 1e7                # a translation beyond a quarter of the earth's meridian is none
 # A recording that starts again goes back by seconds; less is a publisher that stamps out of order.
 JUMP_BACK_NS = 500_000_000
+FORGET_EVERY_S = 1.0
 FORGOTTEN_AFTER_S = 60.0        # a moving edge that nobody has told for this long is dropped when a new one comes
 
 
@@ -36,6 +41,7 @@ class FrameTree:
     def __init__(self, now_s: Callable[[], float] = time.monotonic):
         self._now_s = now_s
         self._edges: dict[str, Edge] = {}       # child -> edge
+        self._forgot_s = -math.inf
         self._parents: set[str] = set()         # of edges that there are or were, so that a root is known too
 
     def set(self, parent: str, child: str, stamp_ns: int, translation: np.ndarray, quaternion: np.ndarray,
@@ -49,13 +55,15 @@ class FrameTree:
         if parent == child or not parent or not child:
             raise TransformError(f"a transform from {parent!r} to {child!r} is none")
         length = np.linalg.norm(quaternion)
-        if not (np.isfinite(translation).all() and abs(length - 1) < 0.01):
+        if not (np.abs(translation).max() <= FARTHEST_M and abs(length - 1) < 0.01):
             raise TransformError(f"the transform {parent} -> {child} has the translation {np.asarray(translation)} and "
                                  f"the quaternion {np.asarray(quaternion)}")
         now_s = self._now_s()
         edge = self._edges.get(child)
         if edge is None:
             self._forget(now_s)
+            if len(self._edges) >= MOST_FRAMES:
+                raise TransformError(f"TF has {MOST_FRAMES} frames already; {parent} -> {child} is left out")
         if edge is None or edge.parent != parent or edge.static != static or static \
                 or stamp_ns < edge.stamps[-1] - JUMP_BACK_NS:
             edge = self._edges[child] = Edge(parent, static, now_s)
@@ -68,7 +76,7 @@ class FrameTree:
             return
         edge.stamps.insert(at, stamp_ns)
         edge.poses.insert(at, pose)
-        old = bisect_left(edge.stamps, edge.stamps[-1] - HISTORY_NS)
+        old = max(bisect_left(edge.stamps, edge.stamps[-1] - HISTORY_NS), len(edge.stamps) - MOST_SAMPLES)
         del edge.stamps[:old], edge.poses[:old]
 
     def clear(self) -> None:
@@ -145,6 +153,9 @@ class FrameTree:
 
     def _forget(self, now_s: float) -> None:
         """Keyframes and the like are told for a while under ever new names; without this the tree would only grow."""
+        if now_s - self._forgot_s < FORGET_EVERY_S:
+            return
+        self._forgot_s = now_s
         self._edges = {child: edge for child, edge in self._edges.items()
                        if edge.static or now_s - edge.heard_s <= FORGOTTEN_AFTER_S}
         self._parents = {edge.parent for edge in self._edges.values()}

@@ -14,6 +14,7 @@ TOLERANCE = 1.0                 # m/s^2: an acceleration whose length is farther
 FOLLOW_S = 1.0                  # time constant: motion that averages out over this long does no harm
 GAP_S = 0.5                     # after a longer gap, or a jump back, the direction is found anew
 HISTORY = 2000                  # samples: five seconds of a fast IMU
+FASTEST = 100.0                 # rad/s: no gyroscope says more
 NEAR_NS = 200_000_000           # a sample this far from the moment asked for is no answer
 
 
@@ -33,8 +34,15 @@ class GravityFilter:
             turn_rate: (3,) rad/s about the IMU's axes, where there is a gyroscope.
             orientation: (4,) x y z w of the IMU in a frame whose z is up, where the IMU estimates it: taken as it is.
 
-        Raises InputError for an acceleration that isn't gravity while the direction isn't known yet.
+        Raises InputError for an acceleration that isn't gravity while the direction isn't known yet, and for numbers
+        that none of these can be; the sample is left out then.
         """
+        if not np.isfinite(acceleration).all():
+            raise InputError(f"an acceleration of {acceleration.tolist()} m/s^2")
+        if turn_rate is not None and not np.abs(turn_rate).max() <= FASTEST:
+            raise InputError(f"a turn rate of {turn_rate.tolist()} rad/s")
+        if orientation is not None and not abs(np.linalg.norm(orientation) - 1) < 0.1:
+            raise InputError(f"an orientation of {orientation.tolist()}, which is no unit quaternion")
         elapsed_s = (stamp_ns - self._samples[-1][0]) * 1e-9 if self._samples else np.inf
         if not 0 <= elapsed_s <= GAP_S:
             self._samples.clear()

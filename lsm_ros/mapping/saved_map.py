@@ -96,8 +96,8 @@ def write_map(path: Path, state: MapState) -> None:
 def read_map(path: str | Path, labels: LabelSet) -> MapState:
     """The map in a file, or in the folder that holds it. Raises InputError for one that is none, naming what is off."""
     path = Path(path)
-    path = path / FILE if path.is_dir() else path
     try:
+        path = path / FILE if path.is_dir() else path
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("map", "{}"))
             if header.get("format") != FORMAT or header.get("version") != VERSION:

@@ -31,6 +31,8 @@ from lsm_ros.ros.transforms import MapOdomPublisher
 
 # A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
 JUMP_BACK_NS = 500_000_000
+LONGEST_PATH = 4096             # Linux's own limit
+MOST_CLASSES = 1000             # of set_classes; a million voxels then take 4 GB
 QUERY_THRESHOLD = 0.5           # of a query that names none
 PLAUSIBLE_AGE_S = 60.0          # an older image has a stamp of another clock, so its age says nothing
 
@@ -92,9 +94,9 @@ class Pipeline:
     def save(self, folder: str) -> str:
         """Writes the map: the files of `lsm map`, and the one that `load` reads. Returns the folder's absolute path.
 
-        Raises OutputError where nothing is mapped yet or the folder can't be written.
+        Raises OutputError where nothing is mapped yet or the folder can't be written, InputError for what is no path.
         """
-        path = Path(folder or f"lsm_map_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}").expanduser().absolute()
+        path = _path(folder or f"lsm_map_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}")
         mapper = self.mapper
         mapper.settle()
         self._publishers.map_changed(self._stamp or 0)
@@ -113,7 +115,7 @@ class Pipeline:
         """
         if not folder:
             raise InputError("folder is empty; it must name the folder of a saved map")
-        state = read_map(Path(folder).expanduser().absolute(), self.mapper.labels)
+        state = read_map(_path(folder), self.mapper.labels)
         self.reset()
         self.mapper.restore(state)
         self.state = "lost"                             # until the camera recognises where it is
@@ -126,6 +128,8 @@ class Pipeline:
         Raises InputError for a word without embedding and ConfigError for one that stands twice; nothing changes then.
         """
         own = self._predictor.labels
+        if len(names) > MOST_CLASSES:
+            raise InputError(f"{len(names)} classes; at most {MOST_CLASSES} are taken, each costs 4 bytes a voxel")
         labels = LabelSet.from_entries([_entry(name, own) for name in names]) if names else own
         self._publishers.relabel(labels)
         self.mapper.relabel(labels)
@@ -219,6 +223,16 @@ def _entry(name: str, known: LabelSet) -> dict[str, Any]:
     i = known.index(name)
     return {"name": name, "color": known.colors[i].tolist(), "thing": bool(known.things[i]),
             "synonyms": list(known.words[i][1:])}
+
+
+def _path(name: str) -> Path:
+    """Raises InputError for a name that is no path."""
+    if len(name) > LONGEST_PATH:
+        raise InputError(f"a path of {len(name)} letters, {name[:40]!r} ...; {LONGEST_PATH} are the most")
+    try:
+        return Path(name).expanduser().absolute()
+    except (RuntimeError, ValueError, OSError) as error:        # ~nobody, a NUL
+        raise InputError(f"{name!r} is no path: {error}") from error
 
 
 def _size(shape: tuple[int, ...]) -> str:
