@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
@@ -126,24 +127,32 @@ class PoseGraph:
         self._solved = None
 
     def forget(self, ids: Collection[int]) -> None:
-        """Takes keyframes out. Those before and after a gap are tied as they are now, so that nothing falls apart."""
+        """Takes keyframes out. Those before and after a gap are tied as they are now, and so is what only one that has
+        gone tied to the rest: nothing falls apart."""
         gone = set(ids)
-        last, missing, bridges = None, 0, []
+        self.edges = [edge for edge in self.edges if not {edge.i, edge.j} & gone]
+        self.travels = [travel for travel in self.travels if not {travel.i, travel.j} & gone]
+        part = dict(zip(self._index, self._parts(), strict=True))
+        last, missing = None, 0
         for keyframe_id in self._index:
             if keyframe_id in gone:
                 missing += 1
                 continue
-            if missing and last is not None:
-                bridges.append(Edge(last, keyframe_id, inverse(self.pose(last)) @ self.pose(keyframe_id),
-                                    BRIDGE_SIGMA * np.sqrt(missing)))
+            if last is not None and (missing or part[keyframe_id] != part[last]):
+                self.edges.append(Edge(last, keyframe_id, inverse(self.pose(last)) @ self.pose(keyframe_id),
+                                       BRIDGE_SIGMA * np.sqrt(max(missing, 1))))
             last, missing = keyframe_id, 0
-        self.edges = [edge for edge in self.edges if not {edge.i, edge.j} & gone] + bridges
-        self.travels = [travel for travel in self.travels if not {travel.i, travel.j} & gone]
         self._stances = {i: stance for i, stance in self._stances.items() if i not in gone}
         kept = [i for i in self._index if i not in gone]
         self._S = self.poses(kept)
         self._index = {keyframe_id: n for n, keyframe_id in enumerate(kept)}
         self._solved = None
+
+    def _parts(self) -> np.ndarray:
+        """(N,) the number of the connected part of the graph that each keyframe is in."""
+        ends = np.array([(self._index[tie.i], self._index[tie.j]) for tie in (*self.edges, *self.travels)], int)
+        ties = coo_matrix((np.ones(len(ends)), ends.reshape(-1, 2).T), (len(self), len(self)))
+        return connected_components(ties, directed=False)[1]
 
     def picture(self) -> GraphPicture:
         """For whoever draws it; all windows' edges and the loops."""

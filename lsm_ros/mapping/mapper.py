@@ -401,7 +401,10 @@ class Mapper:
         if self.config.level and (len(ids) in (1, LEVEL_AT) or len(ids) % LEVEL_AT == 0 and not self._graph.grounded):
             stand_upright(self._graph, self._views, self.labels, self.config.camera_height_m)
             free = set(ids)
-        self._graph.optimise(free, loop)
+        try:
+            self._graph.optimise(free, loop)
+        except AlignmentError:                         # the window has its place already, only not the best one
+            self.counters.unsolved_graphs += 1
         self._unsettled |= free
 
     def _fuse(self, newest: int) -> None:

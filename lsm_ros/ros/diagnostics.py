@@ -89,8 +89,8 @@ class Health:
 
 
 def diagnostic_array(header, name: str, health: Health, counters: Any, state: str, camera: dict[str, str],
-                     fault: str | None, matches: int | None = None, world: dict[str, Any] | None = None
-                     ) -> DiagnosticArray:
+                     fault: str | None, matches: int | None = None, world: dict[str, Any] | None = None,
+                     views: str | None = None) -> DiagnosticArray:
     """Five statuses: camera, mapping, map, latency, process.
 
     Args:
@@ -100,6 +100,7 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
         camera: topic, encoding, size ... of the input, as they are to be shown.
         fault: why the node could not be configured, if so.
         matches: what backs the last window's pose; 0, the state "weak": it is merely predicted.
+        views: how many a window has, and why it is not as many as wanted.
         world: what `map_values` tells of the map; None or empty where there is none yet.
     """
     now = health.snapshot()
@@ -126,7 +127,7 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
                 {**camera, "image_rate_hz": now["image_rate_hz"], "image_age_s": age}),
         _status(f"{name}: mapping", mapping_level, mapping_text,
                 {"state": state, "window_rate_hz": now["window_rate_hz"], "window_age_s": now["window_age_s"],
-                 "window_matches": matches, **now["counts"],
+                 "window_views": views, "window_matches": matches, **now["counts"],
                  **{f"mapper.{key}": value for key, value in mapped.items()}}),
         _status(f"{name}: map", DiagnosticStatus.OK, _map_text(world) if world else "no map yet", world or {}),
         _status(f"{name}: latency", DiagnosticStatus.OK,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -53,7 +54,7 @@ class Intake:
         self._subscriptions.append(node.create_subscription(
             self._type, self.topic, self._on_image, sensor_qos(config.image_reliability, IMAGE_DEPTH),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)))
-        self._timer = node.create_timer(1.0, self._on_timer)
+        self._timer = node.create_timer(1.0, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
         node.get_logger().info(f"listening to {self.topic} ({self._type.__name__}) and "
                                f"{self.info_topic if self._uses_info else 'no camera_info'}")
 

@@ -18,6 +18,7 @@ from functools import partial
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future as RosFuture
@@ -40,7 +41,9 @@ from lsm_ros.ros.worker import Worker
 from lsm_ros.srv import LoadMap, Query, SaveMap, SetClasses
 
 STOP_S = 1.5                    # the window in progress may end within this time; a stop takes less than 2 s
+END_S = 1.9                     # whatever it does, for that long after the signal
 DIAGNOSTICS_PERIOD_S = 1.0
+MOST_WAITING = 50               # requests that wait for the worker; a window is in the way of all of them
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -65,10 +68,11 @@ class LsmNode(LifecycleNode):
         self._map_timer = None
         self._map_job: Future | None = None
         self._health = Health(self.get_logger())
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # a simulation's may stand still, or jump
         self._options = declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=self._steady)
 
     def start(self) -> None:
         """Configures and activates, if `autostart` says so. After a failure the node stays, and shows the reason."""
@@ -136,7 +140,7 @@ class LsmNode(LifecycleNode):
         self._paused, self._enabled = False, True
         self._listen()
         self._map_odom.start(self._options.node)
-        self._map_timer = self.create_timer(self._options.node.map_period_s, self._on_map_timer)
+        self._map_timer = self.create_timer(self._options.node.map_period_s, self._on_map_timer, clock=self._steady)
 
     def _deactivate(self) -> None:
         self._stop_working()
@@ -182,6 +186,10 @@ class LsmNode(LifecycleNode):
         self._release()
         super().destroy_node()
 
+    def survive(self, error: Exception) -> None:
+        """A callback has raised: that is counted and told, and the node goes on."""
+        self._health.problem("callback_exceptions", repr(error), traceback.format_exc())
+
     # Images and timers, on the executor's thread.
 
     def _on_image(self, work: Work) -> None:
@@ -198,8 +206,9 @@ class LsmNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         if not self._diagnostics.get_subscription_count():
             return
-        state, camera, counters, matches, world = self._stage, {}, None, None, None
+        state, camera, counters, matches, world, views = self._stage, {}, None, None, None, None
         if self._pipeline:
+            views = self._pipeline.views
             counters, matches, world = self._pipeline.mapper.counters, self._pipeline.matches, self._pipeline.world
         if self._intake:
             camera = {"topic": self._intake.topic, "camera_info_topic": self._intake.info_topic,
@@ -209,7 +218,7 @@ class LsmNode(LifecycleNode):
             state = "disabled"
         self._diagnostics.publish(diagnostic_array(
             Header(stamp=self.get_clock().now().to_msg()), self.get_fully_qualified_name().lstrip("/"), self._health,
-            counters, state, camera, self._fault, matches, world))
+            counters, state, camera, self._fault, matches, world, views))
 
     # Services. The mapper belongs to the worker's thread, so its answers are awaited, in a callback group of their own:
     # while a callback of the default group is in progress, rclpy takes no image.
@@ -256,6 +265,9 @@ class LsmNode(LifecycleNode):
 
     async def _answer(self, job: Callable, response, text: str | None = None):
         """Runs the job on the worker's thread and fills in `success` and `message`, the job's result unless `text`."""
+        if self._worker.waiting >= MOST_WAITING:
+            response.success, response.message = False, f"the node is busy: {MOST_WAITING} requests are waiting"
+            return response
         done = RosFuture(executor=self.executor)
         self._worker.run(job).add_done_callback(done.set_result)
         finished: Future = await done
@@ -290,9 +302,9 @@ def main(args: list[str] | None = None, make_predictor: Callable[[PredictorConfi
          ) -> int:
     """The executable lsm_node."""
     try:
-        with spinning(lambda: LsmNode(make_predictor), args) as (node, executor, stop):
+        with spinning(lambda: LsmNode(make_predictor), args, END_S) as (node, executor, stop):
             node.start()
-            spin(executor, stop)
+            spin(executor, stop, node.survive)
     except LsmError as error:
         print(f"lsm_node: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rclpy.clock import Clock
 
 from lsm_ros.contracts import Frame
@@ -31,6 +32,8 @@ from lsm_ros.ros.transforms import MapOdomPublisher
 
 # A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
 JUMP_BACK_NS = 500_000_000
+JUMP_AHEAD_NS = 3600 * 10**9    # one image that far ahead may have a wrong stamp; two agree that it was a pause
+FEWEST_VIEWS = 2                # of a window
 LONGEST_PATH = 4096             # Linux's own limit
 MOST_CLASSES = 1000             # of set_classes; a million voxels then take 4 GB
 QUERY_THRESHOLD = 0.5           # of a query that names none
@@ -54,6 +57,8 @@ class Pipeline:
         self._log = RunLog()
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._stamp: int | None = None                  # of the newest image
+        self._ahead: int | None = None                  # the stamp of an image that was refused for it
+        self._most_views = options.mapper.window_views  # fewer than wanted once the device was out of memory
 
     def handle(self, work: Work) -> None:
         """Maps one image. Whatever goes wrong with it is counted, told and over: the next image comes."""
@@ -63,13 +68,35 @@ class Pipeline:
             self._health.problem("images_refused", str(error))
         except LsmError as error:
             self._health.problem("windows_failed", str(error))
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            self._spare_memory(error)
         except Exception as error:          # noqa: BLE001 the node outlives it
             self._health.problem("worker_exceptions", repr(error), traceback.format_exc())
 
     def configure(self, options: NodeOptions) -> None:
         """Takes parameters that were changed while running."""
+        if options.mapper.window_views != self.options.mapper.window_views:
+            self._most_views = options.mapper.window_views
         self.options = options
-        self.mapper.configure(options.mapper)
+        self.mapper.configure(replace(options.mapper, window_views=min(self._most_views, options.mapper.window_views)))
+
+    @property
+    def views(self) -> str:
+        """In a window, for the diagnostics."""
+        wanted, used = self.options.mapper.window_views, self.mapper.config.window_views
+        return str(used) if used == wanted else f"{used} instead of {wanted}: out of memory"
+
+    def _spare_memory(self, error: Exception) -> None:
+        """Windows of a view less from now on. What the network keeps of frames it makes anew when it needs them."""
+        used = self.mapper.config.window_views
+        self._most_views = max(FEWEST_VIEWS, used - 1)
+        self._predictor.reset()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        self.configure(self.options)
+        then = f"windows have {self._most_views} views instead of {used} from now on" if self._most_views < used else \
+            f"windows have {used} views already, the fewest there are"
+        self._health.problem("out_of_memory", f"{then}: {str(error).splitlines()[0] if str(error) else repr(error)}")
 
     def reset(self) -> None:
         """Forgets the map and starts again with the next image."""
@@ -78,7 +105,8 @@ class Pipeline:
         self._publishers.map_changed(self._stamp or 0, anew=True)
         self._map_odom.forget()
         self._log = RunLog()
-        self._shape, self._stamp, self.state, self.matches, self.world = None, None, "waiting", None, {}
+        self._shape, self._stamp, self._ahead = None, None, None
+        self.state, self.matches, self.world = "waiting", None, {}
 
     def publish_map(self) -> None:
         """The fused map, its path and its objects, where they are read and have changed."""
@@ -212,6 +240,12 @@ class Pipeline:
             self._health.problem("time_jumps_back", f"the stamps jumped back by {(self._stamp - stamp) * 1e-9:.3f} s "
                                  f"to {stamp} ns; the map starts again")
             self.reset()
+        elif self._stamp is not None and stamp > self._stamp + JUMP_AHEAD_NS and \
+                (self._ahead is None or stamp <= self._ahead):
+            self._ahead = stamp
+            raise InputError(f"the stamps jumped ahead by {(stamp - self._stamp) * 1e-9:.0f} s to {stamp} ns; the map "
+                             "goes on if the next image says so too")
+        self._ahead = None
         self._shape = shape
         self._stamp = stamp if self._stamp is None else max(stamp, self._stamp)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -19,10 +19,14 @@ AnyNode = TypeVar("AnyNode", bound=Node)
 
 
 class StopSignal:
-    """The first SIGINT or SIGTERM asks for an orderly end, the second ends the process at once."""
+    """The first SIGINT or SIGTERM asks for an orderly end, the second ends the process at once.
 
-    def __init__(self):
-        self._asked = threading.Event()
+    Args:
+        end_s: the process ends this long after the first in any case, with the status 0; None: when it is done.
+    """
+
+    def __init__(self, end_s: float | None = None):
+        self._asked, self._end_s = threading.Event(), end_s
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
@@ -33,16 +37,20 @@ class StopSignal:
         if self._asked.is_set():
             os._exit(128 + number)
         self._asked.set()
+        if self._end_s is not None:
+            watchdog = threading.Timer(self._end_s, os._exit, (0,))
+            watchdog.daemon = True
+            watchdog.start()
 
 
 @contextmanager
-def spinning(make: Callable[[], AnyNode], args: list[str] | None = None
+def spinning(make: Callable[[], AnyNode], args: list[str] | None = None, end_s: float | None = None
              ) -> Iterator[tuple[AnyNode, SingleThreadedExecutor, StopSignal]]:
     """A node in an executor, to be spun by the caller until the signal is set; all of it is closed at the end.
 
     rclpy's own signal handler would end the context at the first signal, before the node could say goodbye.
     """
-    stop = StopSignal()
+    stop = StopSignal(end_s)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = make()
@@ -58,6 +66,15 @@ def spinning(make: Callable[[], AnyNode], args: list[str] | None = None
         rclpy.try_shutdown()
 
 
-def spin(executor: SingleThreadedExecutor, stop: StopSignal) -> None:
+def spin(executor: SingleThreadedExecutor, stop: StopSignal,
+         survive: Callable[[Exception], None] | None = None) -> None:
+    """Until the signal. What a callback raises goes to `survive`, or ends the spinning where there is none."""
     while not stop.is_set():
-        executor.spin_once(timeout_sec=POLL_S)
+        try:
+            executor.spin_once(timeout_sec=POLL_S)
+        except ExternalShutdownException:
+            raise
+        except Exception as error:          # noqa: BLE001 a node that maps outlives a bug of one callback
+            if survive is None:
+                raise
+            survive(error)

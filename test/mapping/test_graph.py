@@ -153,6 +153,22 @@ def test_what_is_forgotten_leaves_the_rest_where_it_is_and_tied():
     assert picture.edges.max() < 30 and not picture.loop.any()
 
 
+def test_what_hung_on_a_forgotten_keyframe_alone_is_tied_to_its_neighbours():
+    """Keyframes that came back to an early place are tied to that, and to nothing beside them."""
+    rng = np.random.default_rng(6)
+    S = ring(30, rng)
+    graph = chain(S[:20], rng)
+    for k in range(20, 30):
+        graph.add(k, S[k])
+        graph.connect([measure(S, 3 if k % 2 else 4, k, rng)])
+    graph.optimise()
+    graph.forget([3, 4])
+    before = graph.poses().copy()
+    graph.optimise()
+    assert np.linalg.norm(graph.poses()[:, :3, 3] - before[:, :3, 3], axis=1).max() < 0.3
+    assert {edge.j for edge in graph.edges} >= set(range(20, 30))
+
+
 def test_the_covariance_is_that_of_the_edge_in_the_axes_of_the_map():
     graph = PoseGraph()
     R = exp_so3(np.array([0, 0, np.pi / 2]))
