@@ -105,7 +105,11 @@ class LabelSet:
         entries = content.get("labels") if isinstance(content, dict) else None
         if not isinstance(entries, list) or not entries:
             raise ConfigError(f"{path} has no list `labels:` of names")
-        return cls.from_entries([read_entry(entry, path) for entry in entries])
+        entries = [read_entry(entry, path) for entry in entries]
+        try:
+            return cls.from_entries(entries)
+        except (ConfigError, InputError) as error:
+            raise type(error)(f"{path}: {error}") from error
 
     @classmethod
     def from_entries(cls, entries: list[dict[str, Any]]) -> LabelSet:
@@ -160,6 +164,7 @@ def alike(word: str, known: Sequence[str] | dict[str, Any]) -> str:
 # YAML's aliases make values whose whole text would fill the memory.
 short = reprlib.Repr()
 short.maxstring = short.maxother = 80
+short.maxlevel = 2
 short = short.repr
 
 

@@ -12,6 +12,8 @@ from lsm_ros.errors import InputError
 # as PCL packs them; with an alpha of 255 every colour with red >= 128 would be a NaN.
 POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("label", "<u2"), ("confidence", "u1"), ("pad", "u1")])
 CLOUD_FIELDS = ["x", "y", "z", "rgb", "label", "confidence"]
+LEGEND_TYPE = "lsm_ros/msg/LabelLegend"
+LEGEND_FIELDS = "std_msgs/Header header\nuint16[] ids\nstring[] names\nstd_msgs/ColorRGBA[] colors\n"     # its .msg
 BOX, NAME = "box", "name"           # the two namespaces of the label markers
 KEYFRAMES, EDGES, LOOPS = "keyframes", "edges", "loops"         # those of the pose graph's markers
 

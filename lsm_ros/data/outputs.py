@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -25,6 +25,7 @@ from lsm_ros.labels import LabelSet
 
 SAMPLE_WIDTH = 480              # pixels of an image that is kept for the pictures
 PICTURED_SAMPLES = 6
+TIMED_WINDOWS = 10_000          # the newest ones; a run has no end
 PLY_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
 PLY_PROPERTIES = [*(("float", axis) for axis in "xyz"), *(("uchar", color) for color in ("red", "green", "blue")),
                   ("uint16", "label"), ("uchar", "confidence")]
@@ -43,18 +44,18 @@ class Run:
 
 
 class RunLog:
-    """Keeps of a run's updates what the pictures and the summary need: a few frames and the times of every stage."""
+    """Keeps of a run what the pictures and the summary need: a few frames, and the times of the newest windows."""
 
     def __init__(self):
         self.windows = 0
-        self.seconds: dict[str, list[float]] = {}
+        self.seconds: dict[str, deque[float]] = {}
         self._samples: list[FrameSample] = []
         self._every = 1
 
     def add(self, frame: Frame, update: MapUpdate) -> None:
         """Takes note of the update that `frame` gave."""
         for stage, seconds in update.seconds.items():
-            self.seconds.setdefault(stage, []).append(seconds)
+            self.seconds.setdefault(stage, deque(maxlen=TIMED_WINDOWS)).append(seconds)
         if self.windows % self._every == 0:
             size = (SAMPLE_WIDTH, round(SAMPLE_WIDTH * frame.image.shape[0] / frame.image.shape[1]))
             image = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
@@ -96,6 +97,7 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
         for name in files:
             (folder / name).parent.mkdir(exist_ok=True)
             os.replace(staging / name, folder / name)
+        _to_disk(folder)
     except OSError as error:
         raise OutputError(f"the map can't be written into {folder}: {error.strerror or error}") from error
     finally:
@@ -146,9 +148,9 @@ def read_ply(path: Path) -> tuple[Cloud, tuple[str, ...]]:
                              + ", ".join(" ".join(known) for known in PLY_PROPERTIES))
         count = next(int(line.split()[2]) for line in lines if line.startswith("element vertex "))
         vertices = np.frombuffer(body, PLY_VERTEX, count)
+        names = tuple(line.split(maxsplit=3)[3] for line in lines if line.startswith("comment label "))
     except (OSError, ValueError, IndexError, StopIteration) as error:
         raise InputError(f"the cloud {path} cannot be read: {error}") from error
-    names = tuple(line.split(maxsplit=3)[3] for line in lines if line.startswith("comment label "))
     if count and vertices["label"].max() >= len(names):
         raise InputError(f"the cloud {path} has the label {vertices['label'].max()}, but names only {len(names)}")
     return Cloud(vertices["xyz"], vertices["rgb"], vertices["label"], vertices["confidence"]), names
@@ -177,7 +179,7 @@ def read_objects(path: Path) -> list[MapObject]:
         rows = json.loads(path.read_text("utf8"))["objects"]
         return [MapObject(**{**row, "center": np.array(row["center"], np.float64).reshape(3),
                              "size": np.array(row["size"], np.float64).reshape(3)}) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"the objects {path} cannot be read: {error!r}") from error
 
 
@@ -212,5 +214,8 @@ def _map(run: Run, by_class: bool) -> np.ndarray:
 
 def _to_disk(path: Path) -> None:
     """A rename is only as safe as the bytes behind it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -18,6 +18,7 @@ from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier, calibration, to_opencv
 from lsm_ros.data.frames import SequenceFrame, check_same_shape
 from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_image, millimetres
+from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.sim3 import matrix_from_quaternion, quaternion_from_matrix, sim3
 
@@ -29,13 +30,14 @@ TRUTH_LABELS_TOPIC = "/truth/labels"        # CompressedImage, PNG of 8-bit clas
 CAMERA_FRAME = "camera_optical_frame"
 TRUTH_FRAME = "truth_map"
 
-TRUTH_TOPICS = (TRUTH_POSE_TOPIC, TRUTH_DEPTH_TOPIC, TRUTH_LABELS_TOPIC)
 PUBLISHED_IMAGES = ("/segmentation/mask", "/segmentation/confidence")     # of the node itself, in a recording of it
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
+TRUTH_TOPICS = {TRUTH_POSE_TOPIC: POSE_STAMPED, TRUTH_DEPTH_TOPIC: COMPRESSED_IMAGE,
+                TRUTH_LABELS_TOPIC: COMPRESSED_IMAGE}
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
 # The metadata of version 8 is read by the rosbag2 of Humble as well as by that of Jazzy; version 9 only by the latter.
@@ -190,15 +192,18 @@ class RecordingSequence:
     def __iter__(self) -> Iterator[SequenceFrame]:
         self.skipped, first_error = 0, None
         with _opened(self.path) as reader:
-            rectify = self._rectifier(reader)
+            with _named(self.path):
+                rectify = self._rectifier(reader)
             for stamp_ns, message, truth in self._paired(reader):
                 try:
                     image = _decode(message)
                 except InputError as error:
                     self.skipped, first_error = self.skipped + 1, first_error or error
                     continue
-                image, K = rectify(image)
-                yield SequenceFrame(Frame(stamp_ns, image, K), **_decode_truth(truth, image))
+                with _named(self.path):
+                    image, K = rectify(image)
+                    frame = SequenceFrame(Frame(stamp_ns, image, K), **_decode_truth(truth, image))
+                yield frame
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images on {self.image_topic} of {self.path} can be read; "
                              f"{first_error}")
@@ -232,8 +237,13 @@ class RecordingSequence:
         return lambda image: (image, None)
 
     def _messages(self, reader: Reader, *topics: str) -> Iterator[tuple[str, int, Any]]:
-        """(topic, header stamp in ns, message) in the order of recording. Raises InputError for a damaged file."""
-        return _messages(reader, self._types, self.path, topics)
+        """(topic, header stamp in ns, message) in the order of recording, of those that have the type they should have.
+
+        Raises InputError for a damaged file.
+        """
+        kinds = {**TRUTH_TOPICS, self.info_topic: CAMERA_INFO}
+        meant = [topic for topic in topics if self.topics.get(topic) == kinds.get(topic, self.topics.get(topic))]
+        return _messages(reader, self._types, self.path, meant)
 
 
 def recording_topics(path: Path) -> dict[str, str]:
@@ -243,36 +253,50 @@ def recording_topics(path: Path) -> dict[str, str]:
 
 
 def read_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-    """(topic, stamp in ns, message) in the order of recording, also of types that ROS doesn't ship.
+    """(topic, stamp in ns, message) in the order of recording, of ROS's own types and of our LabelLegend.
+
+    Definitions that a recording brings along are not used: rosbags makes Python code of them.
 
     The stamp is the header's, that of the first marker in a MarkerArray, else when it was recorded. Raises InputError
     for a damaged file.
     """
     types = ros_types()
+    types.register(get_types_from_msg(LEGEND_FIELDS, LEGEND_TYPE))
     with _opened(_storage(path)) as reader:
-        for connection in reader.connections:
-            if connection.topic in topics and connection.msgtype not in types.fielddefs:
-                types.register({name: fields for name, fields in
-                                get_types_from_msg(connection.msgdef.data, connection.msgtype).items()
-                                if name not in types.fielddefs})
         yield from _messages(reader, types, path, topics)
+
+
+def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """(topic, message as CDR) in the order of recording. Raises InputError for a damaged file."""
+    with _opened(_storage(path)) as reader:
+        for connection, _, data in _stream(reader, path, topics):
+            yield connection.topic, data
 
 
 def _messages(reader: Reader, types: Typestore, path: Path,
               topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-    wanted = [connection for connection in reader.connections if connection.topic in topics]
-    stream = reader.messages(wanted) if wanted else iter(())
-    while True:
+    for connection, logged_ns, data in _stream(reader, path, topics):
         try:
-            connection, logged_ns, data = next(stream)
             message = types.deserialize_cdr(data, connection.msgtype)
-        except StopIteration:
-            return
-        except Exception as error:      # a damaged file surfaces as any of a dozen types, from struct to apsw
+        except Exception as error:      # as in _stream
             raise InputError(f"{path} is damaged: {error or type(error).__name__}") from error
         stamped = message.markers[0] if getattr(message, "markers", ()) else message
         stamp = stamped.header.stamp if hasattr(stamped, "header") else None
         yield connection.topic, stamp and stamp.sec * 1_000_000_000 + stamp.nanosec or logged_ns, message
+
+
+def _stream(reader: Reader, path: Path, topics: Collection[str]) -> Iterator[tuple[Connection, int, bytes]]:
+    """(connection, when it was recorded in ns, message as CDR). Raises InputError for a damaged file."""
+    wanted = [connection for connection in reader.connections if connection.topic in topics]
+    stream = reader.messages(wanted) if wanted else iter(())
+    while True:
+        try:
+            item = next(stream)
+        except StopIteration:
+            return
+        except Exception as error:      # a damaged file surfaces as any of a dozen types, from struct to apsw
+            raise InputError(f"{path} is damaged: {error or type(error).__name__}") from error
+        yield item
 
 
 def is_recording(path: Path) -> bool:
@@ -283,6 +307,8 @@ def is_recording(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist")
     return sorted(file for file in folder.iterdir() if file.suffix in STORAGE_SUFFIXES)
 
 
@@ -291,6 +317,8 @@ def _storage(path: Path) -> Path:
     if path.is_file() or (path / "metadata.yaml").exists():
         return path
     files = _files(path)
+    if not files:
+        raise InputError(f"{path} holds no {' or '.join(STORAGE_SUFFIXES)} file")
     if len(files) > 1:
         raise InputError(f"{path} holds {len(files)} files and no metadata.yaml; `ros2 bag reindex {path}` makes it")
     return files[0]
@@ -298,8 +326,8 @@ def _storage(path: Path) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Reader]:
-    reader = Reader(path)
     try:
+        reader = Reader(path)
         reader.open()
     except Exception as error:              # as above: the types of a damaged file's errors can't be listed
         advice = "; `mcap recover` may rescue it" if path.suffix == ".mcap" else ""
@@ -308,6 +336,15 @@ def _opened(path: Path) -> Iterator[Reader]:
         yield reader
     finally:
         reader.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Puts the file's name before what is wrong in it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) -> str:
@@ -346,7 +383,9 @@ def _decode_truth(truth: dict[str, Any], image: np.ndarray) -> dict[str, np.ndar
     """The fields of a SequenceFrame beside the frame."""
     known = {}
     if TRUTH_POSE_TOPIC in truth:
-        known["T_world_cam"] = pose_matrix(truth[TRUTH_POSE_TOPIC].pose)
+        T_world_cam = pose_matrix(truth[TRUTH_POSE_TOPIC].pose)
+        if np.isfinite(T_world_cam).all():
+            known["T_world_cam"] = T_world_cam
     if TRUTH_DEPTH_TOPIC in truth:
         known["depth"] = millimetres(decode_compressed_plane(truth[TRUTH_DEPTH_TOPIC].data))
         check_same_shape(known["depth"], image, TRUTH_DEPTH_TOPIC)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from lsm_ros.data.images import decode_compressed, decode_compressed_plane, mill
 from lsm_ros.data.recording import RecordingSequence, is_recording
 from lsm_ros.errors import InputError
 
+MOST_FRAMES = 1e9           # a video's header may claim any number
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 Intrinsics = np.ndarray | Literal["source"] | None
@@ -81,7 +83,10 @@ class FolderSequence:
         K_file = folder / "intrinsics.txt"
         self.K = None if isinstance(intrinsics, str) else intrinsics
         if isinstance(intrinsics, str) and K_file.exists():
-            self.K = from_opencv(_matrix(K_file)[:3, :3])
+            try:
+                self.K = from_opencv(_matrix(K_file)[:3, :3])
+            except InputError as error:
+                raise InputError(f"{K_file}: {error}") from error
 
     def __len__(self) -> int:
         return self.length
@@ -129,8 +134,8 @@ class VideoSequence:
         self.name, self.path, self.stride, self.skipped = path.stem, path, stride, 0
         self.K = None if isinstance(intrinsics, str) else intrinsics
         video = self._open()
-        frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.length = -(-frames // stride) if frames > 0 else None
+        frames = video.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.length = -(-int(frames) // stride) if 0 < frames < MOST_FRAMES else None
         self.rate_hz = video.get(cv2.CAP_PROP_FPS)
         video.release()
 
@@ -143,7 +148,7 @@ class VideoSequence:
             while video.grab():
                 index += 1
                 told_ms = video.get(cv2.CAP_PROP_POS_MSEC)
-                told_ns = round(told_ms * 1e6) if np.isfinite(told_ms) else 0
+                told_ns = round(told_ms * 1e6) if 0 < told_ms < 1e12 else 0
                 stamp_ns = told_ns if told_ns > stamp_ns else stamp_ns + period_ns
                 if index % self.stride:
                     continue
@@ -204,14 +209,15 @@ def _natural(path: Path) -> list:
 def _stamps(images: list[Path], rate_hz: float) -> list[int]:
     """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763555584 (nanoseconds), else made up."""
     stems = [path.stem for path in images]
-    if all(re.fullmatch(r"\d{19}", stem) for stem in stems):
+    if all(re.fullmatch(r"[1-8]\d{18}", stem) for stem in stems):
         return [int(stem) for stem in stems]
-    if all(re.fullmatch(r"\d{1,10}\.\d{1,9}", stem) for stem in stems):
+    if all(re.fullmatch(r"(\d{1,9}|[1-8]\d{9})\.\d{1,9}", stem) for stem in stems):
         return [int(sec) * 10**9 + int(part.ljust(9, "0")) for sec, part in (stem.split(".") for stem in stems)]
     return [round(index * 1e9 / rate_hz) for index in range(len(images))]
 
 
 def _read(path: Path, decode) -> np.ndarray:
+    """Raises InputError, which names the file."""
     try:
         return decode(path.read_bytes())
     except (InputError, OSError) as error:
@@ -220,6 +226,8 @@ def _read(path: Path, decode) -> np.ndarray:
 
 def _matrix(path: Path) -> np.ndarray:
     try:
-        return np.loadtxt(path, dtype=np.float64, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)        # of an empty file; its shape says that too
+            return np.loadtxt(path, dtype=np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no matrix: {error}") from error

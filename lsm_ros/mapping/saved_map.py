@@ -24,7 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lsm_ros.contracts import Frame, Keyframe
-from lsm_ros.errors import InputError
+from lsm_ros.data.images import decode_compressed
+from lsm_ros.errors import InputError, OutputError
+from lsm_ros.geometry.camera import check_intrinsics
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import Edge, PoseGraph, Stance, Travel
 from lsm_ros.mapping.views import View
@@ -32,6 +34,15 @@ from lsm_ros.mapping.views import View
 FILE = "map.safetensors"
 FORMAT, VERSION = "lsm_ros map", 1
 QUALITY = 92               # of the JPEG images
+FARTHEST_M = 1e5           # of a keyframe from the origin
+
+# Arrays whose items have a fixed shape.
+LAYOUT = {"ids": ("int64", ()), "stamps_ns": ("int64", ()), "S_map_cam": ("float64", (4, 4)), "K": ("float64", (3, 3)),
+          "K_image": ("float64", (3, 3)), "image_bytes": ("uint8", ()), "image_ends": ("int64", ()),
+          "averaged": ("int64", ()), "T_odom_cam": ("float64", (4, 4)), "stances": ("float64", (8,)),
+          "edge_ends": ("int64", (2,)), "edge_S": ("float64", (4, 4)), "edge_sigma": ("float64", (7,)),
+          "edge_loop": ("uint8", ()), "travel_ends": ("int64", (2,)), "travel_T": ("float64", (4, 4)),
+          "travel_sigma": ("float64", (6,))}
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class MapState:
 
 
 def write_map(path: Path, state: MapState) -> None:
-    """Raises OSError where the file cannot be written."""
+    """Raises OutputError where the file cannot be written."""
     graph, ids = state.graph, state.graph.ids
     views = [state.views[i] for i in ids]
     frames = [view.keyframe.frame for view in views]
@@ -89,8 +100,11 @@ def write_map(path: Path, state: MapState) -> None:
     }
     header = {"format": FORMAT, "version": VERSION, "metric": graph.metric, "grounded": graph.grounded,
               "image_shape": list(state.image_shape), "labels": list(views[0].label_set.names)}
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path,
-              metadata={"map": json.dumps(header)})
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path,
+                  metadata={"map": json.dumps(header)})
+    except SafetensorError as error:                # a full disk, among others
+        raise OutputError(f"the map can't be written into {path}: {error}") from error
 
 
 def read_map(path: str | Path, labels: LabelSet) -> MapState:
@@ -100,12 +114,15 @@ def read_map(path: str | Path, labels: LabelSet) -> MapState:
         path = path / FILE if path.is_dir() else path
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("map", "{}"))
+            if not isinstance(header, dict):
+                raise InputError(f"{path} has a header that is a {type(header).__name__}")
             if header.get("format") != FORMAT or header.get("version") != VERSION:
                 raise InputError(f"{path} is no {FORMAT} of version {VERSION}, but "
                                  f"{header.get('format')!r} {header.get('version')!r}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         return _state(header, arrays, labels)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, cv2.error) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError,
+            MemoryError, cv2.error, InputError) as error:
         raise InputError(f"the map {path} cannot be read: {error}") from error
 
 
@@ -119,26 +136,48 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
                  "T_odom_cam", "stances"):
         if len(arrays[name]) != count:
             raise InputError(f"{name} of {len(arrays[name])} keyframes in a map of {count}")
+    for name, (kind, shape) in LAYOUT.items():
+        if arrays[name].dtype != kind or arrays[name].shape[1:] != shape:
+            raise InputError(f"{name} of a map is {arrays[name].dtype} {arrays[name].shape}; it must be {kind} of "
+                             f"{shape} each")
     for name in ("S_map_cam", "K", "depth", "places", "edge_S", "edge_sigma", "travel_T", "travel_sigma"):
         if not np.isfinite(arrays[name]).all():
             raise InputError(f"{name} of a map holds numbers that are not finite")
+    for name, kind, sides in (("depth", "float16", 3), ("confidence", "uint8", 3), ("semantics", "int8", 4)):
+        if arrays[name].dtype != kind or arrays[name].ndim != sides or not arrays[name].size:
+            raise InputError(f"{name} of a map is {arrays[name].dtype} {arrays[name].shape}")
     if (arrays["depth"] <= 0).any():
         raise InputError(f"a map with a depth of {arrays['depth'].min():g}")
+    if arrays["confidence"].shape != arrays["depth"].shape:
+        raise InputError(f"confidence of shape {arrays['confidence'].shape}, depth of {arrays['depth'].shape}")
+    known_odometry = ~np.isnan(arrays["T_odom_cam"]).any(axis=(1, 2))
+    _check_poses("T_odom_cam", arrays["T_odom_cam"][known_odometry])
+    for name in ("S_map_cam", "edge_S", "travel_T"):
+        _check_poses(name, arrays[name])
+    _check_stances(arrays["stances"][~np.isnan(arrays["stances"][:, 3])])
+    for name in ("edge_sigma", "travel_sigma"):
+        if (arrays[name] <= 0).any():
+            raise InputError(f"{name} of a map holds {arrays[name].min():g}")
+    if not 0 < header["metric"] < np.inf:
+        raise InputError(f"a map whose metre is {header['metric']}")
     dimensions = labels.embeddings.shape[1]
-    if arrays["semantics"].ndim != 4 or arrays["semantics"].shape[3] != dimensions:
+    if arrays["semantics"].shape[3] != dimensions:
         raise InputError(f"semantics of shape {arrays['semantics'].shape}; this network's have {dimensions} components")
 
     graph = PoseGraph()
     graph.metric, graph.grounded = float(header["metric"]), bool(header["grounded"])
     views: dict[int, View] = {}
-    starts = np.concatenate([[0], arrays["image_ends"][:-1]])
+    starts, shapes = np.concatenate([[0], arrays["image_ends"][:-1]]), set()
     for n, keyframe_id in enumerate(ids):
-        image = cv2.imdecode(arrays["image_bytes"][starts[n]:arrays["image_ends"][n]], cv2.IMREAD_COLOR)
-        if image is None:
-            raise InputError(f"the image of keyframe {keyframe_id} cannot be decoded")
+        try:
+            image = decode_compressed(arrays["image_bytes"][starts[n]:arrays["image_ends"][n]])
+        except InputError as error:
+            raise InputError(f"the image of keyframe {keyframe_id} cannot be decoded: {error}") from error
+        for K in (arrays["K"][n], *([] if np.isnan(arrays["K_image"][n]).any() else [arrays["K_image"][n]])):
+            check_intrinsics(K)
+        shapes.add(image.shape)
         depth = arrays["depth"][n].astype(np.float32)
-        frame = Frame(int(arrays["stamps_ns"][n]), np.ascontiguousarray(image[..., ::-1]), _known(arrays["K_image"][n]),
-                      _known(arrays["T_odom_cam"][n]))
+        frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]))
         views[keyframe_id] = View(
             Keyframe(keyframe_id, frame), depth, arrays["confidence"][n].astype(np.float32) / 255, arrays["K"][n],
             arrays["semantics"][n], cv2.resize(frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), labels,
@@ -146,6 +185,8 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
         stance = arrays["stances"][n]
         graph.add(keyframe_id, arrays["S_map_cam"][n],
                   None if np.isnan(stance[3]) else Stance(stance[:3].copy(), *map(float, stance[3:])))
+    if len(shapes) > 1:
+        raise InputError(f"a map with images of the shapes {sorted(shapes)}")
     known = set(ids)
     for name in ("edge_ends", "travel_ends"):
         if not set(arrays[name].ravel().tolist()) <= known:
@@ -155,7 +196,28 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     graph.connect(Travel(int(i), int(j), T, sigma) for (i, j), T, sigma in zip(
         arrays["travel_ends"], arrays["travel_T"], arrays["travel_sigma"], strict=True))
     places = list(zip(ids, arrays["places"], strict=True)) if len(arrays["places"]) else []
-    return MapState(graph, views, places, tuple(int(side) for side in header["image_shape"]))
+    height, width, channels = (int(side) for side in header["image_shape"])
+    return MapState(graph, views, places, (height, width, channels))
+
+
+def _check_poses(name: str, poses: np.ndarray) -> None:
+    """(N, 4, 4). Raises InputError for what is no Sim(3) of a place that a robot comes to."""
+    R = poses[:, :3, :3]
+    scale = np.cbrt(np.linalg.det(R))
+    good = (scale > 1e-6) & (scale < 1e6) & (np.abs(poses[:, :3, 3]).max(axis=1) < FARTHEST_M)
+    with np.errstate(all="ignore"):
+        crooked = np.abs(R @ np.swapaxes(R, 1, 2) / scale[:, None, None] ** 2 - np.eye(3)).max(axis=(1, 2))
+    good &= (crooked < 1e-3) & (poses[:, 3] == (0, 0, 0, 1)).all(axis=1)
+    if not good.all():
+        raise InputError(f"{name} of a map holds what is no pose: {poses[np.argmin(good)].tolist()}")
+
+
+def _check_stances(stances: np.ndarray) -> None:
+    """(N, 8). Raises InputError for numbers that no camera stands by; an infinite sigma says that nothing is known."""
+    told, sigma = stances[:, (2, 4, 6)], stances[:, (3, 5, 7)]
+    good = (sigma > 0) & (np.isfinite(told) | np.isinf(sigma))
+    if not good.all() or not np.allclose(np.linalg.norm(stances[:, :3], axis=1), 1, atol=1e-3):
+        raise InputError("stances of a map hold what is none")
 
 
 def _known(matrix: np.ndarray) -> np.ndarray | None:

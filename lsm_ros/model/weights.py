@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,6 +25,10 @@ FORMAT = "lsm_ros weights 1"
 SHIPPED = Path(__file__).parents[1] / "weights" / "lsm_small.safetensors"
 GROUP = 64
 ABSENT = {"descriptor": 0, "priors": False}      # parts that files of earlier versions do not have
+LIMITS = {"width": (1, 4096), "heads": (1, 64), "encoder": (0, 64), "registers": (0, 64), "stem": (2, 1024),
+          "embedding": (1, 1024), "descriptor": (0, 1024)}
+MOST_BLOCKS = 64         # of the decoder
+MOST_NUMBERS = 1 << 30   # weights of a network that gets memory because a header says so
 
 
 def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], card: dict) -> None:
@@ -62,26 +67,40 @@ def load_network(path: str | Path | None = None, *, grow: bool = False) -> tuple
         raise WeightsError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
     if checksum(tensors) != header.get("sha256"):
         raise WeightsError(f"{path} is damaged: its tensors do not have the checksum {header.get('sha256')}")
-    network = Network(read_config(path, header, grow))
-    state = {name: dequantize(value, tensors[f"{name}.scale"]) if f"{name}.scale" in tensors else value.float()
-             for name, value in tensors.items() if not name.endswith(".scale")}
+    config = read_config(path, header, grow)
     try:
+        state = {name: dequantize(value, tensors[f"{name}.scale"]) if f"{name}.scale" in tensors else value.float()
+                 for name, value in tensors.items() if not name.endswith(".scale")}
+        if not all(value.isfinite().all() for value in state.values()):
+            raise RuntimeError("it holds weights that are not finite")
+        check_shapes(config, state, grow)
+        network = Network(config)
         network.load_state_dict(network.state_dict() | state if grow else state)
     except RuntimeError as error:
         raise WeightsError(f"{path} belongs to another network: {error}") from error
-    return network.eval(), json.loads(header.get("card", "{}"))
+    return network.eval(), _card(path, header)
 
 
 def read_card(path: str | Path) -> dict:
     """The card of a weights file, without its tensors. Raises WeightsError as load_network does."""
-    return json.loads(read_header(Path(path))[0]["__metadata__"].get("card", "{}"))
+    return _card(path, read_header(Path(path))[0]["__metadata__"])
+
+
+def _card(path: str | Path, header: dict[str, str]) -> dict:
+    try:
+        card = json.loads(header.get("card", "{}"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} has a card that cannot be read: {error}") from error
+    if not isinstance(card, dict):
+        raise WeightsError(f"{path} has a card that is a {type(card).__name__}; it must be a dict")
+    return card
 
 
 def update_card(path: str | Path, changes: dict) -> None:
     """Changes keys of a file's card and replaces the file at once; the tensors stay as they are, byte for byte."""
     path = Path(path)
     header, start = read_header(path)
-    header["__metadata__"]["card"] = json.dumps(json.loads(header["__metadata__"].get("card", "{}")) | changes)
+    header["__metadata__"]["card"] = json.dumps(_card(path, header["__metadata__"]) | changes)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)                              # the tensors begin at a multiple of 8
     temporary = Path(f"{path}.part")
@@ -101,7 +120,7 @@ def read_header(path: Path) -> tuple[dict, int]:
             header = json.loads(file.read(length))
         if header["__metadata__"].get("format") != FORMAT:
             raise ValueError(f"its format is {header['__metadata__'].get('format')!r}, not {FORMAT!r}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is no weights file: {error}") from error
     return header, 8 + length
 
@@ -113,9 +132,31 @@ def read_config(path: Path, header: dict[str, str], grow: bool) -> NetworkConfig
         unknown = set(values) - {field.name for field in fields(NetworkConfig)}
         if unknown:
             raise ValueError(f"unknown keys {sorted(unknown)}")
-        return NetworkConfig(**values)
-    except (KeyError, ValueError, TypeError) as error:
+        for item in fields(NetworkConfig):
+            value = values.get(item.name, item.default)
+            low, high = LIMITS.get(item.name, (-math.inf, math.inf))
+            if type(value) is not type(item.default) or item.name in LIMITS and not low <= value <= high:
+                raise ValueError(f"{item.name} = {value!r}")
+        config = NetworkConfig(**values)
+        if config.width % config.heads or set(config.decoder) - {"a", "f"} or len(config.decoder) > MOST_BLOCKS:
+            raise ValueError(f"width {config.width}, heads {config.heads}, decoder {config.decoder[:MOST_BLOCKS]!r}")
+        return config
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} describes a network that this version cannot build: {error}") from error
+
+
+def check_shapes(config: NetworkConfig, state: dict[str, Tensor], grow: bool) -> None:
+    """Raises RuntimeError where a network of `config` has not the weights of `state`, before it gets any memory."""
+    with torch.device("meta"):
+        wanted = {name: value.shape for name, value in Network(config).state_dict().items()}
+    if sum(shape.numel() for shape in wanted.values()) > MOST_NUMBERS:
+        raise RuntimeError(f"its header describes one of more than {MOST_NUMBERS} weights")
+    told = {name: value.shape for name, value in state.items()}
+    wrong = [name for name, shape in told.items() if wanted.get(name) != shape]
+    missing = [] if grow else [name for name in wanted if name not in told]
+    if wrong or missing:
+        raise RuntimeError(f"by its header it has no {', '.join(wrong[:3]) or 'others'} of that shape, and it lacks "
+                           f"{', '.join(missing[:3]) or 'nothing'}")
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,15 +19,14 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lsm_ros.config import Options, option
 from lsm_ros.data.calibration import to_opencv
 from lsm_ros.data.frames import Sequence
-from lsm_ros.data.recording import RecordingSequence, encode_image
+from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
-from lsm_ros.errors import LsmError
+from lsm_ros.errors import InputError, LsmError
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import compressed_message, header, image_message, message_type, restamp, stamp_ns
 from lsm_ros.ros.parameters import declare_options
@@ -68,10 +67,13 @@ class RecordedMessages:
                       and hasattr(kind := message_type(name), "header")}
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        with Reader(self._path) as reader:
-            wanted = [connection for connection in reader.connections if connection.topic in self.types]
-            for connection, _, data in reader.messages(wanted):
-                yield connection.topic, deserialize_message(data, self.types[connection.topic])
+        """Raises InputError where the file is damaged."""
+        for topic, data in serialized_messages(self._path, self.types):
+            try:
+                message = deserialize_message(data, self.types[topic])
+            except Exception as error:      # noqa: BLE001 rclpy has a type of its own for it
+                raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
+            yield topic, message
 
 
 class SequenceMessages:

@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lsm_ros.data.images import decode_compressed
+from lsm_ros.data.packed import read_npz
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.camera import crop_intrinsics, intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
@@ -156,11 +158,10 @@ def save_drive(path: Path, drive: Drive) -> None:
 
 def load_drive(path: Path) -> Drive:
     """What `save_drive` wrote. Raises InputError for a file that is none of its."""
+    arrays = read_npz(path)
     try:
-        with np.load(path) as stored:
-            arrays = dict(stored)
         jpegs = np.split(arrays.pop("jpegs"), arrays.pop("ends")[:-1])
-        images = np.stack([cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1] for jpeg in jpegs])
+        images = np.stack([decode_compressed(jpeg) for jpeg in jpegs])
         return Drive(images=np.ascontiguousarray(images), **arrays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, InputError) as error:
         raise InputError(f"the drive {path} cannot be read: {error!r}") from error

@@ -11,8 +11,9 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from lsm_ros.data.packed import read_npz
 from lsm_ros.errors import InputError
 from lsm_ros.world.scene import MATERIAL_COLUMNS
 
@@ -254,7 +255,7 @@ def load_textures(source: str | Path, size: int = 128) -> tuple[TextureCatalogue
     for name, data in stored_textures(Path(source)):
         try:
             image = Image.open(io.BytesIO(data)).convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
+        except Exception as error:      # noqa: BLE001 PIL has a dozen types for a damaged file
             raise InputError(f"texture {name} of {source} cannot be read: {error}") from error
         side, (width, height) = min(image.size), image.size
         corner = ((width - side) // 2, (height - side) // 2)
@@ -285,10 +286,14 @@ def stored_textures(source: Path):
         for path in sorted((*source.glob("*/*.jpg"), *source.glob("*/*.png"))):
             yield f"{path.parent.name}/{path.name}", path.read_bytes()
     elif source.is_file():
-        with np.load(source, allow_pickle=False) as packed:
+        packed = read_npz(source)
+        try:
             data, start = packed["bytes"].tobytes(), 0
-            for name, end in zip(packed["names"].tolist(), packed["ends"].tolist(), strict=True):
-                yield name, data[start:end]
-                start = end
+            entries = list(zip(map(str, packed["names"].tolist()), map(int, packed["ends"].tolist()), strict=True))
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{source} holds no textures: {error!r}") from error
+        for name, end in entries:
+            yield name, data[start:end]
+            start = end
     else:
         raise InputError(f"no textures at {source}: neither a folder nor a file")

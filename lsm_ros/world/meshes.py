@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsm_ros.data.packed import read_npz
 from lsm_ros.errors import InputError
 from lsm_ros.world.scene import MESH
 
@@ -104,14 +105,8 @@ def save_meshes(file: str | Path, library: MeshLibrary, models: tuple[Model, ...
 
 def load_meshes(file: str | Path) -> tuple[MeshCatalogue, MeshLibrary]:
     """Reads a file of `save_meshes`. Raises InputError where it is missing, damaged, or of another format."""
-    try:
-        with np.load(file, allow_pickle=False) as packed:
-            data = {name: packed[name] for name in packed.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"no furniture models can be read from {file}: {error}") from error
-    except Exception as error:                    # zipfile and zlib raise their own for a damaged file
-        raise InputError(f"{file} is damaged: {error}") from error
-    if int(data.get("format", -1)) != FORMAT:
+    data = read_npz(file)
+    if not np.array_equal(data.get("format", -1), FORMAT):
         raise InputError(f"{file} is no file of furniture models of format {FORMAT}")
     try:
         library = MeshLibrary(**{name: data[name] for name in MeshLibrary.__dataclass_fields__})
@@ -124,9 +119,9 @@ def load_meshes(file: str | Path) -> tuple[MeshCatalogue, MeshLibrary]:
             tops = tuple(tuple(top[1:]) for top in data["tops"].tolist() if top[0] == i)
             size, elevation = tuple(library.size[i].tolist()), float(data["elevation"][i])
             models.append(Model(i, name, role, label, size, elevation, tops, parts, credit))
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"{file} is damaged: {error}") from error
-    _check(file, library, models)
+        _check(file, library, models)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is damaged: {error!r}") from error
     return MeshCatalogue(tuple(models)), library
 
 

@@ -24,7 +24,8 @@ LENGTH_S = float(os.environ.get("LSM_SOAK_S", "75"))
 SAMPLES = 60
 WARM_UP = 0.4                       # of the time: until the map is full and every buffer has its size
 RATE_HZ, RECORDED_HZ = 30.0, 15.0
-KEYFRAMES = 60 if REAL else 30      # so that the map is full, and forgets, soon
+# So that the map is full, and forgets, soon.
+LIMITS = ("mapper.max_keyframes:=30", "predictor.token_cache:=16")
 
 
 class Room:
@@ -78,7 +79,7 @@ def usage(pid: int) -> dict[str, float]:
 @pytest.mark.slow
 def test_hours_leave_no_trace(start, camera: Camera, tmp_path):
     transport = ["image_transport:=compressed"] if REAL else []
-    node = start(f"mapper.max_keyframes:={KEYFRAMES}", *transport, fake=not REAL)
+    node = start(*LIMITS, *transport, fake=not REAL)
     camera.connect()
     source = Recording(camera, tmp_path / "player.log") if REAL else Room(camera)
     latencies_s: list[float] = []
