@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,7 @@ from lsm_ros.labels import LabelSet
 
 SAMPLE_WIDTH = 480              # pixels of an image that is kept for the pictures
 PICTURED_SAMPLES = 6
+STAGING, LEFT_S = ".writing-", 3600.0       # the folder of files that are not whole yet; nobody writes for an hour
 TIMED_WINDOWS = 10_000          # the newest ones; a run has no end
 PLY_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
 PLY_PROPERTIES = [*(("float", axis) for axis in "xyz"), *(("uchar", color) for color in ("red", "green", "blue")),
@@ -80,7 +82,7 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
     """Writes a run into `folder`, which is made, and returns the files; `also` are more of them, with what writes each.
 
     All or nothing: every file is written beside the old ones first and then renamed over them, so that a full disk or a
-    crash leaves the old ones whole.
+    crash leaves the old ones whole. (Killed between two renames it leaves whole files of both; `also` come last.)
 
     Raises OutputError naming the folder and the reason, also for a map without points.
     """
@@ -89,7 +91,8 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
     folder, staging, files = Path(folder), None, {**_files(run), **also}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))    # the same disk, so that a rename is enough
+        _clear(folder)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))        # the same disk, so that a rename is enough
         for name, write in files.items():
             (staging / name).parent.mkdir(exist_ok=True)
             write(staging / name)
@@ -210,6 +213,13 @@ def _files(run: Run) -> dict[str, Callable[[Path], None]]:
 
 def _map(run: Run, by_class: bool) -> np.ndarray:
     return map_picture(run.cloud, run.trajectory, run.labels, by_class=by_class, title=run.title)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote has left."""
+    for left in folder.glob(f"{STAGING}*"):
+        if time.time() - left.stat().st_mtime > LEFT_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _to_disk(path: Path) -> None:

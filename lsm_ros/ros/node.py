@@ -43,7 +43,6 @@ from lsm_ros.srv import LoadMap, Query, SaveMap, SetClasses
 STOP_S = 1.5                    # the window in progress may end within this time; a stop takes less than 2 s
 END_S = 1.9                     # whatever it does, for that long after the signal
 DIAGNOSTICS_PERIOD_S = 1.0
-MOST_WAITING = 50               # requests that wait for the worker; a window is in the way of all of them
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -265,9 +264,6 @@ class LsmNode(LifecycleNode):
 
     async def _answer(self, job: Callable, response, text: str | None = None):
         """Runs the job on the worker's thread and fills in `success` and `message`, the job's result unless `text`."""
-        if self._worker.waiting >= MOST_WAITING:
-            response.success, response.message = False, f"the node is busy: {MOST_WAITING} requests are waiting"
-            return response
         done = RosFuture(executor=self.executor)
         self._worker.run(job).add_done_callback(done.set_result)
         finished: Future = await done

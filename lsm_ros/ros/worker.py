@@ -45,11 +45,6 @@ class Worker(Generic[Item]):
             self._wake.notify()
         return future
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that have not begun."""
-        return len(self._jobs)
-
     def discard(self) -> bool:
         """Empties the waiting place. True if something waited there."""
         with self._wake:

@@ -1,6 +1,9 @@
 """What a run writes, read by others."""
 import json
+import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,6 +114,45 @@ def test_a_full_disk_leaves_the_old_files_whole(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=f"can't be written into {tmp_path}: No space left on device"):
         save_run(tmp_path, make_run(200))
     assert contents(tmp_path) == before
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from lsm_ros.contracts import Cloud
+from lsm_ros.data import outputs
+from lsm_ros.data.outputs import Run, save_run
+from lsm_ros.labels import LabelSet
+
+outputs.map_picture = lambda *_, **__: np.zeros((9, 16, 3), np.uint8)
+
+def stuck(path):
+    path.write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(600)
+
+cloud = Cloud(np.zeros((9, 3), np.float32), np.zeros((9, 3), np.uint8), np.zeros(9, np.uint16), np.zeros(9, np.uint8))
+save_run(Path(sys.argv[1]), Run(cloud, [], [], LabelSet.load()), also={"map.safetensors": stuck})
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_the_old_files_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "map_picture", lambda *_, **__: np.zeros((9, 16, 3), np.uint8))
+    save_run(tmp_path, make_run(400), also={"map.safetensors": lambda path: path.write_bytes(b"whole")})
+    before = contents(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, cwd=tmp_path)
+    assert process.stdout.readline() == b"half\n"
+    process.kill()
+    process.communicate()
+    left = [path for path in tmp_path.iterdir() if path.name.startswith(outputs.STAGING)]
+    assert len(left) == 1
+    assert {path: data for path, data in contents(tmp_path).items() if left[0] not in path.parents} == before
+    save_run(tmp_path, make_run(200))
+    assert left[0].exists(), "somebody may be writing it"
+    os.utime(left[0], (0, 0))
+    save_run(tmp_path, make_run(200))
+    assert not left[0].exists()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

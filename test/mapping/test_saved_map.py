@@ -1,5 +1,6 @@
 """A map that is saved, read again, asked in other words and asked for words."""
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -100,6 +101,18 @@ def test_a_query_finds_the_place_and_nothing_else(mapper):
     assert found.cloud.confidence.min() >= 127
     nothing = mapper.query(embed(["bicycle"]), 0.5)
     assert len(nothing.scores) == len(nothing.cloud) == 0
+
+
+def test_a_disk_that_takes_no_more_is_told_with_the_file(mapper, tmp_path):
+    with pytest.raises(OutputError, match="no folder/map.safetensors"):
+        write_map(tmp_path / "no folder" / FILE, mapper.state())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OutputError, match="map.safetensors"):
+            write_map(tmp_path / FILE, mapper.state())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_an_empty_map_cannot_be_saved():

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "mapping"))
 
 import numpy as np
+import torch
 from room import FakeNetwork, walk
 
 from lsm_ros.config import PredictorConfig
@@ -28,19 +29,24 @@ class Lap:
 class FakePredictor:
     """A camera at 10 Hz whose stamps are whole tenths of a second; the tenth says where it is in the room.
 
-    `weights` may name a trouble: "slow 0.5" takes that many seconds a window, "raise" raises at every window.
+    `weights` may name a trouble: "slow 0.5" takes that many seconds a window, "raise 2" raises at the first two of
+    them, "memory 2" is out of it for more views than that.
     """
 
     def __init__(self, config: PredictorConfig):
         self.labels = LabelSet.load()
         self._network = FakeNetwork(Lap(), self.labels, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
         self._trouble = config.weights.split()
+        self._calls = 0
 
     def __call__(self, window: Window) -> WindowPrediction:
         if self._trouble[:1] == ["slow"]:
             time.sleep(float(self._trouble[1]))
-        if self._trouble[:1] == ["raise"]:
+        if self._trouble[:1] == ["raise"] and self._calls < float(self._trouble[1]):
+            self._calls += 1
             raise RuntimeError("the network is on fire")
+        if self._trouble[:1] == ["memory"] and len(window.keyframes) > int(self._trouble[1]):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the manual.")
         return self._network(window)
 
     def describe(self, keyframe: Keyframe) -> np.ndarray:

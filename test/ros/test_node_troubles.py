@@ -8,11 +8,17 @@ import cv2
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import FRAME_ID, PATIENCE_S, Camera
-from lifecycle_msgs.srv import GetState
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import Trigger
+from test_node import goes_on
 
 from lsm_ros.ros.conversions import compressed_message, image_to_array
+from lsm_ros.ros.process import spin
 
 MAPPING = "lsm/lsm: mapping"
 FATES = ("mapper.frames", "images_replaced_by_newer", "images_before_camera_info")      # of an image that was received
@@ -70,7 +76,7 @@ def test_the_newest_image_wins_and_a_second_interrupt_ends_at_once(start, camera
 
 
 def test_a_failing_network_is_counted_and_the_node_goes_on(start, camera: Camera):
-    node = start("predictor.weights:=raise")
+    node = start("predictor.weights:=raise inf")
     camera.connect()
     for failures in (1, 2):
         while camera.counter("worker_exceptions") < failures:
@@ -119,3 +125,62 @@ def test_compressed_images_and_a_truncated_one(start, camera: Camera):
         send()
     camera.spin_until(lambda: camera.counter("mapper.windows") > windows)
     assert node.stop() == 0
+
+
+def test_a_device_without_memory_gets_smaller_windows(start, camera: Camera):
+    node = start("predictor.weights:=memory 2")
+    camera.connect()
+    while camera.counter("out_of_memory") < 2:
+        camera.walk(1)
+    goes_on(camera)
+    assert camera.diagnostics[MAPPING]["window_views"] == "2 instead of 4: out of memory"
+    assert "windows have 3 views instead of 4 from now on: CUDA out of memory. Tried to allocate 2.00 GiB." \
+        in node.output()
+    assert camera.counter("out_of_memory") == 2, "each costs one image"
+    assert node.stop() == 0
+
+
+def test_a_network_that_raises_now_and_then(start, camera: Camera):
+    start("predictor.weights:=raise 2")
+    camera.connect()
+    goes_on(camera)
+    camera.spin_until(lambda: camera.counter("mapper.windows"))
+    assert camera.counter("worker_exceptions") == 2
+
+
+def test_a_window_that_takes_long_does_not_delay_the_end(start, camera: Camera):
+    """It takes half a minute, a peer floods a service meanwhile, and the executor's thread waits for it too."""
+    node = start("predictor.weights:=slow 30.0")
+    camera.connect()
+    while not camera.counter("images_replaced_by_newer"):
+        camera.walk(1)
+    reset = camera.create_client(Trigger, "/lsm/reset")
+    change = camera.create_client(ChangeState, "/lsm/lsm/change_state")
+    camera.spin_until(lambda: reset.service_is_ready() and change.service_is_ready())
+    for _ in range(200):
+        reset.call_async(Trigger.Request())
+    change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
+    camera.spin(0.5)
+    begun_s = time.monotonic()
+    assert node.stop() == 0
+    assert time.monotonic() - begun_s < 6, "two seconds, on a machine that has nothing else to do"
+    for client in (reset, change):
+        camera.destroy_client(client)
+
+
+def test_a_callback_that_raises_costs_itself_alone(camera: Camera):
+    node, executor, raised = Node("raiser"), SingleThreadedExecutor(), []
+    executor.add_node(node)
+    node.create_timer(0.01, lambda: 1 / 0)
+
+    class Stop:
+        def is_set(self) -> bool:
+            return len(raised) == 3
+
+    spin(executor, Stop(), raised.append)
+    assert [type(error) for error in raised] == [ZeroDivisionError] * 3
+    with pytest.raises(ZeroDivisionError):
+        while True:
+            spin(executor, type("Never", (), {"is_set": lambda self: False})())
+    executor.shutdown()
+    node.destroy_node()
