@@ -9,7 +9,8 @@ from mcap_ros2.reader import read_ros2_messages
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from lsm_ros.data import recording as recording_module
-from lsm_ros.data.recording import RecordingWriter, ros_types
+from lsm_ros.data.messages import LEGEND_FIELDS
+from lsm_ros.data.recording import RecordingWriter, read_messages, ros_types
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.sim3 import exp
@@ -77,6 +78,20 @@ def test_metadata_is_what_ros2_bag_reads(bag):
     topics = {item["topic_metadata"]["name"]: item for item in told["topics_with_message_count"]}
     assert topics["/camera/image_raw/compressed"]["message_count"] == 4
     assert isinstance(topics["/truth/pose"]["topic_metadata"]["offered_qos_profiles"], str)
+
+
+def test_the_legend_is_read_by_our_own_definition():
+    text = (Path(__file__).parents[2] / "msg/LabelLegend.msg").read_text()
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == LEGEND_FIELDS.splitlines()
+
+
+def test_a_definition_that_a_recording_brings_along_is_not_used(tmp_path):
+    with RecordingWriter(tmp_path / "out") as writer:
+        writer.register_type("some_msgs/msg/Other", "uint16[] ids\n")
+        writer._write_message("/other", "some_msgs/msg/Other", 5, writer._types.types["some_msgs/msg/Other"](
+            np.array([3], np.uint16)))
+    with pytest.raises(InputError, match="some_msgs/msg/Other"):
+        list(read_messages(tmp_path / "out", ["/other"]))
 
 
 def test_messages_of_our_own_and_latched_topics(tmp_path):

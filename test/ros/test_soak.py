@@ -5,6 +5,7 @@ shipped recording, round and round, with the shipped network. What it saw is pri
 """
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -78,6 +79,7 @@ def usage(pid: int) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_hours_leave_no_trace(start, camera: Camera, tmp_path):
+    faulthandler.dump_traceback_later(LENGTH_S + 900, exit=True, file=sys.__stderr__)     # later than pytest's own
     transport = ["image_transport:=compressed"] if REAL else []
     node = start(*LIMITS, *transport, fake=not REAL)
     camera.connect()
@@ -94,6 +96,7 @@ def test_hours_leave_no_trace(start, camera: Camera, tmp_path):
     while (elapsed_s := time.monotonic() - begun_s) < LENGTH_S:
         source.play(LENGTH_S / SAMPLES)
         rows.append({"s": elapsed_s, **usage(node.process.pid), "windows": len(latencies_s)})
+        (tmp_path / "rows.json").write_text(json.dumps(rows))           # in case that it is not to end well
     source.stop()
     camera.spin_until(lambda: sum(map(camera.counter, FATES)) == camera.counter("images_received"),
                       what="for every image to be accounted for")
