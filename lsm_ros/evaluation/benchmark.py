@@ -220,7 +220,11 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     if arguments.markdown:
         read_block(arguments.markdown)
     lines = read_lines(arguments.weights or SHIPPED) if arguments.target == "card" else score(arguments)
-    print(walks.walks_markdown(lines) if arguments.target in ("walks", "walk") else markdown(lines))
+    if arguments.target in ("walks", "walk"):
+        print(f"{walks.walks_markdown(lines)}\n\n{walks.overview_markdown(lines)}" if len(lines) > 1 else
+              walks.walks_markdown(lines))
+    else:
+        print(markdown(lines))
     if distances := distance_markdown(lines):
         print(f"\n{distances}")
     if arguments.json:
@@ -238,7 +242,8 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     predictor = NetworkPredictor(PredictorConfig(weights=str(arguments.card or arguments.weights),
                                                  labels=arguments.labels, device=arguments.device))
     if arguments.target in ("walks", "walk"):
-        return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain)
+        kept = walks.Kept(arguments.cache, arguments.weights) if arguments.cache else None
+        return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain, kept=kept)
     style = WorldStyle(arguments.textures, arguments.meshes)
     gallery = None
     if arguments.pictures or arguments.montage:

@@ -2,10 +2,14 @@
 
     lsm eval walks --walks 2 --textures FOLDER --meshes FILE --cache FOLDER --odometry     rendered drives of robots
     lsm eval walk FOLDER                                    a real sequence: color/ depth/ pose/ intrinsics.txt
+
+Ten walks take hours: with --cache every finished walk is kept, and an interrupted command goes on after it.
 """
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,11 +24,11 @@ from tqdm import tqdm
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, Predictor
 from lsm_ros.data.sequences import FolderSequence
-from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.errors import ConfigError, InputError, OutputError
 from lsm_ros.evaluation.datasets import FARTHEST_M
 from lsm_ros.evaluation.distances import seen_share
 from lsm_ros.evaluation.metrics import Confusion, at_grid
-from lsm_ros.evaluation.report import cell, table
+from lsm_ros.evaluation.report import cell, table, write_json
 from lsm_ros.evaluation.scores import Line
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.camera import scale_intrinsics, unproject
@@ -35,9 +39,11 @@ from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.objects import upright_box
 from lsm_ros.mapping.semantic_map import pack
 from lsm_ros.model.engine import NetworkPredictor
+from lsm_ros.model.weights import SHIPPED, read_header
 
 WALKS = (("apartment", 3_000_000_058), ("home", 3_000_000_010), ("apartment", 3_000_000_045),
-         ("office", 3_000_000_012), ("apartment", 3_000_000_035), ("home", 3_000_000_038))
+         ("office", 3_000_000_012), ("apartment", 3_000_000_035), ("home", 3_000_000_038),
+         ("office", 3_000_000_010), ("home", 3_000_000_050), ("apartment", 3_000_000_005), ("office", 3_000_000_053))
 """The largest buildings of the first sixty seeds from 3e9 on: far from those of WorldWindows, and as much held out."""
 
 LENGTH_M = 60.0
@@ -379,11 +385,63 @@ def walks_markdown(lines: Sequence[Line]) -> str:
     return table(["", *(line["set"] for line in lines)], rows)
 
 
+OVERVIEW = {"path_m": "path, m", "ate_percent": "ATE, % of the path", "ate_se3_percent": "SE(3)", "scale": "scale",
+            "upright_deg": "up, °", "loop_precision": "loops right", "loop_recall": "found", "accuracy": "map right",
+            "completeness": "complete", "miou": "mIoU", "object_precision": "objects right", "object_recall": "found"}
+
+
+def overview_markdown(lines: Sequence[Line]) -> str:
+    """A row a walk, with the main figures."""
+    keys = [key for key in OVERVIEW if any(line.get(key) is not None for line in lines)]
+    return table(["walk", *(OVERVIEW[key] for key in keys)],
+                 [[line["set"], *(cell(line.get(key)) for key in keys)] for line in lines])
+
+
 def median_line(lines: Sequence[Line], name: str) -> Line:
     """The medians of the figures over walks, of those that have them."""
     numbers = {key: [line[key] for line in lines if line.get(key) is not None] for key in ROWS}
     return {"set": name, "intrinsics": lines[0]["intrinsics"]} | {
         key: float(np.median(values)) for key, values in numbers.items() if values}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A walk that is asked for: how it is made, and all that its figures depend on but the code."""
+    make: Callable[[], Walk]
+    name: str
+    asked: tuple = ()
+
+
+class Kept:
+    """The figures of finished walks in a folder, a file each; they hold for one state of weights and code."""
+
+    def __init__(self, folder: Path, weights: str | Path):
+        """`weights` "" are the shipped ones."""
+        self._folder = folder
+        package = Path(__file__).parents[1]
+        sources = [package / "config.py", package / "labels.py", Path(__file__),
+                   *(file for part in ("geometry", "mapping", "model") for file in (package / part).glob("*.py"))]
+        self._state = [read_header(Path(weights or SHIPPED))[0]["__metadata__"].get("sha256"),
+                       *(hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(sources))]
+
+    def _file(self, order: Order, title: str) -> Path:
+        state = hashlib.sha256(json.dumps([self._state, order.asked, title]).encode()).hexdigest()
+        return self._folder / f"{title.replace(', ', '_').replace(' ', '_')}_{state[:16]}.json"
+
+    def get(self, order: Order, title: str) -> Line | None:
+        file = self._file(order, title)
+        return json.loads(file.read_text("utf8")) if file.exists() else None
+
+    def put(self, order: Order, title: str, line: Line) -> None:
+        """Raises OutputError."""
+        file = self._file(order, title)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {self._folder} cannot be made: {error}") from error
+        part = file.with_suffix(".part")
+        write_json(part, line)
+        part.replace(file)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -393,22 +451,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--length", type=float, default=LENGTH_M, help="metres of a walk (default %(default)g)")
     group.add_argument("--mount", action="store_true", help="tell the mapper how high the camera is, and which way up")
     group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
-    group.add_argument("--cache", type=Path, help="a folder where rendered walks are kept for the next time")
+    group.add_argument("--cache", type=Path, help="a folder where rendered walks are kept for the next time, and the "
+                       "figures of finished ones, which hold as long as weights and code stay the same: an interrupted "
+                       "command goes on, and several can share the work")
 
 
-def walks_of(arguments: argparse.Namespace) -> Iterator[Callable[[], Walk]]:
-    """Makers of the walks that the arguments ask for, so that one is held at a time."""
+def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
+    """The walks that the arguments ask for; one is held at a time."""
     if arguments.target == "walk":
         if arguments.folder is None:
             raise ConfigError("`lsm eval walk` wants a FOLDER")
-        yield lambda: folder_walk(arguments.folder)
+        yield Order(lambda: folder_walk(arguments.folder), Path(arguments.folder).name,
+                    (str(Path(arguments.folder).resolve()),))
         return
     if not 1 <= arguments.walks <= len(WALKS):
         raise ConfigError(f"--walks {arguments.walks}; there are 1 to {len(WALKS)}")
     for kind, seed in [read_seed(text) for text in arguments.seeds] if arguments.seeds else WALKS[:arguments.walks]:
-        yield lambda kind=kind, seed=seed: rendered_walk(
+        yield Order(lambda kind=kind, seed=seed: rendered_walk(
             kind, seed, arguments.length, odometry=arguments.odometry, mount=arguments.mount,
-            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache)
+            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache),
+            f"{kind} {seed}", (arguments.length, arguments.odometry, arguments.mount, bool(arguments.textures),
+                               bool(arguments.meshes), str(arguments.labels)))
 
 
 def read_seed(text: str) -> tuple[str, int]:
@@ -419,20 +482,31 @@ def read_seed(text: str) -> tuple[str, int]:
     return kind, int(seed)
 
 
-def score_walks(predictor: NetworkPredictor, walks: Iterator[Callable[[], Walk]], *, chain: bool = False,
+def score_walks(predictor: NetworkPredictor, orders: Iterator[Order], *, chain: bool = False, kept: Kept | None = None,
                 config: MapperConfig = MapperConfig(), progress: bool = True) -> list[Line]:
-    """A line a walk, with `chain` another of the baseline; of several walks their medians as well."""
+    """A line a walk, with `chain` another of the baseline; of several walks their medians as well.
+
+    What is `kept` is not mapped again.
+    """
     lines, chained = [], []
-    for make in walks:
-        walk = make()
+    for order in orders:
+        walk = None
         for baseline, part in ((False, lines), (True, chained)):
-            if chain or not baseline:
+            if baseline and not chain:
+                continue
+            title = order.name + ", chained" * baseline
+            line = kept.get(order, title) if kept else None
+            if line is None:
+                walk = walk or order.make()
                 predictor.reset()            # a new mapper begins its keyframe ids anew
-                part.append(map_walk(walk, predictor, predictor.labels, config, describe=predictor.describe,
-                                     chain=baseline, progress=progress))
-                if progress:                 # what an interrupted run has found is not lost
-                    tqdm.write(f"{part[-1]['set']}: ATE {part[-1]['ate_m']:.3f} m of {part[-1]['path_m']:.1f} m, "
-                               f"scale {part[-1]['scale']:.3f}", file=sys.stderr)
+                line = map_walk(walk, predictor, predictor.labels, config, describe=predictor.describe,
+                                chain=baseline, progress=progress)
+                if kept:
+                    kept.put(order, title, line)
+                if progress:
+                    tqdm.write(f"{title}: ATE {line['ate_m']:.3f} m of {line['path_m']:.1f} m, scale "
+                               f"{line['scale']:.3f}", file=sys.stderr)
+            part.append(line)
     medians = [median_line(part, name) for part, name in ((lines, "median"), (chained, "median, chained"))
                if len(part) > 1]
     return lines + chained + medians

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from room import FURNITURE, SIZE, FakeNetwork, K, cast, frames, walk
+from safetensors.numpy import save_file
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, MapObject
@@ -18,6 +19,7 @@ from lsm_ros.evaluation.walks import (
     map_walk,
     median_line,
     overlap,
+    overview_markdown,
     read_seed,
     rendered_walk,
     score_cloud,
@@ -33,6 +35,7 @@ from lsm_ros.geometry.camera import scale_intrinsics
 from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import GraphPicture
+from lsm_ros.model.weights import FORMAT, SHIPPED
 
 LABELS = LabelSet.load()
 GRID = (64, 48)
@@ -211,6 +214,28 @@ def test_a_folder_is_a_walk(folder):
         folder_walk(folder)
 
 
+def test_finished_walks_are_kept_for_the_same_question(room, tmp_path):
+    network = exact(room)
+    network.labels, network.describe, network.reset = LABELS, None, lambda: None
+
+    def score(*asked, weights="", chain=False):
+        made = []
+        order = walks.Order(lambda: made.append(1) or room, "room", asked)
+        lines = walks.score_walks(network, iter([order]), chain=chain, kept=walks.Kept(tmp_path, weights),
+                                  progress=False)
+        return len(made), lines
+
+    first, again, chained = score(30.0), score(30.0), score(30.0, chain=True)
+    assert (first[0], again[0], chained[0]) == (1, 0, 1) and again[1] == first[1] == chained[1][:1]
+    assert [line["set"] for line in chained[1]] == ["room", "room, chained"]
+    assert score(60.0)[0] == 1 and score(30.0, chain=True)[0] == 0 and len(list(tmp_path.glob("*.json"))) == 3
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(SHIPPED.read_bytes())
+    assert score(30.0, weights=other)[0] == 0                                # the same, elsewhere
+    save_file({}, other, metadata={"format": FORMAT, "sha256": "of others"})
+    assert score(30.0, weights=other)[0] == 1
+
+
 def test_medians_and_the_table():
     lines = [{"set": "a", "intrinsics": True, "ate_m": .1, "miou": .5}, {"set": "b", "intrinsics": True, "ate_m": .3},
              {"set": "c", "intrinsics": True, "ate_m": .2, "miou": None}]
@@ -219,6 +244,7 @@ def test_medians_and_the_table():
     text = walks_markdown([*lines, middle])
     assert "| ATE, Sim(3), m | 0.100 | 0.300 | 0.200 | 0.200 |" in text and "| mIoU | 0.500 |  |  | 0.500 |" in text
     assert "loop" not in text
+    assert "| walk | mIoU |" in overview_markdown(lines) and "| c |  |" in overview_markdown(lines)
 
 
 def test_what_the_command_refuses():
