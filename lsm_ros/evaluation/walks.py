@@ -282,7 +282,7 @@ def true_boxes(truth: TruePoints, labels: LabelSet, min_voxels: int, voxel_size_
         label = int(counts.argmax())
         voxels = np.unique(pack(np.floor(truth.points[mine] / voxel_size_m).astype(np.int64)))
         if labels.things[label] and len(voxels) >= min_voxels:
-            boxes.append(Box(label, *upright_box(truth.points[mine])))
+            boxes.append(Box(label, *upright_box(truth.points[mine], trim=0)))     # the truth has no strays
     return boxes
 
 

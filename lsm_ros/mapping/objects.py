@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from itertools import product
 
-import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -14,7 +13,9 @@ from lsm_ros.mapping.semantic_map import Voxels, pack, unpack
 
 HALF_NEIGHBOURS = np.array([d for d in product((-1, 0, 1), repeat=3) if d > (0, 0, 0)])     # 13 of 26, each pair once
 LINK = 2                   # voxels
-TRIM = 2.0                 # per cent of the voxels at either end of an axis that a box leaves out: strays
+TRIM = 4.0                 # per cent of the voxels at either end of an axis that a box leaves out: strays
+YAWS = np.radians(np.arange(0, 90, 3))
+FOR_YAW = 2000             # points that say how a box is turned; more gain nothing
 REMEMBERED = 10            # calls after which an object that is not found any more loses its id
 
 
@@ -78,15 +79,19 @@ def components(voxels: Voxels, things: np.ndarray, min_voxels: int) -> list[np.n
     return groups
 
 
-def upright_box(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def upright_box(points: np.ndarray, trim: float = TRIM) -> tuple[np.ndarray, np.ndarray, float]:
     """Centre (3,), full extents (3,) and yaw of the box about points (N, 3), z up.
 
-    The yaw is that of the rectangle of least area about the plan, turned so that the longer side is along the box's x
-    and -pi/2 <= yaw < pi/2. Along each axis the outermost TRIM per cent of the points may stick out.
+    Along each axis the outermost `trim` per cent of the points at either end may stick out. The yaw, to 3 degrees, is
+    that of the rectangle of least area about the others: about all of them a few strays would turn it. The longer side
+    is along the box's x and -pi/2 <= yaw < pi/2.
     """
-    angle = np.radians(cv2.minAreaRect(points[:, :2].astype(np.float32))[2])
+    some = points[::-(-len(points) // FOR_YAW), :2]
+    sides = np.stack([np.cos(YAWS), np.sin(YAWS)]), np.stack([-np.sin(YAWS), np.cos(YAWS)])
+    spans = [np.subtract(*np.percentile(some @ side, [100 - trim, trim], axis=0)) for side in sides]
+    angle = YAWS[np.argmin(spans[0] * spans[1])]
     axes = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    low, high = np.percentile(points @ axes.T, [TRIM, 100 - TRIM], axis=0)
+    low, high = np.percentile(points @ axes.T, [trim, 100 - trim], axis=0)
     center, size = axes.T @ (low + high) / 2, high - low
     if size[1] > size[0]:
         size, angle = size[[1, 0, 2]], angle + np.pi / 2
