@@ -52,7 +52,7 @@ TRUTH_M = .025                 # edge of the cells in which one true point is ke
 NEAR_M = .05                   # a point of the map is right where the truth is as near as that
 BOX_IOU = .25
 REVISIT_M, REVISIT_SHARE = 10.0, .3    # a place is seen again after so much way, where so much of the view is shared
-LOOP_M, LOOP_DEG, LOOP_SHARE = .3, 10.0, .1    # a loop is right where the pose is, or where both see the same place
+LOOP_M, LOOP_DEG = .5, 15.0    # a loop edge is right where what it says is off by no more than that
 GRID = (96, 128)               # rows, columns of the truth that is read from a folder
 
 
@@ -325,18 +325,17 @@ def overlap(a: Box, b: Box) -> float:
 def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int]) -> Line:
     """Precision and recall of the loop edges of a pose graph; `frames` are the indices of its nodes.
 
-    An edge is right where its ends lie to one another as they truly do, or truly see the same place. A keyframe is
-    revisiting where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a loop.
+    An edge is right by the pose between its ends that it tells, whatever the map makes of it. A keyframe is revisiting
+    where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a loop.
     """
-    T_true, T_map, depth = walk.T_world_cam[list(frames)], picture.T_map_cam, walk.depth[list(frames)]
+    T_true, depth = walk.T_world_cam[list(frames)], walk.depth[list(frames)]
     way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[
         list(frames)]
     right = []
-    for i, j in picture.edges[picture.loop]:
-        error = inverse(inverse(T_true[i]) @ T_true[j]) @ inverse(T_map[i]) @ T_map[j]
+    for (i, j), T_i_j in zip(picture.edges[picture.loop], picture.T_i_j[picture.loop], strict=True):
+        error = inverse(inverse(T_true[i]) @ T_true[j]) @ T_i_j
         turn_deg = np.degrees(rotation_angle(error[:3, :3], np.eye(3)))
-        seen = max(shared(depth, walk.K, T_true, j, [i]) + shared(depth, walk.K, T_true, i, [j]))
-        right.append(seen > LOOP_SHARE or np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG)
+        right.append(np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG)
     looped = set(picture.edges[picture.loop].ravel().tolist())
     revisiting = []
     for k in range(len(frames)):

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
-from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of
+from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of, scaling
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
 ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigmas off before the map has moved
@@ -62,6 +62,7 @@ class GraphPicture:
     T_map_cam: np.ndarray      # (N, 4, 4) float64, metres
     edges: np.ndarray          # (E, 2) int64 indices into `ids`
     loop: np.ndarray           # (E,) bool
+    T_i_j: np.ndarray          # (E, 4, 4) float64, metres: what each edge says, which the map need not fulfil
 
 
 class PoseGraph:
@@ -157,7 +158,9 @@ class PoseGraph:
     def picture(self) -> GraphPicture:
         """For whoever draws it; all windows' edges and the loops."""
         ends = np.array([(self._index[edge.i], self._index[edge.j]) for edge in self.edges], np.int64).reshape(-1, 2)
-        return GraphPicture(self.ids, rigid_of(self._S), ends, np.array([edge.loop for edge in self.edges], bool))
+        T_i_j = [rigid_of(scaling(scale_of(self.pose(edge.i))) @ edge.S_i_j) for edge in self.edges]
+        return GraphPicture(self.ids, rigid_of(self._S), ends, np.array([edge.loop for edge in self.edges], bool),
+                            np.array(T_i_j).reshape(-1, 4, 4))
 
     def loops(self) -> int:
         """Edges that tie the present to the past."""

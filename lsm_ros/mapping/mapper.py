@@ -18,7 +18,7 @@ from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Travel
 from lsm_ros.mapping.ground import find_stance, stand_upright
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.limits import beyond_limits
-from lsm_ros.mapping.loops import LoopCloser, Places
+from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
 from lsm_ros.mapping.objects import ObjectTracker
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
@@ -373,11 +373,11 @@ class Mapper:
         """Whether the window, with the ones before it, makes the map move to close a loop."""
         moves = False
         for loop in registration.loops if self.config.loops else ():
-            believed = self._closer.believed(loop, self._graph)
+            believed = self._closer.believed(loop, self._graph, loop.i in registration.sure)
+            moves |= not all(fulfilled(edge, self._graph) for edge in believed)
             self._graph.connect(believed)
             self.counters.recognitions += 1
             self.counters.loops += len(believed)
-            moves |= len(believed) > 1
         return moves
 
     def _measure(self, window: Window, refinement: Refinement, registration: Registration) -> None:

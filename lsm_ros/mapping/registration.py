@@ -12,7 +12,7 @@ from lsm_ros.geometry.alignment import align_robust
 from lsm_ros.geometry.camera import unproject
 from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
 from lsm_ros.mapping.graph import Edge, PoseGraph
-from lsm_ros.mapping.loops import recognised
+from lsm_ros.mapping.loops import SEEN, recognised
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
 
@@ -45,7 +45,8 @@ class Registration:
     units: dict[int, float]        # keyframe -> its own units per unit of the window; the newest and those that fit
     refused: tuple[int, ...]       # mapped keyframes of the window that do not fit where the map has them
     edges: tuple[Edge, ...]
-    loops: tuple[Edge, ...] = ()   # from keyframes of the past that the newest view recognises, not yet believed
+    loops: tuple[Edge, ...] = ()   # from keyframes of the past that match the newest view, not yet believed,
+    sure: frozenset[int] = frozenset()     # and those of these keyframes that match beyond doubt
 
 
 def check_prediction(prediction: WindowPrediction, views: int) -> None:
@@ -110,7 +111,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     return Registration(S_map_window=S_map_window, units=units,
                         refused=tuple(ids[n] for n in present if n not in holding),
                         edges=_edges(ids, refinement, units, seen),
-                        loops=_loops(ids, refinement, views, old, config))
+                        loops=_loops(ids, refinement, views, old, config),
+                        sure=frozenset(ids[n] for n in range(last)
+                                       if ids[n] in old and recognised(prediction, refinement.support, n, last)))
 
 
 @dataclass(frozen=True)
@@ -224,11 +227,11 @@ def _edge(ids: list[int], refinement: Refinement, units: dict[int, float], a: in
 
 def _loops(ids: list[int], refinement: Refinement, views: dict[int, View], old: frozenset[int],
            config: MapperConfig) -> tuple[Edge, ...]:
-    """Edges between the keyframes of the past that match the newest view beyond doubt, and that view."""
+    """Edges between the keyframes of the past that match the newest view, and that view."""
     prediction, last = refinement.prediction, len(ids) - 1
     loops = []
     for n in range(last):
-        if ids[n] in old and recognised(prediction, refinement.support, n, last):
+        if ids[n] in old and recognised(prediction, refinement.support, n, last, SEEN):
             view = views[ids[n]]
             good = np.flatnonzero(view.reliable(config.confidence_drop) & ~on_outline(prediction.depth[n]))
             unit = _unit(prediction.depth[n], view.depth, good) if len(good) else 1.0

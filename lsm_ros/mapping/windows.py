@@ -16,6 +16,8 @@ DILATION = (1, 3, 7, 12, 18, 25, 33)   # keyframes back: wider and wider baselin
 MIN_OVERLAP = 0.2          # share of the latest view that an earlier one must see to be of use to it
 PAST = 2                   # times as far back as the chain reaches begins the past
 REVISIT_OVERLAP = 0.5      # an old keyframe that sees this much is worth a place: it ties the present to the past
+EXPECTED = 0.1             # likeness that an old keyframe gains if by the map it sees all of the place: of rooms that
+                           # look alike the map knows which it is, unless it has drifted; then the looks must say it
 CANDIDATES = 12            # old keyframes whose overlap is checked against their depth
 OCCLUSION_TOLERANCE = 0.25     # log of depth: generous, for poses are only predicted
 
@@ -73,17 +75,28 @@ def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, si
 
 def _revisited(reference: int, past: list[int], views: dict[int, View], graph: PoseGraph,
                alike: list[tuple[int, float]] | None) -> list[int]:
-    """At most one keyframe of the past that shows this place."""
+    """At most one keyframe of the past that shows this place, by its looks and by the map."""
     old = set(past)
-    by_looks = [i for i, likeness in alike or () if i in old and likeness >= ALIKE]
-    return by_looks[:1] or _most_seen(reference, past, views, graph, REVISIT_OVERLAP)[:1]
+    by_looks = {i: likeness for i, likeness in alike or () if i in old and likeness >= ALIKE}
+    if by_looks:
+        seen = _overlaps(reference, list(by_looks), views, graph, MIN_OVERLAP)
+        return [max(by_looks, key=lambda i: by_looks[i] + EXPECTED * seen.get(i, 0))]
+    return _most_seen(reference, past, views, graph, REVISIT_OVERLAP)[:1]
 
 
 def _most_seen(reference: int, candidates: list[int], views: dict[int, View], graph: PoseGraph,
                min_overlap: float) -> list[int]:
     """The candidates that see at least that share of the reference's points, those that see most first."""
+    overlaps = _overlaps(reference, candidates, views, graph, min_overlap)
+    return sorted(overlaps, key=overlaps.get, reverse=True)
+
+
+def _overlaps(reference: int, candidates: list[int], views: dict[int, View], graph: PoseGraph,
+              min_overlap: float) -> dict[int, float]:
+    """The share of the reference's points that each candidate sees, of those that see at least `min_overlap`; looked up
+    for the CANDIDATES that frame most of them."""
     if not candidates:
-        return []
+        return {}
     T_cam_ref = inverse(graph.poses(candidates)) @ graph.pose(reference)
     points = views[reference].samples
     in_cams = transform(T_cam_ref, np.broadcast_to(points, (len(candidates), *points.shape)))
@@ -97,4 +110,4 @@ def _most_seen(reference: int, candidates: list[int], views: dict[int, View], gr
             overlap = sight(points, T_cam_ref[n], view.depth, view.K, OCCLUSION_TOLERANCE)[1].mean()
             if overlap >= min_overlap:
                 overlaps[candidates[n]] = overlap
-    return sorted(overlaps, key=overlaps.get, reverse=True)
+    return overlaps

@@ -171,20 +171,29 @@ def test_objects_are_counted_by_box_and_class(room):
     assert score([boxes[0], boxes[0]]) == (.5, .25)                     # found twice counts once
 
 
-def test_loops_are_right_where_the_views_share_a_place():
+def test_loops_are_right_by_what_they_say():
     lap = room_walk(90, 3.0)                  # laps of 7 m: after two of them, at 60, 0 is seen again
     count, T = 90, lap.T_world_cam.copy()
     edges = np.array([(0, 1), (0, 60), (5, 65), (0, 15)])
     loop = np.array([False, True, True, True])
-    line = score_loops(lap, GraphPicture(list(range(count)), T, edges, loop), range(count))
+    said = np.linalg.inv(T[edges[:, 0]]) @ T[edges[:, 1]]
+
+    def score(loop, said, T_map_cam=T):
+        return score_loops(lap, GraphPicture(list(range(count)), T_map_cam, edges, loop, said), range(count))
+
+    bent = T.copy()
+    bent[60:, :3, 3] += (1, 0, 0)
+    line = score(loop, said, bent)
     assert line["loops"] == 3 and 30 <= line["revisits"] <= 45
     assert shared(lap.depth, lap.K, T, 0, [60, 15]) == [pytest.approx(.84, abs=.05), 0]
-    assert line["loop_precision"] == 1        # 0 and 15 share nothing, but the map has them where they are
-    T[15, :3, 3] += (1, 0, 0)
-    wrong = score_loops(lap, GraphPicture(list(range(count)), T, edges, loop), range(count))
+    assert line["loop_precision"] == 1        # although the map does not fulfil them
+    said[2, :3, 3] += (1, 0, 0)
+    wrong = score(loop, said)
     assert wrong["loop_precision"] == pytest.approx(2 / 3)
+    said[3, :3, :3] = said[3, :3, :3] @ exp_so3(np.array([0, 0, np.radians(20)]))
+    assert score(loop, said)["loop_precision"] == pytest.approx(1 / 3)
     assert 0 <= wrong["loop_recall"] <= 2 / wrong["revisits"]
-    none = score_loops(lap, GraphPicture(list(range(count)), T, edges, loop & False), range(count))
+    none = score(loop & False, said)
     assert none["loops"] == 0 and none["loop_precision"] is None and none["loop_recall"] == 0
 
 

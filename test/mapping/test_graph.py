@@ -216,6 +216,18 @@ def test_loops_pull_the_map_together_and_false_ones_do_not_bend_it(seed):
     assert len(S_i_j) > 15 and np.mean([j - i == 60 for i, j in S_i_j]) > 0.95
 
 
+def test_a_loop_waits_until_the_map_has_moved_there():
+    rng = np.random.default_rng(6)
+    S = ring(80, rng)
+    graph, closer = chain(S, rng), LoopCloser()
+    early = Edge(3, 70, inverse(graph.pose(3)) @ shift(2.0) @ graph.pose(70), SIGMA, loop=True)
+    assert closer.believed(early, graph) == []
+    graph._S[40:] = shift(2.0) @ graph._S[40:]
+    plain = Edge(5, 74, inverse(graph.pose(5)) @ graph.pose(74), SIGMA, loop=True)
+    assert [(e.i, e.j) for e in closer.believed(plain, graph)] == [(5, 74), (3, 70)]
+    assert [(e.i, e.j) for e in closer.believed(plain, graph)] == [(5, 74)]
+
+
 def test_a_loop_needs_a_witness_unless_the_map_says_the_same():
     rng = np.random.default_rng(5)
     S = ring(80, rng)
@@ -233,4 +245,7 @@ def test_a_loop_needs_a_witness_unless_the_map_says_the_same():
     assert {(edge.i, edge.j) for edge in closer.believed(second, graph)} == {(5, 74), (3, 70), (4, 70)}
     assert closer.believed(loop(6, 76, off), graph) == [], "the witnesses have gone into the graph"
     late = loop(2, 50, shift(0, 3.0))
+    assert closer.believed(loop(7, 77, shift(0.001)), graph, sure=False), "the map says so, which is enough"
+    assert closer.believed(loop(8, 78, shift(0, 5.0)), graph, sure=False) == []
+    assert closer.believed(loop(9, 79, shift(0, 5.0)), graph) == [], "who is not sure is no witness"
     assert closer.believed(late, graph) == [] and closer.believed(loop(2, 79, shift(0, 3.0)), graph) == []

@@ -54,6 +54,16 @@ def test_a_place_seen_long_ago_comes_back_into_the_window():
     assert ids[0] == 40 and ids[-1] < 5
 
 
+@pytest.mark.parametrize("likeness, found", [(0.7, 2), (0.72, 2), (0.95, 15), (0.5, 2)])
+def test_of_places_that_look_alike_the_map_knows_which(likeness, found):
+    out_and_back = [camera(0, 0, 1.3, np.pi * np.sin(np.pi * n / 40)) for n in range(41)]
+    views, graph = mapped(out_and_back)
+    here = Keyframe(99, Frame(99, paint(cast(out_and_back[-1], SIZE)[2])))
+    alike = sorted([(15, likeness), (2, 0.7), (3, 0.55)], key=lambda pair: -pair[1])    # 15 looks the other way
+    selection = select_window(here, views, graph, 4, alike=alike)
+    assert selection.old == {found}
+
+
 def test_a_lost_camera_is_looked_for_by_its_image():
     turning = [camera(0, 0, 1.3, 0.3 * n) for n in range(20)]
     assert chosen(turning, 4, newest=camera(0.05, 0, 1.3, 0.3 * 5 + 0.03), lost=True)[0] == 5

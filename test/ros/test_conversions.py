@@ -268,7 +268,8 @@ def test_markers_keep_their_ids_and_go_when_told():
 def test_the_graph_is_lines():
     T_map_cam = sim3(exp_so3(np.array([[0, 0, 0], [0, 0, np.pi / 2], [0, 0, 0]])),
                      np.array([[0.0, 0, 0], [1, 2, 3], [4, 0, 0]]))
-    graph = GraphPicture([5, 7, 9], T_map_cam, np.array([[0, 1], [1, 2], [0, 2]]), np.array([False, False, True]))
+    graph = GraphPicture([5, 7, 9], T_map_cam, np.array([[0, 1], [1, 2], [0, 2]]), np.array([False, False, True]),
+                         np.tile(np.eye(4), (3, 1, 1)))
     keyframes, edges, loops = conversions.graph_markers(graph, STAMP, "lsm_map").markers
     assert [m.ns for m in (keyframes, edges, loops)] == ["keyframes", "edges", "loops"]
     assert {(m.type, m.action, m.header.frame_id) for m in (keyframes, edges, loops)} == {
@@ -284,7 +285,8 @@ def test_the_graph_is_lines():
 
 
 def test_an_empty_graph_takes_its_markers_away():
-    nothing = GraphPicture([], np.empty((0, 4, 4)), np.empty((0, 2), np.int64), np.empty(0, bool))
+    nothing = GraphPicture([], np.empty((0, 4, 4)), np.empty((0, 2), np.int64), np.empty(0, bool),
+                           np.empty((0, 4, 4)))
     assert {m.action for m in conversions.graph_markers(nothing, STAMP, "lsm_map").markers} == {Marker.DELETE}
 
 
