@@ -326,7 +326,7 @@ def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int]) -> Lin
     """Precision and recall of the loop edges of a pose graph; `frames` are the indices of its nodes.
 
     An edge is right by the pose between its ends that it tells, whatever the map makes of it. A keyframe is revisiting
-    where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a loop.
+    where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a right loop.
     """
     T_true, depth = walk.T_world_cam[list(frames)], walk.depth[list(frames)]
     way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[
@@ -336,7 +336,7 @@ def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int]) -> Lin
         error = inverse(inverse(T_true[i]) @ T_true[j]) @ T_i_j
         turn_deg = np.degrees(rotation_angle(error[:3, :3], np.eye(3)))
         right.append(np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG)
-    looped = set(picture.edges[picture.loop].ravel().tolist())
+    looped = set(picture.edges[picture.loop][np.array(right, bool)].ravel().tolist())
     revisiting = []
     for k in range(len(frames)):
         gaps = np.linalg.norm(T_true[:k, :3, 3] - T_true[k, :3, 3], axis=1)
