@@ -17,7 +17,7 @@ FLOORS = [                                  # from the roof to the cellar
     {"data"},
     {"contracts", "labels", "arguments"},
     {"geometry", "config", "resources", "text"},
-    {"errors", "threads"},
+    {"errors", "threads", "memory"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 GENERATED = {"msg", "srv"}                  # what ROS builds into lsm_ros
