@@ -178,7 +178,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     if truth.instances is not None:
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
                               config.voxel_size_m)
-    return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory])
+    return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory], poses["scale"])
 
 
 # ------------------------------------------------------------------------------------------------------ trajectory
@@ -322,18 +322,21 @@ def overlap(a: Box, b: Box) -> float:
 
 # ----------------------------------------------------------------------------------------------------------- loops
 
-def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int]) -> Line:
+def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int], metre: float = 1.0) -> Line:
     """Precision and recall of the loop edges of a pose graph; `frames` are the indices of its nodes.
 
-    An edge is right by the pose between its ends that it tells, whatever the map makes of it. A keyframe is revisiting
-    where one from REVISIT_M of way before sees REVISIT_SHARE of its view, and recalled if it has a right loop.
+    An edge is right by the pose between its ends that it tells, whatever the map makes of it; the map has `metre` of
+    its own metres to a true one, which is scored elsewhere. A keyframe is revisiting where one from REVISIT_M of way
+    before sees REVISIT_SHARE of its view, and recalled if it has a right loop.
     """
     T_true, depth = walk.T_world_cam[list(frames)], walk.depth[list(frames)]
     way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[
         list(frames)]
     right = []
     for (i, j), T_i_j in zip(picture.edges[picture.loop], picture.T_i_j[picture.loop], strict=True):
-        error = inverse(inverse(T_true[i]) @ T_true[j]) @ T_i_j
+        told = T_i_j.copy()
+        told[:3, 3] /= metre
+        error = inverse(inverse(T_true[i]) @ T_true[j]) @ told
         turn_deg = np.degrees(rotation_angle(error[:3, :3], np.eye(3)))
         right.append(np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG)
     looped = set(picture.edges[picture.loop][np.array(right, bool)].ravel().tolist())

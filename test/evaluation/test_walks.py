@@ -187,6 +187,11 @@ def test_loops_are_right_by_what_they_say():
     assert line["loops"] == 3 and 30 <= line["revisits"] <= 45
     assert shared(lap.depth, lap.K, T, 0, [60, 15]) == [pytest.approx(.84, abs=.05), 0]
     assert line["loop_precision"] == 1        # although the map does not fulfil them
+    long = said.copy()
+    long[:, :3, 3] *= 3
+    picture = GraphPicture(list(range(count)), T, edges, loop, long)
+    assert score_loops(lap, picture, range(count), metre=3.0)["loop_precision"] == 1
+    assert score_loops(lap, picture, range(count))["loop_precision"] < 1
     said[2, :3, 3] += (1, 0, 0)
     wrong = score(loop, said)
     assert wrong["loop_precision"] == pytest.approx(2 / 3)
