@@ -1,6 +1,6 @@
 """The node for a long time, at 30 images a second: memory, threads, open files, latency, and where the images went.
 
-In CI 75 s of the toy room with the fake network, whose windows are quick. LSM_SOAK_S=3600 makes it an hour of the
+In CI 50 s of the toy room with the fake network, whose windows are quick. LSM_SOAK_S=3600 makes it an hour of the
 shipped recording, round and round, with the shipped network. What it saw is printed, and in soak.json.
 """
 from __future__ import annotations
@@ -21,7 +21,7 @@ from test_node_troubles import FATES
 from lsm_ros.ros.conversions import stamp_ns
 
 REAL = "LSM_SOAK_S" in os.environ
-LENGTH_S = float(os.environ.get("LSM_SOAK_S", "75"))
+LENGTH_S = float(os.environ.get("LSM_SOAK_S", "50"))
 SAMPLES = 60
 WARM_UP = 0.4                       # of the time: until the map is full and every buffer has its size
 RATE_HZ, RECORDED_HZ = 30.0, 15.0
