@@ -120,19 +120,19 @@ def read_recorded(path: Path):
 
 
 READERS = {
-    **{f"images/{name}": (sequence, "images", 25) for name in ("a.jpg", "b.png", "c.tif", "d.webp", "e.bmp")},
-    "clip.mp4": (sequence, "clip.mp4", 20), "clip.avi": (sequence, "clip.avi", 20),
-    **{f"truth/{name}": (sequence, "truth", 25) for name in ("depth/0.png", "pose/0.txt", "label/0.png",
+    **{f"images/{name}": (sequence, "images", 12) for name in ("a.jpg", "b.png", "c.tif", "d.webp", "e.bmp")},
+    "clip.mp4": (sequence, "clip.mp4", 10), "clip.avi": (sequence, "clip.avi", 10),
+    **{f"truth/{name}": (sequence, "truth", 12) for name in ("depth/0.png", "pose/0.txt", "label/0.png",
                                                              "intrinsics.txt")},
-    "bag/bag.mcap": (sequence, "bag", 20), "bag/metadata.yaml": (sequence, "bag", 20),
-    "alone.mcap": (read_recorded, "alone.mcap", 30),
-    "small.safetensors": (load_network, "small.safetensors", 40),
-    "card.safetensors": (read_card, "card.safetensors", 40),
-    FILE: (lambda path: read_map(path, LABELS), FILE, 60),
-    "words.yaml": (LabelSet.load, "words.yaml", 60),
-    "textures.npz": (load_textures, "textures.npz", 40), "meshes.npz": (load_meshes, "meshes.npz", 40),
-    "drive.npz": (load_drive, "drive.npz", 40),
-    "cloud.ply": (read_ply, "cloud.ply", 40), "objects.json": (read_objects, "objects.json", 40)}
+    "bag/bag.mcap": (sequence, "bag", 10), "bag/metadata.yaml": (sequence, "bag", 10),
+    "alone.mcap": (read_recorded, "alone.mcap", 15),
+    "small.safetensors": (load_network, "small.safetensors", 20),
+    "card.safetensors": (read_card, "card.safetensors", 20),
+    FILE: (lambda path: read_map(path, LABELS), FILE, 30),
+    "words.yaml": (LabelSet.load, "words.yaml", 30),
+    "textures.npz": (load_textures, "textures.npz", 20), "meshes.npz": (load_meshes, "meshes.npz", 20),
+    "drive.npz": (load_drive, "drive.npz", 20),
+    "cloud.ply": (read_ply, "cloud.ply", 20), "objects.json": (read_objects, "objects.json", 20)}
 
 
 @pytest.fixture(scope="module")
