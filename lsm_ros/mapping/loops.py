@@ -88,9 +88,10 @@ class LoopCloser:
         """
         ids = graph.ids
         oldest = ids[-WITNESS_WITHIN] if len(ids) >= WITNESS_WITHIN else ids[0]
-        waiting = [other for other in self._waiting if other.j >= oldest and other.i in graph and other.j in graph]
-        self._waiting = [other for other in waiting if not fulfilled(other, graph)]
-        close = [other for other in waiting if fulfilled(other, graph)]
+        waiting, self._waiting, close = self._waiting, [], []
+        for other in waiting:
+            if other.j >= oldest and other.i in graph and other.j in graph:
+                (close if fulfilled(other, graph) else self._waiting).append(other)
         if fulfilled(edge, graph):
             return [edge, *close]
         if not sure:
