@@ -14,6 +14,7 @@ from lsm_ros.world.renderer import NO_LABEL
 CONFIDENCE_PRICE = 0.2   # of claiming confidence, in units of the error that it weighs (Wang et al., DUSt3R, 2024)
 PRIOR_SHARE = 0.3        # of the windows get odometry, and as many get depth; with .15, leg 2 hardly learned to look
 ODOMETRY_ERROR = 0.03    # of the way, of all of it and of each view's
+POSE_FLOOR = 0.05        # expected error of a pose below which it does not count for more
 MAX_DEPTH_M = 40.0       # beyond it (the sky outside a window) depth is not asked for
 
 
@@ -102,7 +103,9 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
     """The training loss and its parts; `text` (C, E) are the labels' embeddings.
 
     Confidence-weighted error of log depth and of the points in the first camera's frame (Wang et al., DUSt3R, 2024),
-    depth gradients at two distances, pose, focal length, metric scale, and cross-entropy of the labels.
+    depth gradients at two distances, pose, focal length, metric scale, and cross-entropy of the labels. Poses weigh by
+    the inverse of the error that the network expects of them (after Kendall and Gal, 2017): a view that shares nothing
+    with the first one teaches little but would be heard most.
     """
     cameras, t, valid = output.cameras, targets, targets.valid
     windows = valid.sum().clamp_min(1)
@@ -130,6 +133,7 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
     rotation = (cameras.rotation - t.rotation).flatten(-2).norm(dim=-1)
     pose = translation.detach() + rotation.detach()
     pose_error = (cameras.log_error - (pose + 1e-3).log()).abs()
+    trust = 1 / (cameras.log_error.detach().exp() + POSE_FLOOR)
     focal = (cameras.log_focal - t.focal.log()).abs()
     scale = (cameras.log_scale - t.scale.log()).abs()
 
@@ -139,15 +143,19 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
                                reduction="none")
     semantic = semantic.unflatten(0, t.label.shape[:2]).mean((1, 2, 3))
     views = max(t.label.shape[1] - 1, 1)                                      # the first view's pose is given
-    parts = {"geometry": geometry, "gradient": gradient,
-             "translation": mean_window(translation[:, 1:].sum(1) / views),
-             "rotation": mean_window(rotation[:, 1:].sum(1) / views),
-             "pose_error": mean_window(pose_error[:, 1:].sum(1) / views),
+
+    def mean_view(error: Tensor) -> Tensor:
+        """Over the views but the first of each window; error (B, S)."""
+        return mean_window(error[:, 1:].sum(1) / views)
+
+    poses = mean_view((2 * translation + rotation) * trust) / mean_view(trust).clamp_min(1e-6)
+    parts = {"geometry": geometry, "gradient": gradient, "poses": poses, "pose_error": mean_view(pose_error),
              "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic)}
-    weights = {"geometry": 1.0, "gradient": 0.5, "translation": 2.0, "rotation": 1.0, "pose_error": 0.05, "focal": 0.5,
-               "scale": 0.2, "semantic": 0.3}
+    weights = {"geometry": 1.0, "gradient": 0.5, "poses": 1.0, "pose_error": 0.05, "focal": 0.5, "scale": 0.2,
+               "semantic": 0.3}
     total = sum(weights[name] * part for name, part in parts.items())
-    return total, parts | {"depth": mean(depth), "point": mean(point)}
+    return total, parts | {"depth": mean(depth), "point": mean(point), "translation": mean_view(translation),
+                           "rotation": mean_view(rotation)}
 
 
 def mean_gradient(error: Tensor, pixels: Tensor, step: int) -> Tensor:

@@ -42,27 +42,28 @@ def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: 
 
     place = place.flatten(0, 1) / CELL - 0.5                                                 # in cells from the first
     visible, hidden = visible.flatten(0, 1), hidden.flatten(0, 1)
-    target = sum(weight * logits.gather(-1, index[..., None])[..., 0]
-                 for index, weight in neighbours(place, rows, columns))
+    corners, weight = (torch.stack(part, dim=-1) for part in zip(*neighbours(place, rows, columns)))
+    steps = torch.arange(-REACH, REACH + 1, device=place.device)
+    around = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).flatten(0, 1)  # (R, 2)
+    cells = place.round()[:, :, None] + around                                               # (N, Q, R, 2)
+    inside = (cells >= 0).all(-1) & (cells[..., 0] < columns) & (cells[..., 1] < rows)
+    local = torch.where(inside, cells[..., 1] * columns + cells[..., 0], 0).long()
+    # One gather: the gradient of each is as large as all logits, a gigabyte in a step.
+    target, local = logits.gather(-1, torch.cat([corners, local], dim=-1)).split([4, len(around)], dim=-1)
+    target = (weight * target).sum(-1)
     count = visible.sum().clamp_min(1)
     found = torch.where(visible, total - target, 0.0).sum()
     missed = torch.where(hidden, total - output.unmatched, 0.0).sum()
     asked_for = (count + hidden.sum()).clamp_min(1)        # each point counts alike, or the odds of a match are wrong
 
-    near = place.round()
-    steps = torch.arange(-REACH, REACH + 1, device=place.device)
-    around = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).flatten(0, 1)  # (R, 2)
-    cells = near[:, :, None] + around                                                        # (N, Q, R, 2)
-    inside = (cells >= 0).all(-1) & (cells[..., 0] < columns) & (cells[..., 1] < rows)
-    index = torch.where(inside, cells[..., 1] * columns + cells[..., 0], 0).long()
-    local = logits.gather(-1, index).masked_fill(~inside, -1e4).softmax(-1)
+    local = local.masked_fill(~inside, -1e4).softmax(-1)
     read = (local[..., None] * cells).sum(2)
     place_error = torch.where(visible, (read - place).norm(dim=-1), 0.0).sum() / count
 
     with torch.no_grad():
-        best = logits.argmax(-1)
+        highest, best = logits.max(-1)
         best = torch.stack([best % columns, best // columns], dim=-1)
-        hit = ((best - place).abs().amax(-1) <= 1) & visible & (logits.amax(-1) > output.unmatched)
+        hit = ((best - place).abs().amax(-1) <= 1) & visible & (highest > output.unmatched)
     return {"match": (found + missed) / asked_for, "place": place_error, "hit": hit.sum() / count}
 
 

@@ -55,7 +55,8 @@ class TrainingConfig(Options):
     paths: int = option(48, "Camera paths of 8 views in a step, for each process; 48 fill an H200.", minimum=1)
     learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
-    weight_decay: float = option(0.05, "AdamW's, on matrices.", minimum=0)
+    weight_decay: float = option(0.05, "Of matrices.", minimum=0)
+    muon: bool = option(False, "Train the matrices of the transformer's blocks with Muon instead of AdamW.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
@@ -92,8 +93,8 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     if device.type == "cuda":
         compile_parts(network)
     ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    optimizer = make_optimizer(network, config)
-    step, elapsed_before = resume(folder, network, ema, optimizer, device)
+    optimizers = make_optimizers(network, config)
+    step, elapsed_before = resume(folder, network, ema, optimizers, device)
     stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
@@ -120,7 +121,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
         views, offset = choose.choice(VIEWS), (choose.randrange(2), choose.randrange(2))
         shift = choose.randrange(1, max(views, 2))                # which other view each one is matched with
         rate = learning_rate(config, step, progress)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
 
         batch = split_windows(stream.next(size), views, choose)
@@ -132,11 +133,12 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
         matched = matching_loss(output, targets, shift)
         total = total + MATCH_WEIGHT * matched["match"] + PLACE_WEIGHT * matched["place"]
         parts |= matched
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.found_inf = (~norm.isfinite()).float()      # a gradient that is not finite changes nothing
-        optimizer.step()
+        for optimizer in optimizers:
+            hold_if_not_finite(optimizer, norm)
+            optimizer.step()
         update_ema(ema, network, min(config.ema, (1 + step) / (10 + step)))
         step += 1
 
@@ -155,12 +157,12 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
                           **{name: part.item() for name, part in parts.items()}})
             write_log(folder, trace[-1])
         if rank == 0 and time.monotonic() - saved > config.save_every:
-            save_checkpoint(folder, network, ema, optimizer, step, elapsed)
+            save_checkpoint(folder, network, ema, optimizers, step, elapsed)
             saved = time.monotonic()
 
     stream.close()
     if rank == 0:
-        save_checkpoint(folder, network, ema, optimizer, step, elapsed)
+        save_checkpoint(folder, network, ema, optimizers, step, elapsed)
         seconds = time.monotonic() - start
         summary = {"step": step, "steps": step - first_step, "minutes": seconds / 60, "processes": world,
                    "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -261,12 +263,28 @@ def start_network(config: TrainingConfig) -> Network:
     return network
 
 
-def make_optimizer(network: Network, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and tokens are not decayed."""
+def make_optimizers(network: Network, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and with `muon` Muon (Jordan et al., 2024) for the matrices inside of the blocks, at steps of AdamW's
+    size (Liu et al., 2025). Biases, norms and tokens are not decayed."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [{"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
+    inside = {parameter for block in (*network.encoder, *network.decoder) for parameter in block.parameters()
+              if parameter.dim() == 2} if config.muon else set()
+    groups = [{"params": [p for p in trained if p.dim() >= 2 and p not in inside], "weight_decay": config.weight_decay},
               {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+    optimizers = [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)]
+    if inside:
+        optimizers.append(torch.optim.Muon([p for p in trained if p in inside], lr=0.0, adjust_lr_fn="match_rms_adamw",
+                                           weight_decay=config.weight_decay))
+    return optimizers
+
+
+def hold_if_not_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """A gradient that is not finite changes nothing; without making the CPU wait for the GPU to know it."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        optimizer.found_inf = (~norm.isfinite()).float()
+    else:
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            parameter.grad = torch.where(norm.isfinite(), parameter.grad, 0.0)
 
 
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
@@ -294,22 +312,24 @@ def update_ema(ema: dict[str, Tensor], network: Network, decay: float) -> None:
     torch._foreach_lerp_([average for average, _ in trained], [value for _, value in trained], 1 - decay)
 
 
-def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, step: int, elapsed: float
+def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, step: int, elapsed: float
                     ) -> None:
-    state = {"network": network.state_dict(), "ema": ema, "optimizer": optimizer.state_dict(), "step": step,
+    state = {"network": network.state_dict(), "ema": ema, "step": step,
+             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
              "elapsed": elapsed, "random": torch.get_rng_state()}
     torch.save(state, folder / "checkpoint.part")
     os.replace(folder / "checkpoint.part", folder / "checkpoint.pt")
 
 
-def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizer, device) -> tuple[int, float]:
+def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, device) -> tuple[int, float]:
     """(step, seconds trained) of the checkpoint in `folder`, which is loaded; (0, 0.0) where there is none."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, map_location=device, weights_only=True)
     network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
     for name, value in state["ema"].items():
         ema[name].copy_(value)
     torch.set_rng_state(state["random"].cpu())

@@ -71,6 +71,23 @@ def test_each_error_is_felt(truth, part):
     assert total > 0.03
 
 
+def test_views_whose_pose_is_hardly_known_weigh_less(truth):
+    targets = make_targets(*truth, offset=(0, 0))
+    text = torch.eye(5)
+    gradients = []
+    for doubt in (0.0, 1.0):                             # of the second of three views
+        output = perfect(targets, text)
+        output.cameras.log_error = torch.tensor([0.1, 0.1 + doubt, 0.1]).log().expand(2, 3)
+        moved = (targets.translation + 0.2).requires_grad_()
+        output.cameras.translation = moved
+        output.log_confidence[:] = -100.0
+        loss(output, targets, text, logit_scale=50.0)[1]["poses"].backward()
+        gradients.append(moved.grad[0].norm(dim=-1))
+    assert gradients[0][1] == pytest.approx(gradients[0][2].item())
+    assert gradients[1][1] == pytest.approx(gradients[1][2].item() * 0.15 / 1.15)
+    assert gradients[1][1:].sum() == pytest.approx(gradients[0][1:].sum().item())
+
+
 def test_invalid_windows_and_unknown_depth_do_not_count(truth):
     depth, label, K, T_world_cam, valid = truth
     depth = depth.clone()

@@ -51,8 +51,9 @@ def config(folder, **values):
                              "save_every": 0.0, "steps": 6, **values})
 
 
-def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
-    train(config(tmp_path / "whole"), FixedWorlds)
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path, muon):
+    train(config(tmp_path / "whole", muon=muon), FixedWorlds)
     whole = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
 
     FixedWorlds.seen = 0
@@ -64,8 +65,8 @@ def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
             return super().next(size)
 
     with pytest.raises(KeyboardInterrupt):
-        train(config(tmp_path / "cut"), Cut)
-    train(config(tmp_path / "cut"), FixedWorlds)
+        train(config(tmp_path / "cut", muon=muon), Cut)
+    train(config(tmp_path / "cut", muon=muon), FixedWorlds)
     cut = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
 
     assert cut["step"] == whole["step"] == 6
@@ -97,6 +98,25 @@ def test_the_next_leg_starts_from_the_weights(tmp_path):
 def test_a_leg_without_a_length_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="minutes = 0 and steps = 0"):
         train(config(tmp_path, steps=0), FixedWorlds)
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, muon):
+    network = training.Network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizers = training.make_optimizers(network, config(tmp_path, muon=muon, weight_decay=0.0))
+    trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    assert len(trained) == len({id(p) for p in trained}) == sum(1 for p in network.parameters())
+    for value, moves in ((float("nan"), False), (1.0, True)):
+        for parameter in trained:
+            parameter.grad = torch.full_like(parameter, value)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained])
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3
+            training.hold_if_not_finite(optimizer, norm)
+            optimizer.step()
+        assert all(torch.equal(before[name], value) != moves for name, value in network.named_parameters())
 
 
 def test_schedule():
