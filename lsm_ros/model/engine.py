@@ -53,6 +53,11 @@ class NetworkPredictor:
         """Forgets the frames seen so far."""
         self._tokens.clear()
 
+    @property
+    def graph_failure(self) -> str:
+        """Why there are no CUDA graphs although there should be."""
+        return self._graphs.failure if self._graphs else ""
+
     @torch.inference_mode()
     def __call__(self, window: Window) -> WindowPrediction:
         """Encodes the frames that are new, decodes the window. Raises InputError for a window that cannot be run."""
