@@ -37,12 +37,12 @@ from lsm_ros.resources import resource
 SECTIONS = ("engines", "throughput", "network", "view_counts", "resolutions", "energy", "stages", "map_updates",
             "hops", "node", "sfm")
 GPU_SECTIONS = ("engines", "throughput")
-SLOW = ("node",)                       # left out by --quick, unless they are asked for
+SLOW = ("resolutions", "hops", "node")     # left out by --quick, unless they are asked for
 ROUNDS, GPU_ROUNDS, QUICK_ROUNDS = 15, 50, 1
 UPDATES, QUICK_UPDATES = 200, 5
 QUICK_FRAMES, QUICK_VIEWS, QUICK_SIZES = 12, (1, 4), (10_000, 40_000)
 IMAGES, QUICK_IMAGES = 150, 15         # sent from process to process
-ENERGY_S, QUICK_ENERGY_S = 5.0, 1.0
+ENERGY_S, QUICK_ENERGY_S = 5.0, .5
 FRAMES, GAP = 20, 4                    # of --sfm
 
 
@@ -142,7 +142,7 @@ def measure(bench: Bench, sections: Sequence[str], keep: Callable[[report.Result
             results["left_out"][section] = str(error)
         except Exception as error:          # noqa: BLE001 the others are measured all the same
             traceback.print_exc()
-            results["failed"][section] = f"{type(error).__name__}: {error}".splitlines()[0]
+            results["failed"][section] = machine.told(error)
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
         results["peak_memory_mb"] = memory_mb()["peak_mb"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lsm_ros.bench.machine import seconds
+from lsm_ros.bench.machine import seconds, told
 from lsm_ros.bench.network import USUAL, Windows, own, take_turns
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Window, WindowPrediction
@@ -160,10 +160,6 @@ def windows_a_second(predictor: NetworkPredictor, window: Window, batch: int, ro
 
     calls = {"network": network, "matched": matched, "whole": lambda: predictor.predict_batch([window] * batch)}
     return {f"{name}_per_s": batch / usual_seconds(call, predictor, rounds) for name, call in calls.items()}
-
-
-def told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def usual_seconds(call: Callable[[], object], predictor: NetworkPredictor, rounds: int) -> float:

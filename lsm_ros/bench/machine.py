@@ -70,3 +70,8 @@ def processor() -> str:
 def peak_gpu_memory_mb(device: torch.device) -> float | None:
     """The most that torch has held of a GPU's so far; None on a CPU."""
     return torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else None
+
+
+def told(error: Exception) -> str:
+    """Its kind and its first words: some run over many lines."""
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
