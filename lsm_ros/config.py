@@ -70,6 +70,8 @@ class PredictorConfig(Options):
     labels: str = option("", "Label file (YAML); empty for the shipped indoor set.", read_only=True)
     device: str = option("auto", "Where the network runs: auto, cpu, cuda or cuda:N.", read_only=True)
     threads: int = option(0, "CPU threads of the network; 0 lets torch choose.", minimum=0, maximum=256, read_only=True)
+    cuda_graphs: bool = option(True, "On a GPU: records the network's work at the first windows, as CUDA graphs, and "
+                               "then launches it in one go.", read_only=True)
     token_cache: int = option(64, "Frames whose encoder tokens are kept for later windows.", minimum=8, maximum=4096,
                               read_only=True)
 

@@ -1,6 +1,8 @@
-"""How the C library keeps the memory of a process that runs for long."""
+"""How much memory a process has, and how the C library keeps it while the process runs for long."""
 import ctypes
 import platform
+import resource
+from pathlib import Path
 
 ARENA_MAX = -8      # of glibc's mallopt.h
 
@@ -13,3 +15,16 @@ def share_one_arena() -> bool:
     To be called before threads are started.
     """
     return platform.libc_ver()[0] == "glibc" and ctypes.CDLL(None).mallopt(ARENA_MAX, 1) == 1
+
+
+def memory_mb() -> dict[str, float]:
+    """Memory of this process in MB: `resident_mb` now, and `peak_mb`.
+
+    getrusage is for other systems than Linux, where its peak is no less than that of the process that started this one.
+    """
+    try:
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        resident, peak = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    except (OSError, KeyError, ValueError):
+        resident = peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"resident_mb": resident, "peak_mb": max(peak, resident)}        # Linux writes the peak down a little late

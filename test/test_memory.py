@@ -1,8 +1,9 @@
-"""The allocator of the node's process."""
+"""The memory of the node's process, and its allocator."""
 import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ARENAS = """
@@ -40,3 +41,12 @@ def arenas(*options: str) -> int:
 def test_threads_share_one_arena():
     assert arenas() > 1
     assert arenas("share") == 1
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the peak of who started it counts too")
+def test_the_peak_is_the_process_own():
+    ours = np.ones(400 << 20, np.uint8)                 # getrusage would tell it of the child, too
+    ask = "from lsm_ros.memory import memory_mb; print(*memory_mb().values())"
+    told = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
+    resident, peak = map(float, told.stdout.split())
+    assert 1 < resident <= peak < 200 and len(ours)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsm_ros.evaluation.scores import Line
+from lsm_ros.evaluation.report import Line
 
 SGEMM, GPU_GEMM = 1536, 8192       # rows and columns of the products
 COPY_MB = 256                      # larger than any cache
@@ -40,6 +39,8 @@ def copy_gbs(device: torch.device, rounds: int = 5) -> float:
 def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """How long a call takes, the work that it leaves to a GPU included, and what it costs: on a CPU the time of all
     processors together, on a GPU the same again."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     start, spent = time.perf_counter(), time.process_time()
     call()
     if device.type == "cuda":
@@ -54,7 +55,7 @@ def describe(device: torch.device) -> Line:
                   "load": os.getloadavg()[0], "python": platform.python_version(), "torch": torch.__version__,
                   "numpy": np.__version__, "device": str(device)}
     if device.type == "cuda":
-        line["gpu"] = torch.cuda.get_device_name(device)
+        line["gpu"], line["cuda"] = torch.cuda.get_device_name(device), torch.version.cuda
     return line
 
 
@@ -66,6 +67,11 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def peak_memory_mb() -> float:
-    """The most that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def peak_gpu_memory_mb(device: torch.device) -> float | None:
+    """The most that torch has held of a GPU's so far; None on a CPU."""
+    return torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else None
+
+
+def told(error: Exception) -> str:
+    """Its kind and its first words: some run over many lines."""
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]

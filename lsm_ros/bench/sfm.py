@@ -25,8 +25,8 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Keyframe, Window
 from lsm_ros.data.sequences import FolderSequence, SequenceFrame
 from lsm_ros.errors import AlignmentError, ConfigError, InputError
-from lsm_ros.evaluation.scores import Line
-from lsm_ros.evaluation.walks import ChainedMapper
+from lsm_ros.evaluation.report import Line
+from lsm_ros.evaluation.walks import ChainedMapper, positions, true_pose
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model.engine import NetworkPredictor
@@ -44,16 +44,14 @@ class Sparse:
     points: int                        # N
 
 
-def compare(predictor: NetworkPredictor, folder: str | Path, count: int = FRAMES, gap: int = GAP,
-            progress: bool = True) -> list[Line]:
-    """A line a way. Raises as `check` does."""
-    frames = check(folder, count, gap)
+def compare(predictor: NetworkPredictor, frames: Sequence[SequenceFrame], progress: bool = True) -> list[Line]:
+    """A line a way, of what `read_frames` gives."""
     predictor.predict_batch([Window((Keyframe(0, frames[0].frame),))])            # the first call prepares the kernels
     ways = {"SfM (COLMAP) + 2-D labels": structure_from_motion,
             "two-view windows, chained": chained,
             "this package": mapped}
     lines = []
-    for name, way in tqdm(ways.items(), desc=f"{len(frames)} frames of {Path(folder).name}", unit="way",
+    for name, way in tqdm(ways.items(), desc=f"SfM, {len(frames)} frames", unit="way",
                           disable=not progress):
         found: list[tuple[dict[int, np.ndarray], int, Line]] = []
         wall, cost = seconds(lambda way=way, found=found: found.append(way(predictor, frames)), predictor.device)
@@ -66,15 +64,14 @@ def compare(predictor: NetworkPredictor, folder: str | Path, count: int = FRAMES
     return lines
 
 
-def check(folder: str | Path, count: int, gap: int) -> list[SequenceFrame]:
-    """The frames. Raises ConfigError without pycolmap, InputError for a folder without poses or intrinsics."""
+def require() -> None:
+    """Raises ConfigError without pycolmap."""
     if importlib.util.find_spec("pycolmap") is None:
         raise ConfigError("--sfm needs pycolmap: pip install 'lsm_ros[sfm]', or pip install pycolmap")
-    return read_frames(folder, count, gap)
 
 
 def read_frames(folder: str | Path, count: int, gap: int) -> list[SequenceFrame]:
-    """`count` frames of a sequence, every gap-th."""
+    """`count` frames of a sequence, every gap-th. Raises InputError for a folder without poses or intrinsics."""
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder}")
     sequence = FolderSequence(Path(folder), gap)
@@ -88,10 +85,8 @@ def read_frames(folder: str | Path, count: int, gap: int) -> list[SequenceFrame]
 
 def ate_m(poses: dict[int, np.ndarray], frames: Sequence[SequenceFrame]) -> float | None:
     """RMSE of the cameras' positions after a Sim(3) alignment, over the frames whose true pose is known."""
-    known = [(T[:3, 3], frames[index].T_world_cam[:3, 3]) for index, T in poses.items()
-             if frames[index].T_world_cam is not None]
     try:
-        return align_trajectory(*np.array(known).reshape(-1, 2, 3).swapaxes(0, 1))[1]
+        return align_trajectory(*positions([true_pose(frame) for frame in frames], poses.items()))[1]
     except AlignmentError:
         return None
 

@@ -10,9 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lsm_ros.contracts import Frame
-from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError
-from lsm_ros.evaluation.scores import Line
+from lsm_ros.evaluation.report import Line
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model.engine import NetworkPredictor
 
@@ -25,6 +24,7 @@ NAMES = {"decoding": "decoding an image", "frame": "judging a frame that makes n
 
 def read_frames(source: str | Path, most: int | None = None) -> tuple[list[Frame], list[float]]:
     """The frames of a recording and the seconds that each took to be read and decoded. Raises InputError."""
+    from lsm_ros.data.sequences import open_sequence  # needs rosbags, which a machine that trains need not have
     frames, times, start = [], [], time.perf_counter()
     for item in islice(open_sequence(source), most):
         times.append(time.perf_counter() - start)

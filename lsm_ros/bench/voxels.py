@@ -10,7 +10,7 @@ from tqdm import tqdm
 from lsm_ros.bench.machine import seconds
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Keyframe
-from lsm_ros.evaluation.scores import Line
+from lsm_ros.evaluation.report import Line
 from lsm_ros.geometry.sim3 import exp
 from lsm_ros.mapping.semantic_map import SemanticMap
 from lsm_ros.mapping.views import View

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lsm_ros.errors import InputError, OutputError
-from lsm_ros.evaluation.scores import Line
+
+Line = dict[str, Any]
+"""One row of a table by name. On the scoreboard `set` and `intrinsics` say what was asked, the rest are figures."""
 
 ALONE, SIFT = "network alone", "SIFT"       # what follows the set's name in its further lines
 BEGIN, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"

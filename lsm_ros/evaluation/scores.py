@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from lsm_ros.evaluation.calibration import Halves, confidence_halves, overlap_ca
 from lsm_ros.evaluation.datasets import TruthWindow
 from lsm_ros.evaluation.distances import BASELINE_BINS, OVERLAP_BINS, Distances, by_distance, distances
 from lsm_ros.evaluation.metrics import Confusion, DepthErrors, PoseErrors
+from lsm_ros.evaluation.report import Line
 from lsm_ros.labels import LabelSet
-
-Line = dict[str, Any]
-"""One row of the scoreboard: `set` and `intrinsics` say what was asked, the rest are figures."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,13 +23,12 @@ from tqdm import tqdm
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, Predictor
-from lsm_ros.data.sequences import FolderSequence
+from lsm_ros.data.sequences import FolderSequence, SequenceFrame
 from lsm_ros.errors import ConfigError, InputError, OutputError
 from lsm_ros.evaluation.datasets import FARTHEST_M
 from lsm_ros.evaluation.distances import seen_share
 from lsm_ros.evaluation.metrics import Confusion, at_grid
-from lsm_ros.evaluation.report import cell, table, write_json
-from lsm_ros.evaluation.scores import Line
+from lsm_ros.evaluation.report import Line, cell, table, write_json
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.camera import scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import inverse, rotation_angle, rotation_of, scale_of, transform
@@ -135,7 +134,7 @@ def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
     frames, poses, depth = [], [], []
     for frame in sequence:
         frames.append(frame.frame if intrinsics else replace(frame.frame, K=None))
-        poses.append(np.full((4, 4), np.nan) if frame.T_world_cam is None else frame.T_world_cam)
+        poses.append(true_pose(frame))
         depth.append(np.full(GRID, np.nan, np.float32) if frame.depth is None else at_grid(frame.depth, *GRID))
     if np.isnan(poses).all():
         raise InputError(f"{folder} has no poses; its walk has no truth")
@@ -171,7 +170,8 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
     trajectory = [(index[stamp], T) for stamp, T in mapper.trajectory()]
     poses, S_world_map = score_trajectory(walk, trajectory)
-    _, live_m = align_trajectory(*positions(walk, [(index[update.stamp_ns], update.T_map_cam) for update in updates]))
+    live = [(index[update.stamp_ns], update.T_map_cam) for update in updates]
+    _, live_m = align_trajectory(*positions(walk.T_world_cam, live))
     truth = true_points(walk, config.max_depth_m)
     line |= poses | {"ate_live_m": live_m}
     line |= score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
@@ -183,11 +183,17 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
 
 # ------------------------------------------------------------------------------------------------------ trajectory
 
-def positions(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3), (N, 3): estimated and true camera positions of (frame index, T_map_cam), where the truth is known."""
-    known = [(T, walk.T_world_cam[k]) for k, T in trajectory if np.isfinite(walk.T_world_cam[k]).all()]
+def positions(T_world_cam: np.ndarray, trajectory: Iterable[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3), (N, 3): estimated and true camera positions of (frame index, T_map_cam), where the truth, T_world_cam
+    (V, 4, 4), is known."""
+    known = [(T, T_world_cam[k]) for k, T in trajectory if np.isfinite(T_world_cam[k]).all()]
     estimated, true = np.array(known).reshape(-1, 2, 4, 4).swapaxes(0, 1)
     return estimated[:, :3, 3], true[:, :3, 3]
+
+
+def true_pose(frame: SequenceFrame) -> np.ndarray:
+    """T_world_cam (4, 4), NaN where unknown."""
+    return np.full((4, 4), np.nan) if frame.T_world_cam is None else frame.T_world_cam
 
 
 def score_trajectory(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -> tuple[Line, np.ndarray]:
@@ -196,7 +202,7 @@ def score_trajectory(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -
     Uprightness is measured camera by camera, for a path in one plane says nothing of a tilt about itself.
     """
     trajectory = [(k, T) for k, T in trajectory if np.isfinite(walk.T_world_cam[k]).all()]
-    estimated, true = positions(walk, trajectory)
+    estimated, true = positions(walk.T_world_cam, trajectory)
     S_world_map, ate_m = align_trajectory(estimated, true)
     _, ate_se3_m = align_trajectory(estimated, true, with_scale=False)
     R_map_cam = np.array([T[:3, :3] for _, T in trajectory])

@@ -23,7 +23,7 @@ import yaml
 from lsm_ros.contracts import Window, WindowPrediction
 from lsm_ros.evaluation.datasets import TruthWindow, boxed_frames
 from lsm_ros.evaluation.metrics import ClassBox, Confusion, accepted_labels, at_grid, box_score, box_shares
-from lsm_ros.evaluation.scores import Line
+from lsm_ros.evaluation.report import Line
 from lsm_ros.labels import LabelSet
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.resources import resource

@@ -14,7 +14,6 @@ from lsm_ros.mapping.loops import ALIKE, Places
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.registration import check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import select_window
 
 MOST = 4                   # maps that wait; the oldest one goes
@@ -66,7 +65,7 @@ class Atlas:
                 continue
             if prediction.matches is None:         # then nothing but the depth agrees, which is not enough to join maps
                 continue
-            ratio = unit_ratio(present.views[keyframe.id], refinement.prediction.depth[-1])
+            ratio = present.views[keyframe.id].unit_ratio(refinement.prediction.depth[-1])
             S_map_cam = found.S_map_window @ refinement.prediction.T_window_cam[-1] @ scaling(1 / ratio)
             ties = [replace(edge, S_i_j=edge.S_i_j @ scaling(1 / ratio), loop=True) for edge in found.edges
                     if edge.j == keyframe.id]
@@ -77,8 +76,3 @@ class Atlas:
             return replace(waiting, state=replace(waiting.state, views=views | present.views,
                                                   places=[*waiting.places.items(), *present.places]))
         return None
-
-
-def unit_ratio(view: View, depth: np.ndarray) -> float:
-    """The view's own units per unit of another depth map of it."""
-    return float(np.median(view.depth / depth))

@@ -106,7 +106,7 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
             raise AlignmentError(f"{agreement:.0%} of the newest view's points agree with the others, at least "
                                  f"{config.min_agreement:.0%} must")
 
-    units = {ids[n]: _unit(prediction.depth[n], views[ids[n]].depth, pairs[n].pixels) for n in holding}
+    units = {ids[n]: views[ids[n]].unit_ratio(prediction.depth[n], pairs[n].pixels) for n in holding}
     units[ids[last]] = 1.0
     return Registration(S_map_window=S_map_window, units=units,
                         refused=tuple(ids[n] for n in present if n not in holding),
@@ -180,11 +180,6 @@ def _share(pairs: _Pairs, S_map_window: np.ndarray, config: MapperConfig) -> flo
     return float((gaps < config.alignment_tolerance * pairs.depth).mean())
 
 
-def _unit(depth: np.ndarray, view_depth: np.ndarray, pixels: np.ndarray) -> float:
-    """The keyframe's own units per unit of the window: the median ratio of its two depth maps."""
-    return float(np.median(view_depth.ravel()[pixels] / depth.ravel()[pixels]))
-
-
 def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """(S, S) shares of view a's points that view b frames, and that lie on the surface which b sees: [a, b]."""
     S = len(prediction.depth)
@@ -234,7 +229,7 @@ def _loops(ids: list[int], refinement: Refinement, views: dict[int, View], old: 
         if ids[n] in old and recognised(prediction, refinement.support, n, last, SEEN):
             view = views[ids[n]]
             good = np.flatnonzero(view.reliable(config.confidence_drop) & ~on_outline(prediction.depth[n]))
-            unit = _unit(prediction.depth[n], view.depth, good) if len(good) else 1.0
+            unit = view.unit_ratio(prediction.depth[n], good) if len(good) else 1.0
             edge = _edge(ids, refinement, {ids[n]: unit, ids[last]: 1.0}, n, last, 1.0)
             loops.append(replace(edge, loop=True))
     return tuple(loops)

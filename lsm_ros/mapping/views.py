@@ -86,6 +86,10 @@ class View:
         scores = cv2.resize(self.log_probabilities, (w, h), interpolation=cv2.INTER_LINEAR)
         return scores.argmax(axis=2).astype(np.uint16)
 
+    def unit_ratio(self, depth: np.ndarray, pixels: np.ndarray | slice = slice(None)) -> float:
+        """Our units per unit of another depth map (h, w) of this keyframe: the median over `pixels` (flat indices)."""
+        return float(np.median(self.depth.ravel()[pixels] / depth.ravel()[pixels]))
+
     def reliable(self, confidence_drop: float) -> np.ndarray:
         """(h, w) bool: not among the share `confidence_drop` of least confident pixels, not on an outline in depth."""
         return confident(self.confidence, confidence_drop) & ~on_outline(self.depth)

@@ -6,12 +6,13 @@ import lsm_ros.threads  # noqa: F401  (before numpy and torch)
 # isort: split
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window, WindowPrediction
@@ -19,7 +20,8 @@ from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
-from lsm_ros.model.matching import match_views
+from lsm_ros.model.graphs import Graphs
+from lsm_ros.model.matching import find_places, to_matches
 from lsm_ros.model.network import MAX_VIEWS, PATCH, FrameTokens, Network, NetworkOutput, Priors
 from lsm_ros.model.weights import load_network
 
@@ -35,8 +37,15 @@ class NetworkPredictor:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.labels = LabelSet.load(config.labels or None)
-        network, self.card = (network, {}) if network is not None else load_network(config.weights or None)
+        on_gpu = self.device.type == "cuda"
+        if network is not None:
+            self.card = {}
+        else:
+            network, self.card = load_network(config.weights or None)
+            if on_gpu:
+                round_products(network)
         self.network = network.to(self.device).eval()
+        self._graphs = Graphs(self.device) if on_gpu and config.cuda_graphs else None
         self._capacity = config.token_cache
         self._tokens: OrderedDict[int, FrameTokens] = OrderedDict()   # keyframe id -> its tokens, oldest use first
 
@@ -44,52 +53,108 @@ class NetworkPredictor:
         """Forgets the frames seen so far."""
         self._tokens.clear()
 
+    @property
+    def graph_failure(self) -> str:
+        """Why there are no CUDA graphs although there should be."""
+        return self._graphs.failure if self._graphs else ""
+
+    @torch.inference_mode()
     def __call__(self, window: Window) -> WindowPrediction:
         """Encodes the frames that are new, decodes the window. Raises InputError for a window that cannot be run."""
         keyframes = window.keyframes
-        width, height = check_window(window)
-        with torch.inference_mode(), self.precision():
-            self.encode([keyframe for keyframe in keyframes if keyframe.id not in self._tokens], (width, height))
-            for keyframe in keyframes:
-                self._tokens.move_to_end(keyframe.id)
-            frames = join([self._tokens[keyframe.id] for keyframe in keyframes])
-            output = self.network.decode(frames, len(keyframes), known_priors([window], (width, height), self.device))
+        size = check_window(window)
+        self._remember([keyframe for keyframe in keyframes if keyframe.id not in self._tokens], size)
+        for keyframe in keyframes:
+            self._tokens.move_to_end(keyframe.id)
+        frames = join([self._tokens[keyframe.id] for keyframe in keyframes])
+        output = self.decode(frames, len(keyframes), known_priors([window], size, self.device))
         while len(self._tokens) > self._capacity:
             self._tokens.popitem(last=False)
-        return to_prediction(window, output, 0, (width, height))
+        return self._to_prediction(window, output, 0, size)
 
+    @torch.inference_mode()
     def predict_batch(self, windows: Sequence[Window]) -> list[WindowPrediction]:
         """Many windows of one shape at once, without the cache: the evaluation's way, fast on a GPU."""
-        width, height = check_window(windows[0])
+        size = check_window(windows[0])
         frames = [keyframe.frame for window in windows for keyframe in window.keyframes]
-        with torch.inference_mode(), self.precision():
-            tokens = self.network.encode(*network_input(frames, (width, height), self.device))
-            output = self.network.decode(tokens, len(windows[0].keyframes),
-                                         known_priors(windows, (width, height), self.device))
-        return [to_prediction(window, output, index, (width, height)) for index, window in enumerate(windows)]
+        with self.precision():
+            tokens = self.network.encode(*network_input(frames, size, self.device))
+            output = self.network.decode(tokens, len(windows[0].keyframes), known_priors(windows, size, self.device))
+        return [self._to_prediction(window, output, index, size) for index, window in enumerate(windows)]
 
+    @torch.inference_mode()
     def describe(self, keyframe: Keyframe) -> np.ndarray:
         """(320,) float64 of length 1, alike for images of one place. The tokens are kept for the windows that follow.
 
         Features of a classifier that has seen photographs find back places that the encoder's own do not: on a walk
         through an office the most alike of the old images shares a view for 86 of 100, by the encoder's tokens for 75.
         """
-        width, height = check_window(Window((keyframe,)))
-        with torch.inference_mode(), self.precision():
-            if keyframe.id not in self._tokens:
-                self.encode([keyframe], (width, height))
-            return to_numpy(self._tokens[keyframe.id].place[0])
+        if keyframe.id not in self._tokens:
+            self._remember([keyframe], check_window(Window((keyframe,))))
+        return to_numpy(self._tokens[keyframe.id].place[0])
 
-    def encode(self, keyframes: Sequence[Keyframe], size: tuple[int, int]) -> None:
+    # The network's work, as CUDA graphs where there are any: what these return is overwritten by their next call then.
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor, K: Tensor, K_known: Tensor) -> FrameTokens:
+        """As Network.encode, in this device's precision."""
+        return self._run("encode", self._encode, images, K, K_known)
+
+    @torch.inference_mode()
+    def decode(self, frames: FrameTokens, views: int, priors: Priors | None = None) -> NetworkOutput:
+        """As Network.decode, in this device's precision."""
+        told = (None,) * 3 if priors is None else vars(priors).values()
+        return self._run(("decode", views), partial(self._decode, views), *vars(frames).values(), *told)
+
+    @torch.inference_mode()
+    def match(self, descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
+        """As matching.find_places."""
+        return self._run("match", find_places, descriptors, unmatched)
+
+    def _run(self, name: Hashable, function: Callable, *inputs: Tensor | None):
+        return function(*inputs) if self._graphs is None else self._graphs(name, function, *inputs)
+
+    def _encode(self, images: Tensor, K: Tensor, K_known: Tensor) -> FrameTokens:
+        with self.precision():
+            return self.network.encode(images, K, K_known)
+
+    def _decode(self, views: int, *inputs: Tensor | None) -> NetworkOutput:
+        tokens, told = inputs[:-3], inputs[-3:]
+        priors = None if all(part is None for part in told) else Priors(*told)
+        with self.precision():
+            return self.network.decode(FrameTokens(*tokens), views, priors)
+
+    def _remember(self, keyframes: Sequence[Keyframe], size: tuple[int, int]) -> None:
         """Puts the tokens of `keyframes` into the cache; `size` is the network's (width, height)."""
-        if keyframes:
-            tokens = self.network.encode(*network_input([k.frame for k in keyframes], size, self.device))
-            for index, keyframe in enumerate(keyframes):
-                self._tokens[keyframe.id] = FrameTokens(*(part[index:index + 1] for part in vars(tokens).values()))
+        together = len(keyframes) if self._graphs is None else 1      # a graph for each number would seldom be used
+        for first in range(0, len(keyframes), together or 1):
+            new = keyframes[first:first + together]
+            tokens = self.encode(*network_input([keyframe.frame for keyframe in new], size, self.device))
+            for index, keyframe in enumerate(new):
+                parts = (part[index:index + 1] for part in vars(tokens).values())
+                self._tokens[keyframe.id] = FrameTokens(*(parts if self._graphs is None else
+                                                          (part.clone() for part in parts)))
+
+    def _to_prediction(self, window: Window, output: NetworkOutput, index: int, size: tuple[int, int]
+                       ) -> WindowPrediction:
+        """Window `index` of a batch of outputs in metres and numpy; `size` is the network's (width, height)."""
+        found = read_output(output, index)
+        if output.descriptors is not None:
+            found |= self.match(output.descriptors[index], output.unmatched)
+        return to_prediction(window, to_host(found), size)
 
     def precision(self):
-        """bfloat16 on a GPU; plain float32 on a CPU, where bfloat16 is slow unless the chip has AMX."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """bfloat16 on a GPU; plain float32 on a CPU, where bfloat16 is slow unless the chip has AMX. Rounded weights
+        are not kept for later: a graph would go on reading them when they are gone."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda",
+                              cache_enabled=False)
+
+
+def round_products(network: nn.Module) -> None:
+    """Rounds the weights of products and convolutions to bfloat16, once: autocast does it in every call."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.to(torch.bfloat16)
 
 
 def open_device(name: str) -> torch.device:
@@ -183,26 +248,38 @@ def join(frames: Sequence[FrameTokens]) -> FrameTokens:
     return FrameTokens(*(torch.cat(parts) for parts in zip(*(vars(frame).values() for frame in frames))))
 
 
-def to_prediction(window: Window, output: NetworkOutput, index: int, size: tuple[int, int]) -> WindowPrediction:
-    """Window `index` of a batch of outputs in metres and numpy; `size` is the network's (width, height)."""
+def read_output(output: NetworkOutput, index: int) -> dict[str, Tensor]:
+    """What is asked of window `index` of a batch but for its matches, in metres, on the network's device."""
     cameras = output.cameras
-    scale = float(cameras.log_scale[index].exp())
-    depth = output.log_depth[index].clamp(-7, 7).exp() * scale
-    h, w = depth.shape[-2:]
-    T_window_cam = np.tile(np.eye(4), (len(depth), 1, 1))
-    T_window_cam[:, :3, :3] = nearest_rotations(to_numpy(cameras.rotation[index]))
-    T_window_cam[:, :3, 3] = to_numpy(cameras.translation[index]) * scale
+    scale = cameras.log_scale[index].exp()
+    return {"scale": scale, "focal": cameras.log_focal[index].exp(), "rotation": cameras.rotation[index],
+            "translation": cameras.translation[index] * scale,
+            "depth": output.log_depth[index].clamp(-7, 7).exp() * scale,
+            "confidence": output.log_confidence[index].sigmoid(),
+            "semantics": output.semantics[index].permute(0, 2, 3, 1).contiguous()}
+
+
+def to_host(found: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """All of it as numpy, waiting for a GPU once."""
+    host = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}      # into pinned memory
+    if found["depth"].is_cuda:
+        torch.cuda.current_stream(found["depth"].device).synchronize()
+    return {name: value.numpy() for name, value in host.items()}
+
+
+def to_prediction(window: Window, found: dict[str, np.ndarray], size: tuple[int, int]) -> WindowPrediction:
+    """What `read_output` and `find_places` found of a window; `size` is the network's (width, height)."""
+    h, w = found["depth"].shape[-2:]
+    T_window_cam = np.tile(np.eye(4), (len(found["depth"]), 1, 1))
+    T_window_cam[:, :3, :3] = nearest_rotations(found["rotation"].astype(np.float64))
+    T_window_cam[:, :3, 3] = found["translation"]
     T_window_cam = np.linalg.inv(T_window_cam[0]) @ T_window_cam    # the first is the identity but for rounding
-    K = np.stack([dense_intrinsics(keyframe.frame, float(cameras.log_focal[index].exp()), (w, h))
-                  for keyframe in window.keyframes])
-    matches = overlap = None
-    if output.descriptors is not None:
-        matches, overlap = match_views(output.descriptors[index], output.unmatched)
-    return WindowPrediction(depth=to_numpy(depth, np.float32),
-                            confidence=to_numpy(output.log_confidence[index].sigmoid(), np.float32),
-                            K=K, T_window_cam=T_window_cam, scale=scale,
-                            semantics=to_numpy(output.semantics[index].permute(0, 2, 3, 1), np.float32),
-                            matches=matches, overlap=overlap)
+    K = np.stack([dense_intrinsics(keyframe.frame, float(found["focal"]), (w, h)) for keyframe in window.keyframes])
+    matches = to_matches(found, found["semantics"].shape[1:3]) if "place" in found else None
+    # The map keeps depth and confidence: as copies, for pinned memory is scarce.
+    return WindowPrediction(depth=found["depth"].copy(), confidence=found["confidence"].copy(), K=K,
+                            T_window_cam=T_window_cam, scale=float(found["scale"]), semantics=found["semantics"],
+                            matches=matches, overlap=found.get("overlap"))
 
 
 def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Reads from the descriptors of a window which places of its views show the same point. Letters as in network.py."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -29,6 +31,17 @@ def match_views(descriptors: Tensor, unmatched: Tensor) -> tuple[Matches, np.nda
     Returns:
         The matches, and the overlap (S, S) float32: [a, b] is the expected share of the points of a that b sees.
     """
+    found = {name: value.cpu().numpy() for name, value in find_places(descriptors, unmatched).items()}
+    return to_matches(found, descriptors.shape[2:]), found["overlap"]
+
+
+def find_places(descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
+    """The part of `match_views` that has the same shapes for all values, so that a CUDA graph can hold it.
+
+    Returns:
+        place (S, S, Q, 2) float32: [a, b] are the cells (column, row) where b shows the Q points of a's grid; sure
+        (S, S, Q) float32, the probability that it does; sound (S, S, Q) bool: it is a match; overlap (S, S) float32.
+    """
     S, _, rows, columns = descriptors.shape
     device, first = descriptors.device, STRIDE // 2
     grid = descriptors[:, :, first::STRIDE, first::STRIDE]
@@ -37,27 +50,35 @@ def match_views(descriptors: Tensor, unmatched: Tensor) -> tuple[Matches, np.nda
     step = torch.arange(-REACH, REACH + 1, device=device)
     around = cell_grid(step, step)                                                         # (R, 2)
 
-    place = torch.zeros(S, S, len(start), 2, device=device)       # [a, b]: where b shows the points of a
-    confidence = torch.zeros(S, S, len(start), device=device)
+    place = torch.zeros(S, S, len(start), 2, device=device)
+    sure = torch.zeros(S, S, len(start), device=device)
     overlap = torch.eye(S, device=device)
     points = grid.flatten(2).transpose(1, 2)                                               # (S, Q, M)
     for b in range(S if S > 1 else 0):
-        others = torch.tensor([a for a in range(S) if a != b], device=device)
-        wanted = points[others].flatten(0, 1)
+        wanted = torch.cat([points[:b], points[b + 1:]]).flatten(0, 1)
         parts = [look_for(part, descriptors[b], unmatched, around)
                  for part in wanted.split(ROWS if device.type == "cpu" else len(wanted))]
-        found, sure, seen = (torch.cat(part).unflatten(0, (S - 1, -1)) for part in zip(*parts, strict=True))
-        place[others, b], confidence[others, b], overlap[others, b] = found, sure, seen.mean(-1)
+        found, there, seen = (torch.cat(part).unflatten(0, (S - 1, -1)) for part in zip(*parts, strict=True))
+        for others, mine in ((slice(b), slice(b)), (slice(b + 1, S), slice(b, S))):         # all but b
+            place[others, b], sure[others, b], overlap[others, b] = found[mine], there[mine], seen[mine].mean(-1)
 
     # The way back leads through the point of b's own grid that is nearest to the place.
     near = ((place - first) / STRIDE).round().long()
     near = near[..., 1].clamp(0, down - 1) * across + near[..., 0].clamp(0, across - 1)
     back = place.transpose(0, 1).gather(2, near[..., None].expand(-1, -1, -1, 2)) + place - start[near]
-    sound = (confidence > MIN_CONFIDENCE) & ((back - start).norm(dim=-1) < CYCLE)
-    a, b, q = sound.nonzero(as_tuple=True)
-    size = torch.tensor([columns, rows], device=device)
-    arrays = (a, b, (start[q] + 0.5) / size, (place[a, b, q] + 0.5) / size, confidence[a, b, q])
-    return Matches(*(array.cpu().numpy() for array in arrays)), overlap.cpu().numpy()
+    sound = (sure > MIN_CONFIDENCE) & ((back - start).norm(dim=-1) < CYCLE)
+    return {"place": place, "sure": sure, "sound": sound, "overlap": overlap}
+
+
+def to_matches(found: dict[str, np.ndarray], shape: Sequence[int]) -> Matches:
+    """The matches among what `find_places` found on descriptors of `shape` (rows, columns)."""
+    rows, columns = shape
+    a, b, q = found["sound"].nonzero()
+    across = len(range(STRIDE // 2, columns, STRIDE))
+    start = np.stack([q % across, q // across], axis=1) * STRIDE + STRIDE // 2
+    size = np.array([columns, rows])
+    return Matches(a, b, ((start + 0.5) / size).astype(np.float32),
+                   ((found["place"][a, b, q] + 0.5) / size).astype(np.float32), found["sure"][a, b, q])
 
 
 def look_for(points: Tensor, cells: Tensor, unmatched: Tensor, around: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,7 +102,7 @@ def look_for(points: Tensor, cells: Tensor, unmatched: Tensor, around: Tensor) -
     total = anywhere + (unmatched - top[:, 0]).exp()
     near = torch.stack([best % columns, best // columns], dim=-1)[:, None] + around        # (N, R, 2)
     inside = (near >= 0).all(-1) & (near[..., 0] < columns) & (near[..., 1] < rows)
-    index = torch.where(inside, near[..., 1] * columns + near[..., 0], 0)
+    index = (near[..., 1] * columns + near[..., 0]).masked_fill(~inside, 0)
     local = weight.gather(1, index).masked_fill_(~inside, 0)
     there = local.sum(1)
     return (local[..., None] * near).sum(1) / there[:, None], there / total, anywhere / total

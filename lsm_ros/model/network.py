@@ -140,11 +140,11 @@ class Network(nn.Module):
             T, known = priors.motion.flatten(0, 1), priors.motion_known.flatten(0, 1)[:, None]
             turn = (T[:, :3, :2] - torch.eye(3, 2, device=T.device)).flatten(1)
             values = torch.cat([T[:, :3, 3], turn, torch.ones_like(T[:, :1, 0])], dim=1)
-            camera = self.motion(torch.where(known, values, 0.0))[:, None]
+            camera = self.motion(values.masked_fill(~known, 0.0))[:, None]
         if priors.depth is not None:
             depth = priors.depth.flatten(0, 1).flatten(1)
             known = depth > 0
-            values = torch.stack([torch.where(known, depth, 1.0).log(), known.to(depth.dtype)], dim=-1)
+            values = torch.stack([depth.masked_fill(~known, 1.0).log(), known.to(depth.dtype)], dim=-1)
             patches = self.sparse_depth(values)
         return torch.cat([camera, camera.new_zeros(N, self.config.registers, camera.shape[2]), patches], dim=1)
 

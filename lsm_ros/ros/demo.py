@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     source = open_source(arguments.recording)
     folder = arguments.output.absolute()
     prepare(folder, source.path)
-    own_corner_of_dds()
+    print("to look on:", *(f"{name}={value}" for name, value in own_corner_of_dds().items()), "rviz2", flush=True)
     play(source, folder, arguments)
     report(folder, source, score_recording(folder, source))
     return 0
@@ -100,12 +100,13 @@ def prepare(folder: Path, source: Path) -> None:
         raise OutputError(f"the demo can't write into {folder}: {error.strerror or error}") from error
 
 
-def own_corner_of_dds() -> None:
-    """Keeps the demo and other ROS systems apart, unless the caller has chosen a domain (to look on with RViz, say)."""
+def own_corner_of_dds() -> dict[str, str]:
+    """Keeps this process, those that it starts and other ROS systems apart, unless the caller has chosen a domain (to
+    look on with RViz, say). Returns the variables of the environment that say so."""
     chosen = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     for name, value in chosen.items():
         os.environ.setdefault(name, value)
-    print("to look on:", *(f"{name}={os.environ[name]}" for name in chosen), "rviz2", flush=True)
+    return {name: os.environ[name] for name in chosen}
 
 
 def play(source: Source, folder: Path, arguments: argparse.Namespace) -> None:
@@ -179,15 +180,20 @@ class Watcher(Node):
 
     def __init__(self):
         super().__init__("lsm_demo")
-        self.mapping: dict[str, str] = {}
+        self.told: dict[str, dict[str, str]] = {}           # status -> its values: mapping, latency, process, ...
         self.fault = ""
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == "lsm/lsm: mapping":
-                self.mapping = {pair.key: pair.value for pair in status.values}
+            name = status.name.removeprefix("lsm/lsm: ")
+            self.told[name] = {pair.key: pair.value for pair in status.values}
+            if name == "mapping":
                 self.fault = status.message if self.mapping["state"] == "unconfigured" else ""
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        return self.told.get("mapping", {})
 
     def follow(self, player: Program, node: Program, images: int | None) -> None:
         """Shows the progress until the source is played and the node has nothing left to do."""

@@ -1,7 +1,6 @@
 """What the node knows about itself: counters, rates, latencies, and the DiagnosticArray made of them."""
 from __future__ import annotations
 
-import resource as process_resource
 import statistics
 import threading
 import time
@@ -14,6 +13,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lsm_ros.contracts import MapUpdate
 from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.memory import memory_mb
 
 LOG_PERIOD_S = 5.0          # a problem of one kind is logged at most this often, and colours the status this long
 RATE_WINDOW_S = 5.0         # rates are counted over this time
@@ -150,18 +150,6 @@ def _map_text(world: dict[str, Any]) -> str:
     floor = "z = 0 is the floor" if world["on_floor"] else "no floor found yet"
     metre = f"its metre from {world['scale_source']} (1 sigma {world['scale_sigma']:.0%})"
     return f"map {world['map_id']} of {world['keyframes']} keyframes, {metre}, {floor}"
-
-
-def memory_mb() -> dict[str, float]:
-    """Memory of this process in MB: `resident_mb` now (Linux only), and `peak_mb`."""
-    peak = process_resource.getrusage(process_resource.RUSAGE_SELF).ru_maxrss / 1024
-    try:
-        with open("/proc/self/statm") as file:
-            pages = int(file.read().split()[1])
-    except OSError:
-        return {"resident_mb": peak, "peak_mb": peak}
-    resident = pages * process_resource.getpagesize() / 2**20
-    return {"resident_mb": resident, "peak_mb": max(peak, resident)}        # Linux writes the peak down a little late
 
 
 def _rate(times: deque[float], now: float) -> float:

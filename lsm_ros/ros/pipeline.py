@@ -20,9 +20,10 @@ from lsm_ros.mapping.counters import Counters
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.query import QueryResult
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
+from lsm_ros.memory import memory_mb
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
-from lsm_ros.ros.diagnostics import Health, map_values, memory_mb
+from lsm_ros.ros.diagnostics import Health, map_values
 from lsm_ros.ros.inputs import Inputs
 from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeOptions

@@ -28,7 +28,7 @@ from lsm_ros.ros.conversions import (
 )
 from lsm_ros.ros.detections import Detection3DArray, LabelInfo, detection_array, label_info
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
-from lsm_ros.ros.qos import INCREMENTS, LATCHED, STREAM, is_read
+from lsm_ros.ros.qos import INCREMENTS, LATCHED, STREAM, Topics, is_read
 from lsm_ros.ros.transforms import TransformPublisher
 from lsm_ros.ros.window_topics import MONO8_CLASSES, WindowTopics
 
@@ -44,21 +44,22 @@ class Publishers:
 
     def __init__(self, node: Node, labels: LabelSet, config: NodeConfig):
         self._node, self._config = node, config
+        topics = self._topics = Topics(node)
         self._take_labels(labels)
         self._transforms = TransformPublisher(node)
-        self._window = WindowTopics(node)
-        self._odometry = node.create_publisher(Odometry, "odometry", STREAM)
-        self._map = node.create_publisher(PointCloud2, "map_cloud", LATCHED)
-        self._changes = node.create_publisher(PointCloud2, "map_cloud_updates", INCREMENTS)
-        self._path = node.create_publisher(Path, "path", LATCHED)
-        self._graph = node.create_publisher(MarkerArray, "pose_graph", LATCHED)
-        self._markers = node.create_publisher(MarkerArray, "label_markers", LATCHED)
-        self._occupancy = node.create_publisher(OccupancyGrid, "occupancy", LATCHED)
-        self._legend = node.create_publisher(LabelLegend, "label_legend", LATCHED)
+        self._window = WindowTopics(topics)
+        self._odometry = topics.add(Odometry, "odometry", STREAM)
+        self._map = topics.add(PointCloud2, "map_cloud", LATCHED)
+        self._changes = topics.add(PointCloud2, "map_cloud_updates", INCREMENTS)
+        self._path = topics.add(Path, "path", LATCHED)
+        self._graph = topics.add(MarkerArray, "pose_graph", LATCHED)
+        self._markers = topics.add(MarkerArray, "label_markers", LATCHED)
+        self._occupancy = topics.add(OccupancyGrid, "occupancy", LATCHED)
+        self._legend = topics.add(LabelLegend, "label_legend", LATCHED)
         self._whole_map = {self._map, self._changes, self._path, self._graph, self._markers, self._occupancy}
         self._keepout = None
         if config.keepout_labels:
-            self._keepout = node.create_publisher(OccupancyGrid, "keepout_mask", LATCHED)
+            self._keepout = topics.add(OccupancyGrid, "keepout_mask", LATCHED)
             self._whole_map.add(self._keepout)
         self._shown: set[int] = set()                   # ids of the objects that have markers
         self._stale: set[Publisher] = set()             # map topics that the newest map hasn't been published on
@@ -67,10 +68,10 @@ class Publishers:
         self._detections = None
         self._names: list[Publisher] = []               # of LabelInfo
         if LabelInfo is not None:
-            self._detections = node.create_publisher(Detection3DArray, "objects", LATCHED)
+            self._detections = topics.add(Detection3DArray, "objects", LATCHED)
             self._whole_map.add(self._detections)
-            self._names = [node.create_publisher(LabelInfo, "label_info", LATCHED),
-                           node.create_publisher(LabelInfo, "segmentation/label_info", LATCHED)]
+            self._names = [topics.add(LabelInfo, "label_info", LATCHED),
+                           topics.add(LabelInfo, "segmentation/label_info", LATCHED)]
         self._publish_names()
 
     def relabel(self, labels: LabelSet) -> None:
@@ -163,7 +164,5 @@ class Publishers:
         return Robot(self._ground, self._ignored, config.obstacle_min_height_m, config.obstacle_max_height_m)
 
     def destroy(self) -> None:
-        for publisher in (self._odometry, self._legend, *self._names, *self._whole_map):
-            self._node.destroy_publisher(publisher)
-        self._window.destroy()
+        self._topics.destroy()
         self._transforms.destroy()

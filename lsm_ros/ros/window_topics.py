@@ -5,7 +5,6 @@ Nav2 takes the origin of a cloud's frame for the sensor, and clears from there: 
 from __future__ import annotations
 
 import numpy as np
-from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -13,7 +12,7 @@ from lsm_ros.contracts import MapUpdate
 from lsm_ros.mapping.obstacles import Robot, obstacles, organised, thinned
 from lsm_ros.ros.conversions import camera_info, cloud_message, depth_message, header, mono8_message, xyz_message
 from lsm_ros.ros.parameters import NodeOptions
-from lsm_ros.ros.qos import STREAM, is_read
+from lsm_ros.ros.qos import STREAM, Topics, is_read
 
 MONO8_CLASSES = 256         # a mask's pixel tells no more apart
 
@@ -21,16 +20,15 @@ MONO8_CLASSES = 256         # a mask's pixel tells no more apart
 class WindowTopics:
     """Clouds of points, obstacles and ground; the labelled grid of a semantic costmap layer; the depth image."""
 
-    def __init__(self, node: Node):
-        self._node = node
-        self._cloud = node.create_publisher(PointCloud2, "semantic_cloud", STREAM)
-        self._obstacles = node.create_publisher(PointCloud2, "obstacle_cloud", STREAM)
-        self._ground = node.create_publisher(PointCloud2, "ground_cloud", STREAM)
-        self._points = node.create_publisher(PointCloud2, "segmentation/points", STREAM)
-        self._mask = node.create_publisher(Image, "segmentation/mask", STREAM)
-        self._confidence = node.create_publisher(Image, "segmentation/confidence", STREAM)
-        self._depth = node.create_publisher(Image, "depth/image", STREAM)
-        self._depth_info = node.create_publisher(CameraInfo, "depth/camera_info", STREAM)
+    def __init__(self, topics: Topics):
+        self._cloud = topics.add(PointCloud2, "semantic_cloud", STREAM)
+        self._obstacles = topics.add(PointCloud2, "obstacle_cloud", STREAM)
+        self._ground = topics.add(PointCloud2, "ground_cloud", STREAM)
+        self._points = topics.add(PointCloud2, "segmentation/points", STREAM)
+        self._mask = topics.add(Image, "segmentation/mask", STREAM)
+        self._confidence = topics.add(Image, "segmentation/confidence", STREAM)
+        self._depth = topics.add(Image, "depth/image", STREAM)
+        self._depth_info = topics.add(CameraInfo, "depth/camera_info", STREAM)
 
     def publish(self, update: MapUpdate, image_frame: str, robot: Robot, options: NodeOptions) -> None:
         """Those that are read.
@@ -62,8 +60,3 @@ class WindowTopics:
             self._mask.publish(mono8_message(labels.astype(np.uint8), at))
         if is_read(self._confidence):
             self._confidence.publish(mono8_message(confidence, at))
-
-    def destroy(self) -> None:
-        for publisher in (self._cloud, self._obstacles, self._ground, self._points, self._mask, self._confidence,
-                          self._depth, self._depth_info):
-            self._node.destroy_publisher(publisher)

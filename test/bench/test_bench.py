@@ -1,18 +1,21 @@
 """`lsm bench`, end to end with a small network, and what its parts promise. No time is judged."""
 import json
+from copy import deepcopy
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from lsm_ros.bench import command, network, report, sfm, stages, voxels
+from lsm_ros.bench import command, energy, gpu, network, report, sfm, stages, voxels
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Window
 from lsm_ros.data.sequences import SequenceFrame
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation.report import BEGIN, END
 from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.model import engine
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.model.network import Network, NetworkConfig
 
@@ -34,18 +37,21 @@ def test_the_command_measures_and_writes_what_it_promises(predictor, tmp_path, m
     monkeypatch.setattr(command, "NetworkPredictor", lambda config: predictor)
     page, out, plot = tmp_path / "page.md", tmp_path / "out.json", tmp_path / "out.png"
     page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
-    command.main(["--quick", "--json", str(out), "--plot", str(plot), "--markdown", str(page)])
+    only = "network,view_counts,resolutions,energy,stages,map_updates"
+    assert command.main(["--quick", "--only", only, "--json", str(out), "--plot", str(plot), "--markdown", str(page)]
+                        ) == 0
     results = json.loads(out.read_text())
     parts = {line["part"]: line for line in results["network"]}
     assert all(line["ms"] > 0 and line["of_no_tokens"] > 0 for line in parts.values())
     assert parts["new keyframe to prediction, no tokens kept"]["of_no_tokens"] == 1
     assert parts["encode four frames"]["gflop"] == pytest.approx(4 * parts["encode one frame"]["gflop"])
-    assert [line["views"] for line in results["view_counts"]] == [1, 2, 4, 8]
+    assert [line["views"] for line in results["view_counts"]] == list(command.QUICK_VIEWS)
+    assert [line["of_first"] for line in results["resolutions"]][0] == 1
     assert {"decoding", "keyframe", "network", "fusion"} <= {line["stage"] for line in results["stages"]}
     assert [line["voxels"] >= size for line, size in zip(results["map_updates"], command.QUICK_SIZES)] == [True, True]
     assert results["summary"]["peak_memory_mb"] > 100 and plot.stat().st_size > 1000
     shown, written = capsys.readouterr().out, page.read_text()
-    assert "GB/s" in shown and "| ms |" in shown
+    assert "GB/s" in shown and "| ms |" in shown and "| processor |" in shown
     assert "new keyframe to prediction" in written and written.startswith("before") and written.endswith("after\n")
     assert " ms" not in written and "GB/s" not in written, "a page of a CPU tells ratios alone"
 
@@ -58,6 +64,112 @@ def test_bad_paths_are_told_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(sfm.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install pycolmap"):
         command.main(["--sfm", str(tmp_path)])
+    with pytest.raises(InputError, match="netwrk: the sections are engines, .* sfm"):
+        command.main(["--only", "stages,netwrk"])
+
+
+class Broken:
+    """A bench of which little works."""
+
+    def machine(self):
+        return {}
+
+    def network(self):
+        raise RuntimeError("CUDA error: an illegal memory access\nmore of it")
+
+    def hops(self):
+        raise ModuleNotFoundError("No module named 'rclpy'")
+
+    def energy(self):
+        return [{"what": "processor", "joules": None, "watts": None}]
+
+
+def test_a_section_that_fails_or_lacks_something_costs_no_other(capsys):
+    kept = []
+    results = command.measure(Broken(), ["network", "hops", "energy"], lambda results: kept.append(set(results)))
+    assert results["failed"] == {"network": "RuntimeError: CUDA error: an illegal memory access"}
+    assert results["left_out"] == {"hops": "No module named 'rclpy'"}
+    assert results["energy"] and "energy" in kept[2] and len(kept) == 3
+    assert "in network" in capsys.readouterr().err, "where it failed"
+
+
+def test_without_rosbags_frames_are_made(predictor, monkeypatch):
+    def read_frames(*arguments):
+        raise ModuleNotFoundError("No module named 'rosbags'")
+
+    monkeypatch.setattr(stages, "read_frames", read_frames)
+    bench = command.Bench(SimpleNamespace(quick=True, source=None, compile=False), predictor, PredictorConfig())
+    assert len(bench.resolutions()) == 2 and len(bench.network()) == 7
+    with pytest.raises(ModuleNotFoundError):
+        bench.stages()
+    with pytest.raises(ModuleNotFoundError):
+        command.Bench(SimpleNamespace(quick=True, source="walk.bag", compile=False), predictor, None).network()
+
+
+# ------------------------------------------------------------------------------------------- what a GPU is asked for
+
+@pytest.fixture
+def small(predictor, monkeypatch):
+    """The engines with the small network, on the CPU."""
+    network = predictor.network
+    for module in (gpu, engine):
+        monkeypatch.setattr(module, "load_network", lambda path: (deepcopy(network), {}))
+    return PredictorConfig(device="cpu")
+
+
+def test_engines_are_compared_with_the_reference(small, monkeypatch):
+    make = gpu.make
+
+    def fail(name, config):
+        if name == gpu.CHANNELS_LAST:
+            raise RuntimeError("no kernel image\nis available")
+        made = make(name, config)
+        if name == gpu.GRAPHS:
+            torch.nn.init.normal_(made.network.dense_head.semantics[-1].weight)
+        return made
+
+    monkeypatch.setattr(gpu, "make", fail)
+    reference, plain, spoilt, failed = gpu.engines(small, noise(16), 1, progress=False)
+    assert "agrees" not in reference and plain["agrees"] and plain["depth"] == 0
+    assert not spoilt["agrees"] and spoilt["labels"] > gpu.TOLERANCE["labels"] and spoilt["depth"] == 0
+    assert failed == {"engine": gpu.CHANNELS_LAST, "failed": "RuntimeError: no kernel image"}
+    assert all(line["ms"] > 0 and line["network_ms"] > 0 for line in (reference, plain, spoilt))
+    shown = report.engines({"engines": [reference, plain, spoilt, failed]}, True)
+    assert shown.count("| yes |") == shown.count("| NO |") == shown.count("failed: RuntimeError") == 1
+
+
+def test_windows_a_second(small):
+    lines = gpu.throughput(small, noise(4), 1, progress=False, batches=(2,))
+    assert [(line["engine"], line["batch"]) for line in lines] == [(gpu.PLAIN, 2), (gpu.CHANNELS_LAST, 2)]
+    assert all(line["network_per_s"] > line["whole_per_s"] * .5 > 0 for line in lines)
+    assert report.throughput({"throughput": lines}, True).count("|") == 4 * 6
+
+
+# -------------------------------------------------------------------------------------------------------- energy
+
+def zone(folder, name, microjoules, most=1000):
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "energy_uj").write_text(f"{microjoules}\n")
+    (folder / name / "max_energy_range_uj").write_text(f"{most}\n")
+
+
+def test_energy_of_all_packages_and_of_counters_that_begin_again(tmp_path):
+    zone(tmp_path, "intel-rapl:0", 100)
+    zone(tmp_path, "intel-rapl:1", 900)
+    zone(tmp_path, "intel-rapl:0:0", 5)                  # the cores' own part of package 0
+    zones = energy.Zones(tmp_path)
+    zones.start()
+    zone(tmp_path, "intel-rapl:0", 150)
+    zone(tmp_path, "intel-rapl:1", 200)
+    zone(tmp_path, "intel-rapl:0:0", 999)
+    assert zones.joules() == pytest.approx(350e-6)
+
+
+def test_energy_that_is_not_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    line, = energy.per_window(lambda: None, torch.device("cpu"), .01)
+    assert line == {"what": "processor", "joules": None, "watts": None}
+    assert "not told" in report.energy({"energy": [line]}, True)
 
 
 def test_windows_slide_by_one_and_no_id_comes_twice():
@@ -163,6 +275,7 @@ def test_a_picture_of_the_results():
     results = {"network": [{"part": "decode four views", "of_no_tokens": .5}],
                "view_counts": [{"views": 4, "kept_of_usual": 1.0}], "stages": [{"stage": "network", "of_network": 1.0}],
                "map_updates": [{"voxels": 10, "against_smallest": 1.0}, {"voxels": 20, "against_smallest": 2.0}]}
+    assert len(report.picture({"stages": results["stages"]})) < len(report.picture(results)), "of what was measured"
     picture = report.picture(results)
     dark = (np.abs(picture.astype(int) - report.BAR).sum(-1) == 0).sum(1)
     rows = np.flatnonzero(dark)

@@ -1,4 +1,5 @@
 """The predictor: sizes, intrinsics, metres, and tokens that are computed once."""
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.model.engine import NetworkPredictor, network_size, patch_depth
+from lsm_ros.model.graphs import MOST, Graphs, Recording
 from lsm_ros.model.network import Network, NetworkConfig
 
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -138,3 +140,94 @@ def test_bad_windows(predictor):
 def test_bad_device():
     with pytest.raises(ConfigError, match="'tpu9'"):
         NetworkPredictor(PredictorConfig(device="tpu9"), Network())
+
+
+# ---------------------------------------------------------------------------------------------------- CUDA graphs
+
+class Replayed(Graphs):
+    """Recordings as a GPU has them but for the GPU: what is recorded reads and writes the same memory every time."""
+
+    def _record(self, function, inputs):
+        own = tuple(None if each is None else each.clone() for each in inputs)
+        output = function(*own)
+
+        def replay():
+            for old, new in zip(tensors(output), tensors(function(*own)), strict=True):
+                old.copy_(new)
+
+        self.recorded = getattr(self, "recorded", 0) + 1
+        return Recording(own, output, replay)
+
+
+def tensors(output):
+    """Those of a dict or dataclass, within others too."""
+    values = output.values() if isinstance(output, dict) else vars(output).values()
+    return [tensor for value in values if value is not None
+            for tensor in ([value] if isinstance(value, torch.Tensor) else tensors(value))]
+
+
+def assert_same(prediction, expected, **tolerance):
+    for name in ("depth", "confidence", "semantics", "T_window_cam", "K", "overlap"):
+        np.testing.assert_allclose(getattr(prediction, name), getattr(expected, name), err_msg=name, **tolerance)
+
+
+def test_replays_change_nothing_and_overwrite_nothing_that_is_kept(predictor):
+    windows = [Window(keyframes(4)[first:first + 3]) for first in (0, 1)]
+    told = replace(windows[1], keyframes=tuple(
+        replace(k, id=k.id + 9, frame=replace(k.frame, T_odom_cam=np.eye(4))) for k in windows[1].keyframes))
+    expected = [predictor(window) for window in (*windows, told)]
+    predictor.reset()
+    predictor._graphs = Replayed(predictor.device)
+    found = [deepcopy(predictor(window)) for window in (*windows, told)]       # from a GPU they come as copies
+    for prediction, plain in zip(found, expected, strict=True):
+        assert_same(prediction, plain, rtol=1e-4, atol=1e-5)
+    assert predictor._graphs.recorded == 4, "encode, decode, match; and decode with odometry"
+
+
+def test_recordings_are_bounded():
+    graphs = Replayed(torch.device("cpu"))
+    for size in range(MOST + 5):
+        graphs("double", lambda x: {"y": 2 * x}, torch.ones(size + 1))
+    assert len(graphs._recordings) == MOST
+    graphs("double", lambda x: {"y": 2 * x}, torch.ones(1))
+    assert graphs.recorded == MOST + 6, "the oldest went first"
+
+
+def test_what_cannot_be_recorded_is_called_plainly(predictor, monkeypatch, caplog):
+    expected = predictor(Window(keyframes(3)))
+    graphs = predictor._graphs = Graphs(predictor.device)
+
+    def refuse(*arguments):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(graphs, "_record", refuse)
+    predictor.reset()
+    assert_same(predictor(Window(keyframes(3))), expected, rtol=1e-4, atol=1e-5)
+    assert caplog.text.count("not permitted when stream is capturing") == 1 and "more" not in caplog.text
+
+
+def test_out_of_memory_frees_the_recordings_and_is_told(predictor, monkeypatch):
+    graphs = Replayed(predictor.device)
+    graphs("double", lambda x: {"y": 2 * x}, torch.ones(1))
+
+    def fail(*arguments):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(graphs, "_record", fail)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        graphs("double", lambda x: {"y": 2 * x}, torch.ones(2))
+    assert not graphs._recordings and not graphs.failure
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_agrees_with_the_cpu():
+    """bfloat16 and CUDA graphs against float32; `lsm bench --device cuda` prints how far they are apart."""
+    window = Window(keyframes(4))
+    expected = NetworkPredictor(PredictorConfig(device="cpu"))(window)
+    on_gpu = NetworkPredictor(PredictorConfig(device="cuda"))
+    for _ in range(2):                                       # recorded, replayed
+        on_gpu.reset()
+        found = on_gpu(window)
+        assert not on_gpu._graphs.failure
+        assert np.median(np.abs(np.log(found.depth / expected.depth))) < 0.02
+        assert np.abs(found.semantics - expected.semantics).mean() < 0.02
