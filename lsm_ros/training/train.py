@@ -36,6 +36,7 @@ from lsm_ros.model.network import MAX_VIEWS, Network
 from lsm_ros.model.weights import load_network, save_weights
 from lsm_ros.training.losses import loss, make_priors, make_targets
 from lsm_ros.training.matching import matching_loss
+from lsm_ros.training.muon import Muon
 from lsm_ros.world.renderer import staged
 from lsm_ros.world.stream import ViewBatch, WorldStream
 
@@ -53,10 +54,9 @@ class TrainingConfig(Options):
     minutes: float = option(0.0, "Length of the leg; 0 lets `steps` decide.", minimum=0)
     steps: int = option(0, "Length of the leg in steps; 0 lets `minutes` decide.", minimum=0)
     paths: int = option(48, "Camera paths of 8 views in a step, for each process; 48 fill an H200.", minimum=1)
-    learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
+    learning_rate: float = option(8e-4, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "Of matrices.", minimum=0)
-    muon: bool = option(False, "Train the matrices of the transformer's blocks with Muon instead of AdamW.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
@@ -264,18 +264,15 @@ def start_network(config: TrainingConfig) -> Network:
 
 
 def make_optimizers(network: Network, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and with `muon` Muon (Jordan et al., 2024) for the matrices inside of the blocks, at steps of AdamW's
-    size (Liu et al., 2025). Biases, norms and tokens are not decayed."""
+    """Muon for the matrices inside of the blocks and AdamW for all else; biases, norms and tokens are not decayed."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    inside = {parameter for block in (*network.encoder, *network.decoder) for parameter in block.parameters()
-              if parameter.dim() == 2} if config.muon else set()
-    groups = [{"params": [p for p in trained if p.dim() >= 2 and p not in inside], "weight_decay": config.weight_decay},
+    inside = [parameter for block in (*network.encoder, *network.decoder) for parameter in block.parameters()
+              if parameter.dim() == 2]
+    others = set(trained) - set(inside)
+    groups = [{"params": [p for p in trained if p in others and p.dim() >= 2], "weight_decay": config.weight_decay},
               {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}]
-    optimizers = [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)]
-    if inside:
-        optimizers.append(torch.optim.Muon([p for p in trained if p in inside], lr=0.0, adjust_lr_fn="match_rms_adamw",
-                                           weight_decay=config.weight_decay))
-    return optimizers
+    return [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True),
+            Muon(inside, lr=0.0, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def hold_if_not_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:

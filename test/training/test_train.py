@@ -51,9 +51,8 @@ def config(folder, **values):
                              "save_every": 0.0, "steps": 6, **values})
 
 
-@pytest.mark.parametrize("muon", [False, True])
-def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path, muon):
-    train(config(tmp_path / "whole", muon=muon), FixedWorlds)
+def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
+    train(config(tmp_path / "whole"), FixedWorlds)
     whole = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
 
     FixedWorlds.seen = 0
@@ -65,8 +64,8 @@ def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path, muon):
             return super().next(size)
 
     with pytest.raises(KeyboardInterrupt):
-        train(config(tmp_path / "cut", muon=muon), Cut)
-    train(config(tmp_path / "cut", muon=muon), FixedWorlds)
+        train(config(tmp_path / "cut"), Cut)
+    train(config(tmp_path / "cut"), FixedWorlds)
     cut = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
 
     assert cut["step"] == whole["step"] == 6
@@ -100,11 +99,10 @@ def test_a_leg_without_a_length_is_refused(tmp_path):
         train(config(tmp_path, steps=0), FixedWorlds)
 
 
-@pytest.mark.parametrize("muon", [False, True])
-def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, muon):
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path):
     network = training.Network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    optimizers = training.make_optimizers(network, config(tmp_path, muon=muon, weight_decay=0.0))
+    optimizers = training.make_optimizers(network, config(tmp_path, weight_decay=0.0))
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert len(trained) == len({id(p) for p in trained}) == sum(1 for p in network.parameters())
     for value, moves in ((float("nan"), False), (1.0, True)):

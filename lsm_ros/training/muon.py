@@ -1,0 +1,52 @@
+"""Muon in batches."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon (Jordan et al., 2024), matrices of one shape at once; its state and its options are torch's.
+
+    A network of this size has 48 matrices in its blocks. One by one they take a thousand small kernels a step, and a
+    fast GPU waits for the CPU that launches them: leg 4 trained a fifth slower for it (docs/training-log.md).
+    """
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """One step. `closure` is not supported."""
+        if closure is not None:
+            raise ValueError("closure is given; this optimizer takes none")
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    shapes.setdefault(matrix.shape, []).append(matrix)
+            for (rows, columns), matrices in shapes.items():
+                gradients = [matrix.grad for matrix in matrices]
+                for matrix in matrices:
+                    if not self.state[matrix]:
+                        self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+                averages = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+                torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+                ahead = torch._foreach_lerp(gradients, averages, group["momentum"]) if group["nesterov"] else averages
+                step = orthogonal(torch.stack(ahead), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                # steps as large as AdamW's (Liu et al., 2025), or as in the original
+                size = 0.2 * max(rows, columns) ** 0.5 if group["adjust_lr_fn"] == "match_rms_adamw" \
+                    else max(1.0, rows / columns) ** 0.5
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, step.to(matrices[0].dtype).unbind(), alpha=-group["lr"] * size)
+
+
+def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """(N, R, C) -> (N, R, C) bfloat16: the nearest matrices whose singular values are all about 1, by the iteration of
+    Newton and Schulz."""
+    a, b, c = coefficients
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.bfloat16()
+    x = x.mT.contiguous() if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT.contiguous() if tall else x
