@@ -56,10 +56,12 @@ class Bench:
         on_gpu = predictor.device.type == "cuda"
         self._rounds = QUICK_ROUNDS if self._quick else GPU_ROUNDS if on_gpu else ROUNDS
 
-    def machine(self) -> report.Results:
+    def machine(self):
+        return machine.describe(self._predictor.device)
+
+    def peaks(self):
         device = self._predictor.device
-        return machine.describe(device) | {"gemm_gflops": machine.gemm_gflops(device),
-                                           "copy_gbs": machine.copy_gbs(device)}
+        return {"gemm_gflops": machine.gemm_gflops(device), "copy_gbs": machine.copy_gbs(device)}
 
     @cached_property
     def _recorded(self) -> tuple[list[Frame], list[float]]:
@@ -135,7 +137,9 @@ def measure(bench: Bench, sections: Sequence[str], keep: Callable[[report.Result
     """What was measured, by section (see `report`), and `left_out` and `failed`: why a section is not among it. `keep`
     gets it after each."""
     results: report.Results = {"machine": bench.machine(), "left_out": {}, "failed": {}}
-    for section in sections:
+    for section in (*sections, "peaks"):
+        if section == "peaks":                                  # last, for their copies take half a gigabyte
+            results["peak_memory_mb"] = memory_mb()["peak_mb"]
         try:
             results[section] = getattr(bench, section)()
         except (ModuleNotFoundError, ConfigError) as error:
@@ -145,7 +149,6 @@ def measure(bench: Bench, sections: Sequence[str], keep: Callable[[report.Result
             results["failed"][section] = machine.told(error)
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
-        results["peak_memory_mb"] = memory_mb()["peak_mb"]
         keep(results)
     return results
 

@@ -33,8 +33,9 @@ def machine(results: Results, times: bool) -> str:
     gpu = f"{m['gpu']}, " if "gpu" in m else ""
     text = f"Measured on {gpu}{m['processor']}, {m['cores']} cores, {m['threads']} threads, torch {m['torch']}"
     if times:
-        text += (f"; products {m['gemm_gflops']:.0f} GFLOP/s, copies {m['copy_gbs']:.1f} GB/s, load before "
-                 f"{m['load']:.1f}; at the peak {results['peak_memory_mb']:.0f} MB")
+        if peaks := results.get("peaks"):
+            text += f"; products {peaks['gemm_gflops']:.0f} GFLOP/s, copies {peaks['copy_gbs']:.1f} GB/s"
+        text += f"; load before {m['load']:.1f}; at the peak {results['peak_memory_mb']:.0f} MB"
         if results.get("peak_gpu_memory_mb"):
             text += f" and {results['peak_gpu_memory_mb']:.0f} MB of the GPU's"
     return f"{text}."
@@ -174,7 +175,7 @@ def name_of(value: str | int) -> str:
 def summary(results: Results) -> Line:
     """The figures that have a bar, of what was measured."""
     parts = {line["part"]: line for line in results.get("network", ())}
-    line: Line = {"peak_memory_mb": results["peak_memory_mb"]}
+    line: Line = {"peak_memory_mb": results["peak_memory_mb"]}      # of the command itself, with its largest maps
     if parts:
         line |= {"new_keyframe_against_no_tokens": parts[KEPT]["of_no_tokens"],
                  "network_of_peak": parts[KEPT]["of_peak"], "new_keyframe_ms": parts[KEPT]["ms"]}
@@ -183,7 +184,8 @@ def summary(results: Results) -> Line:
     if results.get("throughput"):
         line["windows_per_s"] = max((row.get("network_per_s", 0.0) for row in results["throughput"]))
     if results.get("node"):
-        line["stamp_to_cloud_of_network"] = results["node"]["of_network"]
+        line |= {"stamp_to_cloud_of_network": results["node"]["of_network"],
+                 "node_peak_memory_mb": results["node"]["peak_mb"]}
     if results.get("sfm"):
         line["sfm_against_ours"] = results["sfm"][0]["times_ours"]
     return line
