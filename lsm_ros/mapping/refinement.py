@@ -43,6 +43,7 @@ EPIPOLAR_ROUNDS = 200      # a fifth of OpenCV's default: nothing is lost on rea
 CLEAR = 0.8                # share of all matches that makes further hypotheses needless
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 STEPS = 6
+FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,7 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
     residuals = whiten(zoom * place - sightings.rays)
     if not jacobian:
         return residuals, None, good
-    J = np.empty((8, 2, len(z)))
+    J = np.empty((8, 2, len(z)), z.dtype)
     J[:3] = turned.swapaxes(0, 1)
     J[3:6] = np.cross(points[:, None], J[:3], axis=0)
     J[6] = by_depth
@@ -301,7 +302,7 @@ def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool) -> t
     S, P = len(T_window_cam), len(kept)
     a, b, counts = np.array([(pair.a, pair.b, len(pair.sigma)) for pair in kept]).T
     pair, slices = np.repeat(np.arange(P), counts), [slice(end - n, end) for n, end in zip(counts, counts.cumsum())]
-    sightings = _Sightings(a[pair], b[pair], *(np.concatenate([getattr(part, name) for part in kept], axis=-1)
+    sightings = _Sightings(a[pair], b[pair], *(np.concatenate([getattr(part, name) for part in kept], -1, dtype=FLOAT)
                                                for name in ("points", "rays", "sigma", "confidence")))
     logs = np.zeros(7 * S + 1)                                   # of scales and zoom, in their places
     prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)          # faint on the poses: a view without matches stays
@@ -313,8 +314,8 @@ def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool) -> t
         T_a_b = inverse(T_window_cam[a]) @ T_window_cam[b]
         ours[np.arange(P)[:, None, None], np.arange(6)[:, None], (7 * b[:, None] + np.arange(6))[:, None]] = \
             -adjoint(T_a_b)[:, :6, :6]
-        residuals, J, good = _residuals(sightings, np.moveaxis(inverse(T_a_b), 0, -1)[..., pair],
-                                        np.exp(logs[7 * sightings.a + 6]), np.exp(logs[-1]))
+        residuals, J, good = _residuals(sightings, np.moveaxis(inverse(T_a_b), 0, -1).astype(FLOAT)[..., pair],
+                                        np.exp(logs[7 * sightings.a + 6]).astype(FLOAT), float(np.exp(logs[-1])))
         weights = good * sightings.confidence / (1 + np.square(residuals).sum(axis=0) / GATE ** 2)
         rows = np.concatenate([J, residuals[None]])
         weighted = weights * J
