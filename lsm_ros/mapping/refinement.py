@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 
 import cv2
 import numpy as np
 
 from lsm_ros.contracts import Matches, Window, WindowPrediction
-from lsm_ros.geometry.sim3 import exp, hat, inverse, transform
+from lsm_ros.geometry.sim3 import adjoint, exp, inverse
 from lsm_ros.mapping.features import Features, find_features, match
 from lsm_ros.mapping.views import on_outline
 
@@ -29,6 +29,8 @@ MIN_CONFIDENCE = 0.3       # the network's matches below it are wrong more often
 MATCHES = 80               # most of them that two views give each other, the surest ones
 DEPTH_SIGMA = 0.15         # error of the depth of one point, as a log
 VIEW_SIGMA = 0.05          # error of the depth of a whole view beside the others', as a log
+FOCAL_SIGMA = 0.02         # of a predicted focal length, as a log: it is three times as much, but so many matches seem
+                           # to know it far better than they do, for errors of depth go together over a surface
 GATE = 3.0                 # sigmas; a match that is farther off does not support a pose
 MIN_MATCHES = 8            # fewer are not worth a try
 MIN_SUPPORT = 40           # matches within the gate that a pose between two views needs,
@@ -41,12 +43,13 @@ EPIPOLAR_ROUNDS = 200      # a fifth of OpenCV's default: nothing is lost on rea
 CLEAR = 0.8                # share of all matches that makes further hypotheses needless
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 STEPS = 6
+FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
 @dataclass(frozen=True)
 class Refinement:
     """A window after its images have been heard."""
-    prediction: WindowPrediction   # with moved poses and, view by view, scaled depths
+    prediction: WindowPrediction   # with moved poses, depths scaled view by view, and focal lengths that were unknown
     support: np.ndarray            # (S, S) int, matches behind the pose between two views; 0: it is predicted
 
 
@@ -58,15 +61,12 @@ def unrefined(prediction: WindowPrediction) -> Refinement:
 @dataclass(frozen=True)
 class _Sightings:
     """N points of view `a`, placed by its depth, as view `b` sees them."""
-    a: np.ndarray              # (N,) int
-    b: np.ndarray              # (N,) int
-    points: np.ndarray         # (N, 3) float64 in camera a
-    rays: np.ndarray           # (N, 2) float64, where b sees them, on its plane z = 1
+    a: int | np.ndarray        # or (N,) where there are several
+    b: int | np.ndarray
+    points: np.ndarray         # (3, N) float64 in camera a
+    rays: np.ndarray           # (2, N) float64, where b sees them, on its plane z = 1
     sigma: np.ndarray          # (N,) float64, error of the rays
     confidence: np.ndarray     # (N,) float64, probability that it is a match at all
-
-    def of(self, chosen: np.ndarray) -> _Sightings:
-        return _Sightings(*(values[chosen] for values in vars(self).values()))
 
 
 class PoseRefiner:
@@ -76,7 +76,8 @@ class PoseRefiner:
         self._features: OrderedDict[int, Features] = OrderedDict()
 
     def __call__(self, window: Window, prediction: WindowPrediction) -> Refinement:
-        return refine(prediction, [self._features_of(keyframe) for keyframe in window.keyframes])
+        K_known = all(keyframe.frame.K is not None for keyframe in window.keyframes)
+        return refine(prediction, [self._features_of(keyframe) for keyframe in window.keyframes], K_known)
 
     def _features_of(self, keyframe) -> Features:
         if keyframe.id not in self._features:
@@ -87,51 +88,49 @@ class PoseRefiner:
         return self._features[keyframe.id]
 
 
-def refine(prediction: WindowPrediction, features: list[Features]) -> Refinement:
-    """Moves the views of a window to where their matches agree.
+def refine(prediction: WindowPrediction, features: list[Features], K_known: bool = True) -> Refinement:
+    """Moves the views of a window to where their matches agree; unless `K_known`, the focal length of all with them.
 
-    Each pair of views with enough matches gets a pose of its own: by PnP and RANSAC (Fischler and Bolles 1981) on the
-    predicted depth, or by epipolar geometry, whichever more matches agree with. The strongest of them, and predicted
-    ones where there are none, join the views; then all matches that agree move all poses together.
+    Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
+    and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and
+    predicted poses where there are none, join the views; then all matches that agree move all poses together.
     """
     S = len(prediction.depth)
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
     relative, support, kept = predicted.copy(), np.zeros((S, S), int), []
+    sound = [~on_outline(depth) for depth in prediction.depth]
     for a, b in combinations(range(S), 2):
-        forth, back = _sightings(a, b, prediction, features)
-        T_a_b, agree = _best_pose(forth, _hypotheses(forth, back))
-        if T_a_b is None or not _holds(forth, agree):
-            continue
-        _, agree_predicted = _best_pose(forth, [predicted[a, b]])
-        if forth.confidence[agree].sum() > forth.confidence[agree_predicted].sum():
+        forth, back = _sightings(a, b, prediction, features, sound)
+        T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
+        if _holds(forth, agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
             kept += [forth, back]
     if not kept:
         return unrefined(prediction)
-    sightings = _Sightings(*(np.concatenate([getattr(k, name) for k in kept]) for name in vars(kept[0])))
     T_window_cam, support = _chain(relative, support)
-    T_window_cam, scales = adjust(T_window_cam, sightings)
-    return Refinement(replace(prediction, T_window_cam=T_window_cam,
-                              depth=(prediction.depth * scales[:, None, None]).astype(np.float32)), support)
+    T_window_cam, scales, zoom = adjust(T_window_cam, kept, K_known)
+    K = prediction.K.copy()
+    K[:, :2, :2] *= zoom
+    depth = (prediction.depth * scales[:, None, None]).astype(np.float32)
+    return Refinement(replace(prediction, depth=depth, K=K, T_window_cam=T_window_cam), support)
 
 
-def _sightings(a: int, b: int, prediction: WindowPrediction, features: list[Features]) -> tuple[_Sightings, _Sightings]:
-    """The matches of two views as points of a seen by b, and as points of b seen by a; none on an outline in depth."""
+def _sightings(a: int, b: int, prediction: WindowPrediction, features: list[Features],
+               sound: list[np.ndarray]) -> tuple[_Sightings, _Sightings]:
+    """The matches of two views as points of a seen by b, and as points of b seen by a; only where the depth of the view
+    is `sound` (h, w)."""
     places_a, places_b, confidence, sigma = _places(a, b, prediction.matches, features)
     size = np.array(prediction.depth.shape[:0:-1])
     ends = []
     for view, places in ((a, places_a), (b, places_b)):
         pixels = places * size
-        rays = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ np.linalg.inv(prediction.K[view]).T
+        rays = np.linalg.inv(prediction.K[view]) @ np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1).T
         column, row = np.clip(pixels.astype(int), 0, size - 1).T
-        depth = prediction.depth[view]
-        ends.append((rays, depth[row, column].astype(np.float64), ~on_outline(depth)[row, column]))
+        ends.append((rays, prediction.depth[view][row, column].astype(np.float64), sound[view][row, column]))
 
-    def seen(view: int, other: int, rays: np.ndarray, depth: np.ndarray, rays_other: np.ndarray, sound) -> _Sightings:
-        n = len(rays)
-        return _Sightings(np.full(n, view), np.full(n, other), rays * depth[:, None], rays_other[:, :2], sigma,
-                          confidence).of(sound)
+    def seen(view: int, other: int, rays: np.ndarray, depth: np.ndarray, rays_other: np.ndarray, good) -> _Sightings:
+        return _Sightings(view, other, (rays * depth)[:, good], rays_other[:2, good], sigma[good], confidence[good])
 
     (rays_a, depth_a, sound_a), (rays_b, depth_b, sound_b) = ends
     return seen(a, b, rays_a, depth_a, rays_b, sound_a), seen(b, a, rays_b, depth_b, rays_a, sound_b)
@@ -167,9 +166,9 @@ def _hypotheses(forth: _Sightings, back: _Sightings) -> Iterator[np.ndarray]:
 
 def _resection(sightings: _Sightings) -> np.ndarray | None:
     """T_a_b by PnP, or None."""
-    if len(sightings.points) < MIN_MATCHES:
+    if len(sightings.sigma) < MIN_MATCHES:
         return None
-    found, turn, shift, _ = cv2.solvePnPRansac(sightings.points, sightings.rays, np.eye(3), None,
+    found, turn, shift, _ = cv2.solvePnPRansac(sightings.points.T.copy(), sightings.rays.T.copy(), np.eye(3), None,
                                                iterationsCount=RANSAC_ROUNDS, reprojectionError=RANSAC_ERROR,
                                                flags=cv2.SOLVEPNP_AP3P)
     if not found or not (np.isfinite(turn).all() and np.isfinite(shift).all()):
@@ -181,36 +180,34 @@ def _resection(sightings: _Sightings) -> np.ndarray | None:
 
 def _epipolar(sightings: _Sightings) -> np.ndarray | None:
     """T_a_b by five points (Nister 2004) with MAGSAC++ (Barath et al. 2020), its length from the depth; or None."""
-    if len(sightings.points) < MIN_MATCHES:
+    if len(sightings.sigma) < MIN_MATCHES:
         return None
-    from_a = sightings.points[:, :2] / sightings.points[:, 2:]
-    E, inliers = cv2.findEssentialMat(from_a, sightings.rays, np.eye(3), cv2.USAC_MAGSAC, 0.999, EPIPOLAR_ERROR,
+    from_a, from_b = (sightings.points[:2] / sightings.points[2]).T.copy(), sightings.rays.T.copy()
+    E, inliers = cv2.findEssentialMat(from_a, from_b, np.eye(3), cv2.USAC_MAGSAC, 0.999, EPIPOLAR_ERROR,
                                       maxIters=EPIPOLAR_ROUNDS)
     if E is None or E.shape != (3, 3):
         return None
-    _, R, t, inliers = cv2.recoverPose(E, from_a, sightings.rays, np.eye(3), mask=inliers)
+    _, R, t, inliers = cv2.recoverPose(E, from_a, from_b, np.eye(3), mask=inliers)
     chosen = inliers[:, 0] > 0
     if chosen.sum() < MIN_MATCHES:
         return None
-    rays = np.concatenate([sightings.rays[chosen], np.ones((chosen.sum(), 1))], axis=1)
+    rays = np.concatenate([from_b[chosen], np.ones((chosen.sum(), 1))], axis=1)
     apart = np.cross(rays, t[:, 0])                     # ray x (R point + length t) = 0
-    length = -(np.cross(rays, sightings.points[chosen] @ R.T) * apart).sum(1) / np.maximum((apart ** 2).sum(1), 1e-12)
+    points = sightings.points[:, chosen].T @ R.T
+    length = -(np.cross(rays, points) * apart).sum(1) / np.maximum((apart ** 2).sum(1), 1e-12)
     T_b_a = np.eye(4)
     T_b_a[:3, :3], T_b_a[:3, 3] = R, max(np.median(length), 0.0) * t[:, 0]
     return inverse(T_b_a)
 
 
-def _best_pose(sightings: _Sightings, hypotheses: Iterable[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray]:
+def _best_pose(sightings: _Sightings, hypotheses: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The pose T_a_b with which most matches agree, weighed by their confidence, and which (N,) do.
 
     The first that nearly all agree with is taken: a hypothesis costs milliseconds.
     """
     best, most = None, np.zeros(len(sightings.sigma), bool)
-    poses = np.tile(np.eye(4), (1 + max(sightings.a.max(initial=0), sightings.b.max(initial=0)), 1, 1))
     for T_a_b in hypotheses:
-        if len(sightings.b):
-            poses[sightings.a[0]], poses[sightings.b[0]] = np.eye(4), T_a_b
-        agree = _agree(sightings, poses)
+        agree = _agree(sightings, T_a_b)
         if best is None or sightings.confidence[agree].sum() > sightings.confidence[most].sum():
             best, most = T_a_b, agree
         if sightings.confidence[most].sum() > CLEAR * sightings.confidence.sum():
@@ -222,7 +219,7 @@ def _holds(sightings: _Sightings, agree: np.ndarray) -> bool:
     """Whether enough matches agree, spread over enough of the image to tell a turn from a shift."""
     if agree.sum() < MIN_SUPPORT or sightings.confidence[agree].sum() < MIN_SHARE * sightings.confidence.sum():
         return False
-    narrow = np.linalg.eigvalsh(np.cov(sightings.rays[agree].T))[0]
+    narrow = np.linalg.eigvalsh(np.cov(sightings.rays[:, agree]))[0]
     return bool(narrow > MIN_SPREAD ** 2)
 
 
@@ -247,71 +244,86 @@ def _chain(relative: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.nd
     return T_window_cam, joint
 
 
-def _agree(sightings: _Sightings, T_window_cam: np.ndarray) -> np.ndarray:
+def _agree(sightings: _Sightings, T_a_b: np.ndarray) -> np.ndarray:
     """(N,) bool: matches within the gate."""
-    residuals, _, good = _residuals(sightings, T_window_cam, np.ones(len(T_window_cam)), jacobian=False)
-    return good & (np.square(residuals).sum(axis=1) < GATE ** 2)
+    residuals, _, good = _residuals(sightings, inverse(T_a_b)[..., None], jacobian=False)
+    return good & (np.square(residuals).sum(axis=0) < GATE ** 2)
 
 
-def _residuals(sightings: _Sightings, T_window_cam: np.ndarray, scales: np.ndarray,
+def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | float = 1.0, zoom: float = 1.0,
                jacobian: bool = True) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """How far off the matches are, in sigmas (N, 2), their Jacobian (N, 2, 2, 7) and whether they are seen (N,).
+    """How far off the matches are, in sigmas (2, N), their Jacobian (8, 2, N) and whether they are seen (N,).
 
-    The Jacobian is by the steps of a and of b: T_window_cam <- T_window_cam exp(step) and the log of the depth scale.
-    A point's depth is not exact, which moves it along its epipolar line; that error joins the covariance of the
-    residual, so along the line a match says little and across it all that the image knows. It is what remains of a
-    bundle adjustment where every point has its own depth under a prior, once those depths are eliminated.
+    The Jacobian is by a step of the pose, T_b_a <- T_b_a exp(step), by the log of the depth scale of a, and by the log
+    of `zoom`, which multiplies the focal lengths. A point's depth is not exact, which moves it along its epipolar line;
+    that error joins the covariance of the residual, so along the line a match says little and across it all that the
+    image knows. It is what remains of a bundle adjustment where every point has its own depth under a prior, once those
+    depths are eliminated.
+
+    Args:
+        T_b_a: (4, 4, N), or (4, 4, 1) for all.
+        scales: of the depth of a, (N,) or one for all.
     """
-    a, b = sightings.a, sightings.b
-    points = sightings.points * scales[a, None]
-    T_b_a = (inverse(T_window_cam)[:, None] @ T_window_cam)[b, a]
-    seen = transform(T_b_a, points[:, None])[:, 0]
-    nearest = NEAR * points[:, 2]
-    good = seen[:, 2] > nearest
-    z = np.maximum(seen[:, 2], nearest)
-    projection = np.zeros((len(z), 2, 3))
-    projection[:, 0, 0] = projection[:, 1, 1] = 1 / z
-    projection[:, :, 2] = -seen[:, :2] / np.square(z)[:, None]
-
-    turned = projection @ T_b_a[:, :3, :3]
-    by_depth = turned @ points[:, :, None]
+    R, t = T_b_a[:3, :3], T_b_a[:3, 3]
+    points = sightings.points * scales
+    points[:2] /= zoom
+    seen = (R * points).sum(axis=1) + t
+    nearest = NEAR * points[2]
+    good = seen[2] > nearest
+    z = np.maximum(seen[2], nearest)
+    place = seen[:2] / z
+    turned = (R[:2] - place[:, None] * R[2]) * (zoom / z)              # (2, 3, N), of the place by the point in a
+    by_depth = (turned * points).sum(axis=1)
 
     # (sigma^2 I + d d^T)^-1/2 in closed form: near b's lens d is so long that no Cholesky factor is left.
     d = DEPTH_SIGMA * by_depth
-    length2 = np.square(d).sum(axis=1, keepdims=True)
-    sigma = sightings.sigma[:, None, None]
-    shrink = (1 - 1 / np.sqrt(1 + length2 / sigma ** 2)) / np.maximum(length2, 1e-12)
-    whitening = (np.eye(2) - shrink * d @ np.swapaxes(d, 1, 2)) / sigma
-    residuals = (whitening @ (seen[:, :2] / z[:, None] - sightings.rays)[:, :, None])[..., 0]
+    length2 = np.square(d).sum(axis=0)
+    shrink = (1 - 1 / np.sqrt(1 + length2 / sightings.sigma ** 2)) / np.maximum(length2, 1e-12)
+
+    def whiten(values: np.ndarray) -> np.ndarray:
+        return (values - d * (shrink * (d * values).sum(axis=-2))[..., None, :]) / sightings.sigma
+
+    residuals = whiten(zoom * place - sightings.rays)
     if not jacobian:
         return residuals, None, good
-    J = np.zeros((len(z), 2, 2, 7))
-    J[:, :, 0] = np.concatenate([turned, -turned @ hat(points), by_depth], axis=2)
-    J[:, :, 1, :6] = np.concatenate([-projection, projection @ hat(seen)], axis=2)
-    return residuals, (whitening @ J.reshape(-1, 2, 14)).reshape(J.shape), good
+    J = np.empty((8, 2, len(z)), z.dtype)
+    J[:3] = turned.swapaxes(0, 1)
+    J[3:6] = np.cross(points[:, None], J[:3], axis=0)
+    J[6] = by_depth
+    J[7] = zoom * place - (turned[:, :2] * points[:2]).sum(axis=1)
+    return residuals, whiten(J), good
 
 
-def adjust(T_window_cam: np.ndarray, sightings: _Sightings) -> tuple[np.ndarray, np.ndarray]:
-    """The poses (S, 4, 4) and depth scales (S,) that all matches agree with best; the first pose stays.
+def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best; the first pose stays.
 
-    Gauss-Newton under Cauchy's kernel, which forgets outliers; the depth scales are held near 1.
+    Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1.
     """
-    S = len(T_window_cam)
-    scales = np.ones(S)
+    S, P = len(T_window_cam), len(kept)
+    a, b, counts = np.array([(pair.a, pair.b, len(pair.sigma)) for pair in kept]).T
+    pair, slices = np.repeat(np.arange(P), counts), [slice(end - n, end) for n, end in zip(counts, counts.cumsum())]
+    sightings = _Sightings(a[pair], b[pair], *(np.concatenate([getattr(part, name) for part in kept], -1, dtype=FLOAT)
+                                               for name in ("points", "rays", "sigma", "confidence")))
+    logs = np.zeros(7 * S + 1)                                   # of scales and zoom, in their places
+    prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)          # faint on the poses: a view without matches stays
+    prior[:6] = 1e12
+    prior = np.append(prior, 1e12 if K_known else FOCAL_SIGMA ** -2)
+    ours = np.zeros((P, 8, len(prior)))                          # what all unknowns do to those of a pair
+    ours[np.arange(P)[:, None], np.arange(7), 7 * a[:, None] + np.arange(7)] = ours[:, 7, -1] = 1
     for _ in range(STEPS):
-        residuals, J, good = _residuals(sightings, T_window_cam, scales)
-        weights = good * sightings.confidence / (1 + np.square(residuals).sum(axis=1) / GATE ** 2)
-        rows = np.zeros((len(residuals), 2, S, 7))
-        index = np.arange(len(residuals))
-        rows[index, :, sightings.a] = J[:, :, 0]
-        rows[index, :, sightings.b] += J[:, :, 1]
-        rows = rows.reshape(-1, 7 * S)
-        weighted = np.repeat(weights, 2)[:, None] * rows
-        prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)      # faint on the poses: a view without matches stays
-        prior[:6] = 1e12
-        gradient = weighted.T @ residuals.ravel()
-        gradient[6::7] += np.log(scales) / VIEW_SIGMA ** 2
-        step = np.linalg.solve(weighted.T @ rows + np.diag(prior), -gradient).reshape(S, 7)
-        T_window_cam = T_window_cam @ exp(step[:, :6])
-        scales = scales * np.exp(step[:, 6])
-    return T_window_cam, scales
+        T_a_b = inverse(T_window_cam[a]) @ T_window_cam[b]
+        ours[np.arange(P)[:, None, None], np.arange(6)[:, None], (7 * b[:, None] + np.arange(6))[:, None]] = \
+            -adjoint(T_a_b)[:, :6, :6]
+        residuals, J, good = _residuals(sightings, np.moveaxis(inverse(T_a_b), 0, -1).astype(FLOAT)[..., pair],
+                                        np.exp(logs[7 * sightings.a + 6]).astype(FLOAT), float(np.exp(logs[-1])))
+        weights = good * sightings.confidence / (1 + np.square(residuals).sum(axis=0) / GATE ** 2)
+        rows = np.concatenate([J, residuals[None]])
+        weighted = weights * J
+        normal = np.stack([weighted[..., part].reshape(8, -1) @ rows[..., part].reshape(9, -1).T for part in slices])
+        A = np.diag(prior) + (ours.swapaxes(1, 2) @ normal[..., :8] @ ours).sum(axis=0)
+        gradient = prior * logs + (normal[:, None, :, 8] @ ours).sum(axis=(0, 1))
+        step = np.linalg.solve(A, -gradient)
+        T_window_cam = T_window_cam @ exp(step[:-1].reshape(S, 7)[:, :6])
+        logs[6::7] += step[6::7]
+        logs[-1] += step[-1]
+    return T_window_cam, np.exp(logs[6:-1:7]), float(np.exp(logs[-1]))

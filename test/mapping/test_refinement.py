@@ -79,6 +79,27 @@ def test_poses_are_found_among_wrong_matches(scene):
     np.testing.assert_allclose(found.prediction.T_window_cam[0], np.eye(4), atol=1e-6)
 
 
+def test_an_unknown_focal_length_is_brought_nearer_to_the_truth(scene):
+    truth, features = scene
+    short = truth.K * np.array([[0.94, 1, 1], [1, 0.94, 1], [1, 1, 1]])
+    predicted = replace(disturbed(truth), K=short)
+    found, held = (refine(predicted, features, K_known=known).prediction for known in (False, True))
+    np.testing.assert_allclose(held.K, short, rtol=1e-6)
+    assert (abs(found.K[:, [0, 1], [0, 1]] - 100) < 3).all()
+    np.testing.assert_array_equal(found.K[:, :2, 2], short[:, :2, 2])
+    for view in (1, 2):
+        T = truth.T_window_cam[view]
+        off = [np.linalg.norm(p.T_window_cam[view][:3, 3] - T[:3, 3]) for p in (found, held)]
+        assert off[0] < 0.6 * off[1]
+
+
+def test_a_right_prediction_is_backed_by_the_matches(scene):
+    truth, features = scene
+    found = refine(truth, features)
+    assert (found.support[np.triu_indices(3, 1)] > 60).all()
+    np.testing.assert_allclose(found.prediction.T_window_cam, truth.T_window_cam, atol=0.02)
+
+
 def test_without_texture_the_network_stands_alone(scene):
     truth, _ = scene
     predicted = disturbed(truth)
