@@ -18,8 +18,8 @@ from lsm_ros.model.engine import NetworkPredictor
 NAMES = {"decoding": "decoding an image", "frame": "judging a frame that makes no keyframe",
          "keyframe": "judging one that does", "network": "network", "window": "choosing the window",
          "refinement": "refinement by matches", "alignment": "alignment with the map", "graph": "pose graph",
-         "fusion": "fusion into voxels", "changes": "cloud of the changed voxels", "cloud": "cloud of the whole map",
-         "objects": "objects"}
+         "update": "cloud of the newest view", "fusion": "fusion into voxels",
+         "changes": "cloud of the changed voxels", "cloud": "cloud of the whole map", "objects": "objects"}
 
 
 def read_frames(source: str | Path, most: int | None = None) -> tuple[list[Frame], list[float]]:

@@ -108,10 +108,11 @@ class Mapper:
         """True while the last windows were all refused. It ends when the camera sees again what the map knows."""
         return self._refused_in_a_row >= LOST_AFTER
 
-    def push(self, frame: Frame) -> MapUpdate | None:
+    def push(self, frame: Frame, tell: Callable[[MapUpdate], None] | None = None) -> MapUpdate | None:
         """One step. None: the frame made no keyframe, or its window was refused; `counters` tell which.
 
-        Raises InputError for a frame that cannot be used, after counting it.
+        `tell` hears of the update as soon as the pose is known, before the voxels are; and once more in the rare case
+        that a map which waits is joined then. Raises InputError for a frame that cannot be used, after counting it.
         """
         clock = Stopwatch()
         self._check(frame)
@@ -142,12 +143,23 @@ class Mapper:
         self._measure(window, refinement, registration)
         self._optimise(window, loop)
         clock.lap("graph")
-        self._fuse(keyframe.id)
-        self._forget()
-        clock.lap("fusion")
-        self._look_back(keyframe, place)
+        update = self._update(keyframe, matches, clock.seconds)
+        clock.lap("update")
+        try:
+            if tell:
+                tell(update)
+                clock.lap("publish")
+        finally:                                       # whatever comes of that, the voxels follow the graph
+            self._fuse(keyframe.id)
+            self._forget()
+            clock.lap("fusion")
+        joined = self._look_back(keyframe, place)
         clock.lap("network")
-        return self._update(keyframe, matches, clock.seconds)
+        if joined:
+            update = self._update(keyframe, matches, clock.seconds)
+            if tell:
+                tell(update)
+        return update
 
     def settle(self) -> None:
         """Optimises the whole graph and fuses anew whatever moved: the best map so far, in unbounded time.
@@ -227,10 +239,10 @@ class Mapper:
         self._reported.clear()
         self._fuse_all()
 
-    def _look_back(self, keyframe: Keyframe, place: np.ndarray | None) -> None:
+    def _look_back(self, keyframe: Keyframe, place: np.ndarray | None) -> bool:
         """If a map that waits is in sight, this one becomes a part of it."""
         if place is None or not len(self._atlas) or len(self._graph) % LOOK_BACK_EVERY:
-            return
+            return False
         refine = self._refine if self.config.refine_poses else lambda window, prediction: unrefined(prediction)
         found = self._atlas.join(self.state(), keyframe, place, self._predict, refine, self.config)
         if found is not None:
@@ -239,6 +251,7 @@ class Mapper:
             self._map.clear()
             self._objects.clear()
             self._adopt(found.state)
+        return found is not None
 
     def _fuse_all(self) -> None:
         for keyframe_id in self._graph.ids:

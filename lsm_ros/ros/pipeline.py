@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rclpy.clock import Clock
 
-from lsm_ros.contracts import Frame
+from lsm_ros.contracts import Frame, MapUpdate
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.labels import LabelSet, embed, read_entry
@@ -189,25 +189,26 @@ class Pipeline:
         decoded_s = time.perf_counter()
         self._reset_if_another_stream(frame)
         before = replace(self.mapper.counters)
-        update = self.mapper.push(frame)
+        seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s}
+
+        def publish(update: MapUpdate) -> None:
+            mapped_s = time.perf_counter()
+            self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
+            self._publishers.publish_update(update, message_header.frame_id, self.options)
+            seconds.update(mapper=mapped_s - decoded_s, image_to_cloud=time.perf_counter() - work.received_s)
+            age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
+            if abs(age_s) < PLAUSIBLE_AGE_S:
+                seconds["stamp_to_cloud"] = age_s
+
+        update = self.mapper.push(frame, publish)
         if update is None:
             self.state = self._state_without_update(before)
             return
         self.matches, self.world = update.matches, map_values(update, self.mapper)
         self.state = "weak" if update.matches == 0 else "tracking"
-        mapped_s = time.perf_counter()
-        self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
-        self._publishers.publish_update(update, message_header.frame_id, self.options)
         self._publishers.map_changed(update.stamp_ns)
-        published_s = time.perf_counter()
-        seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s, **update.seconds,
-                   "mapper": mapped_s - decoded_s, "publish": published_s - mapped_s,
-                   "image_to_cloud": published_s - work.received_s}
-        age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
-        if abs(age_s) < PLAUSIBLE_AGE_S:
-            seconds["stamp_to_cloud"] = age_s
-        self._health.mapped(seconds)
-        self._log.add(frame, replace(update, seconds=seconds))
+        self._health.mapped(seconds | update.seconds)
+        self._log.add(frame, replace(update, seconds=seconds | update.seconds))
 
     def _state_without_update(self, before: Counters) -> str:
         now = self.mapper.counters

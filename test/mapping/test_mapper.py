@@ -124,7 +124,27 @@ def test_the_updates_are_in_their_frames(walked):
     sample = in_map[:: max(1, len(in_map) // 200)]
     gaps = np.sqrt(((sample[:, None] - fused[None]) ** 2).sum(axis=2)).min(axis=1)
     assert np.median(gaps) < 0.12                                # the camera's cloud, moved by its TF, lies on the map
-    assert set(last.seconds) == {"keyframe", "window", "network", "refinement", "alignment", "graph", "fusion"}
+    assert set(last.seconds) == {"keyframe", "window", "network", "refinement", "alignment", "graph", "update",
+                                 "fusion"}
+
+
+def test_a_listener_hears_of_a_view_before_it_is_fused_and_cannot_keep_it_from_being(film):
+    mapper, heard = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE), []
+
+    def listen(update):
+        heard.append((update, mapper.voxels))
+        raise RuntimeError("the listener's own trouble")
+
+    for frame in film[:30]:
+        before, voxels = len(heard), mapper.voxels
+        try:
+            assert mapper.push(frame, listen) is None
+        except RuntimeError:
+            assert heard[-1][0].stamp_ns == frame.stamp_ns and heard[-1][1] == voxels
+        assert len(heard) - before == mapper.counters.windows - before
+    assert len(heard) > 3 and mapper.voxels > heard[0][1] == 0
+    undisturbed, _ = run(film[:30])
+    np.testing.assert_array_equal(mapper.map_cloud().points, undisturbed.map_cloud().points)
 
 
 def test_every_pose_that_moved_is_told(film):
