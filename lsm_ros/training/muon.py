@@ -39,11 +39,13 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """(N, R, C) -> (N, R, C) bfloat16: the nearest matrices whose singular values are all about 1, by the iteration of
-    Newton and Schulz."""
+    """(N, R, C) -> (N, R, C): the nearest matrices whose singular values are all about 1.
+
+    By the iteration of Newton and Schulz, on a GPU in bfloat16: exact enough, but most CPUs can only emulate it.
+    """
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = x.mT.contiguous() if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(eps)
     for _ in range(steps):

@@ -57,6 +57,7 @@ class TrainingConfig(Options):
     learning_rate: float = option(8e-4, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "Of matrices.", minimum=0)
+    muon: bool = option(True, "Muon for the matrices of the blocks; it costs a CPU seconds a step. AdamW if not.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
@@ -264,15 +265,17 @@ def start_network(config: TrainingConfig) -> Network:
 
 
 def make_optimizers(network: Network, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside of the blocks and AdamW for all else; biases, norms and tokens are not decayed."""
+    """AdamW, and with `muon` Muon for the matrices inside of the blocks; biases, norms and tokens are not decayed."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     inside = [parameter for block in (*network.encoder, *network.decoder) for parameter in block.parameters()
-              if parameter.dim() == 2]
+              if parameter.dim() == 2] if config.muon else []
     others = set(trained) - set(inside)
     groups = [{"params": [p for p in trained if p in others and p.dim() >= 2], "weight_decay": config.weight_decay},
               {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}]
-    return [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True),
-            Muon(inside, lr=0.0, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")]
+    optimizers = [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)]
+    if inside:
+        optimizers.append(Muon(inside, lr=0.0, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
 def hold_if_not_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:

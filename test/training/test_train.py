@@ -99,10 +99,11 @@ def test_a_leg_without_a_length_is_refused(tmp_path):
         train(config(tmp_path, steps=0), FixedWorlds)
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path):
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, muon):
     network = training.Network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    optimizers = training.make_optimizers(network, config(tmp_path, weight_decay=0.0))
+    optimizers = training.make_optimizers(network, config(tmp_path, muon=muon, weight_decay=0.0))
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert len(trained) == len({id(p) for p in trained}) == sum(1 for p in network.parameters())
     for value, moves in ((float("nan"), False), (1.0, True)):
