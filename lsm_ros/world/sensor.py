@@ -1,4 +1,4 @@
-"""From linear light to a camera's picture: exposure, colour, lens, noise, tone curve, JPEG, 8 bits.
+"""From linear light to a camera's picture: exposure, colour, lens, noise, tone curve, sharpening, JPEG, 8 bits.
 
 A `Look` says how the camera of each window behaves; it is drawn on the CPU, so it is the same on every device.
 `develop` applies it to whole batches without a loop over samples.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lsm_ros.world.renderer import staged
 
-BLUR_SHARE, JPEG_SHARE = 0.5, 0.4     # of the windows
+BLUR_SHARE, SHARPENED_SHARE, JPEG_SHARE = 0.5, 0.5, 0.4     # of the windows
 BLUR_TAPS = 5                         # width of the blur kernel, pixels
 LUMINANCE = (0.299, 0.587, 0.114)     # ITU-R BT.601
 
@@ -46,6 +46,7 @@ class Look:
     contrast: np.ndarray      # (B,) share of an S curve
     saturation: np.ndarray    # (B,) 0 grey, 1 as it is
     quality: np.ndarray       # (B,) JPEG quality 1..100; 0 for none
+    sharpening: np.ndarray    # (B,) how much of the picture's fine detail is added to it once more
 
     def __len__(self) -> int:
         return len(self.key)
@@ -72,7 +73,8 @@ class Look:
             motion=np.where(blurred, length, 0)[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1),
             shot=0.0015 * noisy, read=0.012 * noisy * uniform(0.2, 1), shoulder=np.exp(uniform(np.log(0.5), np.log(8))),
             gamma=1 / uniform(1.8, 2.5), contrast=uniform(-0.3, 0.6), saturation=uniform(0.3, 1.3) * ~chance(0.03),
-            quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0))
+            quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0),
+            sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0))
         return cls(*(getattr(values, field.name).astype(np.float32) for field in fields(cls)))
 
     @classmethod
@@ -93,7 +95,19 @@ def develop(radiance: Tensor, look: Look, generator: torch.Generator | None = No
     noise = torch.randn(light.shape, generator=generator, device=device)
     tones = np.stack([look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation])
     image = _fused(_print, device)(light, noise, _on(device, tones))
-    return jpeg(image, look.quality)
+    return jpeg(sharpen(image, look.sharpening), look.quality)
+
+
+def sharpen(image: Tensor, amount: np.ndarray) -> Tensor:
+    """Unsharp masking of the luminance by `amount` (B,), which phones and headsets do: halos along every edge."""
+    if not amount.any():
+        return image
+    bright = luminance(image)
+    smooth = F.pad(bright, (1, 1, 1, 1), mode="replicate")
+    smooth = smooth[..., :-2] + 2 * smooth[..., 1:-1] + smooth[..., 2:]
+    smooth = (smooth[..., :-2, :] + 2 * smooth[..., 1:-1, :] + smooth[..., 2:, :]) / 16
+    detail = _on(image.device, amount)[:, None, None, None] * (bright - smooth)
+    return ((image + detail[:, :, None]).clamp(0, 1) * 255).round() / 255
 
 
 def mean_tone(radiance: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lsm_ros.world.sensor import Look, blur, develop, jpeg, luminance
+from lsm_ros.world.sensor import LUMINANCE, Look, blur, develop, jpeg, luminance, sharpen
 
 SIZE = (48, 64)
 
@@ -20,7 +20,7 @@ def plain_look(windows: int = 1, views: int = 2) -> Look:
         return np.full((windows, *shape), value, np.float32)
     return Look(key=full(0.25, 1), drift=full(1, views), balance=full(1, 3), vignette=full(0), defocus=full(0, views),
                 motion=full(0, views, 2), shot=full(0), read=full(0), shoulder=full(1e6), gamma=full(0.5),
-                contrast=full(0), saturation=full(1), quality=full(0))
+                contrast=full(0), saturation=full(1), quality=full(0), sharpening=full(0))
 
 
 def smooth_pictures(windows: int, views: int, size=SIZE) -> torch.Tensor:
@@ -74,6 +74,19 @@ def test_blur_keeps_light_and_spreads_along_the_motion():
     assert torch.equal(spread[1], light[1])                              # that window's look is sharp
     assert spread[0, 0, 0, 4, 5] > 5 * spread[0, 0, 0, 5, 4]
     assert torch.allclose(spread[0], spread[0].flip(-1), atol=1e-6)
+
+
+def test_sharpening_makes_halos_along_edges_and_leaves_flat_parts_and_colour_alone():
+    image = torch.full((2, 1, 3, 8, 12), 100 / 255)
+    image[..., 6:] = 150 / 255
+    image[:, :, 2] *= 0.5
+    sharp = sharpen(image, np.array([1.0, 0], np.float32))
+    assert torch.equal(sharp[1], image[1])
+    assert torch.equal(sharp[0, ..., :5], image[0, ..., :5]) and torch.equal(sharp[0, ..., 7:], image[0, ..., 7:])
+    edge = 50 / 4 * (1 - LUMINANCE[2] / 2)                 # the step beside it weighs a quarter
+    for side, sign in ((5, -1), (6, 1)):
+        change = (sharp - image)[0, 0, :, :, side] * 255
+        assert torch.allclose(change, torch.full_like(change, sign * edge), atol=1.01)   # rounded twice
 
 
 @pytest.mark.parametrize("quality", [30, 60, 90])
