@@ -21,6 +21,7 @@ STEP_RAD = (.018, 1.22)
 ABRUPT_RAD = 1.9               # no step turns by more, be it to get round things
 ORBIT_RAD = .65                # the largest step around an object
 CLEARANCE_M = .25
+HEAD_M = (1.4, 1.85)            # heights of a camera on a head, or held before a face
 CANDIDATES = 6                 # drawn at once
 OPTIONS = 8                    # directions that each step tries,
 REACH = np.array((1, 1, 1, 1, .9, .75, .6, .4))  # and how much of its length
@@ -212,6 +213,17 @@ class Space:
         chosen = (np.minimum(distance, 8).reshape(yaw.shape) * rng.random(yaw.shape)).argmax(axis=1)
         return yaw[np.arange(len(points)), chosen]
 
+    def worth_a_look(self, rng: np.random.Generator, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(K, 3) -> yaw (K,) and pitch (K,) from each point to some thing a few steps away, be it behind a wall; to the
+        middle of the room that it is in where there is none."""
+        if not len(self.things):
+            return towards(points, self.room_centre(points))
+        middle = self.middle[self.things]
+        distance = np.linalg.norm(middle - points[:, None], axis=2)
+        near = (distance > .8) & (distance < 4.5)
+        chosen = (near + rng.random(distance.shape)).argmax(axis=1)
+        return towards(points, middle[chosen])
+
     def places(self, rng: np.random.Generator, count: int, low: float, high: float) -> np.ndarray:
         """(count, 3): the freest of a handful of random places each, between two heights."""
         tries = 6
@@ -308,41 +320,49 @@ def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.n
     position, course = walk(space, rng, start, np.where(stops, STEP_M[0], length), heading, sign * turn)
     yaw = np.concatenate([heading[:, None], course], axis=1) + backwards
     yaw += np.where(either(rng, K, .15), rng.uniform(-1.6, 1.6, (K, 1)), 0)  # a camera that looks sideways
-    pitch = rng.normal(-.03, .1, (K, 1)) + rng.normal(0, .004, yaw.shape)
+    tilted = either(rng, K, .2)                                      # down at the floor ahead
+    pitch = np.where(tilted, rng.uniform(-.5, -.1, (K, 1)), rng.normal(-.03, .1, (K, 1)))
+    pitch = pitch + rng.normal(0, .004, yaw.shape)
     return position, np.stack([yaw, pitch, rng.normal(0, .006, yaw.shape)], axis=-1)
 
 
 def turn_on_spot(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """A robot or a person turning, the camera a little off the axis."""
-    K, centre = len(length), space.places(rng, CANDIDATES, .2, 1.7)
+    K, centre = len(length), space.places(rng, CANDIDATES, *carried(rng, .2, 1.7))
     yaw = accumulate(rng.uniform(-np.pi, np.pi, K), rng.choice((-1, 1), (K, 1)) * turn)
     arm = np.abs(rng.normal(0, .25, (K, 1)))
     position = centre[:, None] + np.stack([arm * np.cos(yaw), arm * np.sin(yaw), rng.normal(0, .004, yaw.shape)],
                                           axis=-1)
-    pitch = rng.normal(-.08, .14, (K, 1)) + rng.normal(0, .01, yaw.shape)
+    pitch = gaze(rng, K, -.08, .14) + rng.normal(0, .01, yaw.shape)
     return position, np.stack([yaw, pitch, rng.normal(0, .02, yaw.shape)], axis=-1)
 
 
 def look(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """Around and back again from nearly one place, as somebody who searches a room."""
-    (K, n), centre = length.shape, space.places(rng, CANDIDATES, .5, 1.8)
+    (K, n), centre = length.shape, space.places(rng, CANDIDATES, *carried(rng, .5, 1.8))
     sway = np.exp(rng.uniform(np.log(.02), np.log(.3), (K, 1, 1)))
     position = centre[:, None] + sway * rng.normal(0, 1, (K, n + 1, 3)) * (1, 1, .4)
     position[..., 2] = np.clip(position[..., 2], .2, space.height - .3)
     reach = rng.uniform(.5, 2.6, (K, 1))                             # half of the arc that is looked over
-    yaw = rng.uniform(-np.pi, np.pi, (K, 1)) + swing(accumulate(rng.uniform(-.5, .5, K), turn), reach)
-    pitch = np.clip(rng.normal(-.12, .15, (K, 1)) + .3 * np.minimum(mean(turn), .6)
-                    * wander(rng, yaw.shape), -.8, .5)
+    yaw, pitch = space.worth_a_look(rng, centre)
+    aimed, anywhere = either(rng, K, .5), rng.uniform(-np.pi, np.pi, (K, 1))
+    yaw = np.where(aimed, yaw[:, None], anywhere) + swing(accumulate(rng.uniform(-.5, .5, K), turn), reach)
+    pitch = np.where(aimed, pitch[:, None], gaze(rng, K, -.12, .15))
+    pitch = np.clip(pitch + .3 * np.minimum(mean(turn), .6) * wander(rng, yaw.shape), -1, .5)
     return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
 
 
 def hand(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """Carried: any direction, mostly level; it keeps looking at a place, or turns as it goes."""
-    (K, n), start = length.shape, space.places(rng, CANDIDATES, .9, 1.8)
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, *carried(rng, .9, 1.8))
     course = space.open_course(rng, start)
     position, _ = walk(space, rng, start, length, course, .35 * wander(rng, (K, n)), climb=.25)
-    yaw = np.where(rng.random(K) < .45, course + rng.normal(0, .5, K), rng.uniform(-np.pi, np.pi, K))
-    pitch = np.clip(rng.normal(-.18, .22, K), -.9, .25)
+    aim_yaw, aim_pitch = space.worth_a_look(rng, start)
+    aimed = rng.random(K) < .5
+    yaw = np.where(rng.random(K) < .6, course + rng.normal(0, .5, K), rng.uniform(-np.pi, np.pi, K))
+    yaw = np.where(aimed, aim_yaw + rng.normal(0, .25, K), yaw)
+    pitch = np.where(aimed, aim_pitch + rng.normal(0, .12, K), gaze(rng, K, -.18, .2)[:, 0])
+    pitch = np.clip(pitch, -1, .25)
     distance = rng.uniform(1.0, 3.5, K)
     target = start + distance[:, None] * np.stack([np.cos(yaw), np.sin(yaw), np.tan(pitch)], axis=-1)
     at_yaw, at_pitch = towards(position, target[:, None])
@@ -353,7 +373,7 @@ def hand(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.nd
     yaw = np.where(keeps, at_yaw + sway * rng.normal(0, .5, (K, n + 1)), accumulate(yaw, drift))
     pitch = np.where(keeps, at_pitch + sway * rng.normal(0, .3, (K, n + 1)),
                      accumulate(pitch, .25 * np.minimum(turn, .4) * wander(rng, (K, n))))
-    return position, np.stack([yaw, np.clip(pitch, -.9, .25), hand_roll(rng, K, n + 1)], axis=-1)
+    return position, np.stack([yaw, np.clip(pitch, -1.1, .25), hand_roll(rng, K, n + 1)], axis=-1)
 
 
 def door(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
@@ -369,14 +389,14 @@ def door(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.nd
     aside = slope[:, :1] * np.minimum(at + .3, 0) + slope[:, 1:] * np.maximum(at - .3, 0)
     xy = np.concatenate([x, y], axis=1)[:, None] + at[..., None] * way[:, None] + aside[..., None] * (
         np.stack([-way[:, 1], way[:, 0]], axis=1)[:, None])
-    z = rng.uniform(.2, 1.8, (K, 1)) + .01 * rng.normal(0, 1, at.shape)
+    z = rng.uniform(*carried(rng, .2, 1.8), (K, 1)) + .01 * rng.normal(0, 1, at.shape)
     position = np.concatenate([xy, np.minimum(z, 1.85)[..., None]], axis=-1)
     bend = np.arctan(slope)
     yaw = np.arctan2(way[:, 1:], way[:, :1]) + np.where(at < 0, bend[:, :1], bend[:, 1:])
     behind = accumulate(np.zeros(K), np.where(at[:, 1:] > 0, turn, 0))
     yaw += rng.choice((-1, 1), (K, 1)) * np.minimum(behind, rng.uniform(0, 2.2, (K, 1)))
     yaw += np.minimum(mean(turn), .5) * .5 * wander(rng, yaw.shape)
-    pitch = np.clip(rng.normal(-.08, .12, (K, 1)) + .02 * wander(rng, yaw.shape), -.5, .4)
+    pitch = np.clip(gaze(rng, K, -.08, .12) + .02 * wander(rng, yaw.shape), -.9, .4)
     return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
 
 
@@ -392,7 +412,7 @@ def orbit(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.n
     arc = rng.uniform(.4, np.pi, (K, 1))
     angle = (open_side + rng.normal(0, .5, K))[:, None] + swing(accumulate(rng.uniform(-np.pi, np.pi, K), step), arc)
     radius = radius * np.exp(.08 * wander(rng, angle.shape))
-    z = rng.uniform(.4, 1.8, (K, 1)) + accumulate(np.zeros(K), .15 * length * wander(rng, (K, n)))
+    z = rng.uniform(*carried(rng, .4, 1.8), (K, 1)) + accumulate(np.zeros(K), .15 * length * wander(rng, (K, n)))
     position = target[:, None] + np.stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros_like(angle)],
                                           axis=-1)
     position[..., 2] = np.clip(z, .25, space.height - .3)
@@ -402,7 +422,7 @@ def orbit(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.n
 
 def back(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """There and back again: home by nearly the same way, facing the other way or another one."""
-    (K, n), start = length.shape, space.places(rng, CANDIDATES, .3, 1.8)
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, *carried(rng, .3, 1.8))
     half = (n + 1) // 2
     out = int(rng.integers(half, max(n - 1, half + 1)))                      # steps before it turns round
     course = space.open_course(rng, start)
@@ -414,24 +434,35 @@ def back(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.nd
     yaw = facing + np.concatenate([np.zeros((K, 1)), np.minimum(turn, .5) * wander(rng, turn.shape)], axis=1)
     other = np.where(either(rng, K, .5), np.pi, rng.uniform(.6, 2.6, (K, 1))) * rng.choice((-1, 1), (K, 1))
     yaw += other * np.clip((np.arange(n + 1) - out + 1) / 2, 0, 1)           # the turn takes two steps
-    pitch = np.clip(rng.normal(-.1, .15, (K, 1)) + .03 * wander(rng, yaw.shape), -.6, .4)
+    pitch = np.clip(gaze(rng, K, -.1, .15) + .03 * wander(rng, yaw.shape), -1, .4)
     return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
 
 
 def jump(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """Single pictures from all over a part of a room, more or less of the same thing."""
-    (K, n), start = length.shape, space.places(rng, CANDIDATES, .5, 1.7)
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, *carried(rng, .5, 1.7))
     reach = rng.normal(0, 1, (K, n + 1, 3)) * mean(length)[..., None] * (1, 1, .4)
     position = start[:, None] + reach
     position[..., 2] = np.clip(position[..., 2], .3, min(1.9, space.height - .3))
     yaw = rng.uniform(-np.pi, np.pi, K)
-    target = start + rng.uniform(1.5, 4, (K, 1)) * np.stack([np.cos(yaw), np.sin(yaw), np.full(K, -.2)], axis=-1)
+    slope = np.tan(gaze(rng, K, -.2, .1)[:, 0])
+    target = start + rng.uniform(1.5, 4, (K, 1)) * np.stack([np.cos(yaw), np.sin(yaw), slope], axis=-1)
     yaw, pitch = towards(position, target[:, None] + rng.normal(0, 1, position.shape) * (.6, .6, .3))
     return position, np.stack([yaw, np.clip(pitch, -1, .6), hand_roll(rng, K, n + 1)], axis=-1)
 
 
 def hand_roll(rng: np.random.Generator, K: int, V: int) -> np.ndarray:
-    return np.clip(rng.normal(0, .045, (K, 1)) + rng.normal(0, .025, (K, V)), -.14, .14)
+    return np.clip(rng.normal(0, .06, (K, 1)) + rng.normal(0, .03, (K, V)), -.26, .26)
+
+
+def carried(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
+    """Between which heights a camera starts: as asked for, but two in five are where people have their eyes."""
+    return HEAD_M if rng.random() < .4 else (low, high)
+
+
+def gaze(rng: np.random.Generator, K: int, mean: float, deviation: float) -> np.ndarray:
+    """(K, 1) pitch: mostly near the horizon, but one camera in three looks down at what is near."""
+    return np.where(either(rng, K, .35), rng.normal(-.52, .17, (K, 1)), rng.normal(mean, deviation, (K, 1)))
 
 
 MOVES: dict[str, Callable[[Space, np.random.Generator, np.ndarray, np.ndarray], Motion]] = {

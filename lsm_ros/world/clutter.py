@@ -22,9 +22,9 @@ SMALL: dict[str, tuple[Callable, ...]] = {
 
 
 def litter(m: Maker, piece: Piece, of: str, most: int, made: list[Callable] = ()) -> Piece:
-    """Puts things on the tops of a piece, clear of each other."""
+    """Puts things on the tops of a piece, clear of each other and of what stands there."""
     for top in piece.tops:
-        taken: list[tuple[float, float, float]] = []
+        taken = [(x, y, max(child.width, child.depth) / 2) for child, x, y, z, _ in piece.children if z == top.z]
         wanted = list(made) + [small(m, of) for _ in range(m.count(0, most))]
         for make in wanted:
             thing = make(m)

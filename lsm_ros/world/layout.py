@@ -34,12 +34,14 @@ class Layout:
             return False
         return not any(overlap(footprint, other) for other in self.taken)
 
-    def place(self, piece: Piece, x, y, z, yaw, margin: float = .02, force: bool = False) -> bool:
-        """Puts it there if it fits and primitives are left."""
+    def place(self, piece: Piece, x, y, z, yaw, margin: float = .02, force: bool = False, around: float = 0.0) -> bool:
+        """Puts it there if it fits and primitives are left. `around`: what must be free on all sides, for chairs that
+        come later, and is not taken."""
         # people stand things on rugs
         low, high = (-.1, 0.0) if piece.label == "rug" else (z, z + max(piece.height, .01))
         shape = (x, y, piece.width / 2 + margin, piece.depth / 2 + margin / 2, cos(yaw), sin(yaw), low, high)
-        if piece.count() > self.assembly.left() - self.spare or not (force or self.fits(shape)):
+        wide = (x, y, shape[2] + around, shape[3] + around, *shape[4:])
+        if piece.count() > self.assembly.left() - self.spare or not (force or self.fits(wide)):
             return False
         self.taken.append(shape)
         if z < .1 < piece.height:
@@ -82,14 +84,19 @@ class Layout:
                 return True
         return False
 
-    def free(self, piece: Piece, tries: int = 8, margin: float = .1,
-             square: bool = False) -> tuple[float, float, float] | None:
+    def free(self, piece: Piece, tries: int = 8, margin: float = .1, square: bool = False,
+             around: float = 0.0) -> tuple[float, float, float] | None:
         """Anywhere on the floor."""
         m, room = self.m, self.room
+        hw, hd = piece.width / 2 + margin + around, piece.depth / 2 + margin / 2 + around
         for _ in range(tries):
-            x, y = m.between(room.x0 + .3, room.x1 - .3), m.between(room.y0 + .3, room.y1 - .3)
             yaw = m.count(0, 3) * pi / 2 + (m.between(-.1, .1) if square else m.between(-.8, .8))
-            if self.place(piece, x, y, 0, yaw, margin):
+            c, s = abs(cos(yaw)), abs(sin(yaw))
+            ex, ey = c * hw + s * hd, s * hw + c * hd
+            if 2 * ex >= room.width or 2 * ey >= room.depth:
+                continue
+            x, y = m.between(room.x0 + ex, room.x1 - ex), m.between(room.y0 + ey, room.y1 - ey)
+            if self.place(piece, x, y, 0, yaw, margin, around=around):
                 return x, y, yaw
         return None
 

@@ -1,7 +1,7 @@
 """Lamps, daylight and sun."""
 from __future__ import annotations
 
-from math import cos, pi, sin
+from math import cos, exp, log, pi, sin
 
 import numpy as np
 
@@ -11,10 +11,16 @@ from lsm_ros.world.plan import Room
 from lsm_ros.world.scene import POINT, SUN
 from lsm_ros.world.things import ceiling_lamp
 
+LARGE_M2 = 30                  # a room from here on has rows of lamps, and may be lit from two places
 
-def light_room(layout: Layout) -> tuple[float, float, float]:
-    """Hangs the ceiling lamps; returns where their light comes from."""
+Place = tuple[float, float, float]
+
+
+def light_room(layout: Layout) -> list[Place]:
+    """Hangs the ceiling lamps; returns where their light comes from: one place, two in large rooms."""
     m, room = layout.m, layout.room
+    if room.area > LARGE_M2 and layout.assembly.left() - layout.spare > 60 and m.chance(.6):
+        return rows_of_lamps(layout)
     x = room.x0 + room.width * m.between(.35, .65)
     y = room.y0 + room.depth * m.between(.35, .65)
     lit, low = m.chance(.7), room.height - .1
@@ -24,10 +30,27 @@ def light_room(layout: Layout) -> tuple[float, float, float]:
         at = x if n == 1 else room.x0 + room.width * (.3 + .4 * k)
         layout.assembly.add(lamp, at, y, room.height, m.pick((0, pi / 2)) if n == 1 else 0)
         x, low = at, room.height - lamp.height
-    return x, y, low - .12
+    return [(x, y, low - .12)]
 
 
-def illumination(m: Maker, rooms: list[Room], lamps: list[tuple[float, float, float]]) -> tuple[np.ndarray, np.ndarray]:
+def rows_of_lamps(layout: Layout) -> list[Place]:
+    """All alike, in a grid."""
+    m, room = layout.m, layout.room
+    lamp, turn = ceiling_lamp(m, m.chance(.7)), m.pick((0, pi / 2))
+    across, deep = (min(3, max(1, round(side / m.between(2.2, 3.5)))) for side in (room.width, room.depth))
+    for i in range(across):
+        for j in range(deep):
+            layout.assembly.add(lamp, room.x0 + room.width * (i + .5) / across, room.y0 + room.depth * (j + .5) / deep,
+                                room.height, turn)
+    z = room.height - lamp.height - .12
+    if not m.chance(.25):
+        return [((room.x0 + room.x1) / 2, (room.y0 + room.y1) / 2, z)]
+    wide = room.width > room.depth
+    return [(room.x0 + room.width * (part if wide else .5), room.y0 + room.depth * (.5 if wide else part), z)
+            for part in (.25, .75)]
+
+
+def illumination(m: Maker, rooms: list[Room], lamps: list[list[Place]]) -> tuple[np.ndarray, np.ndarray]:
     """Lights (L, 8) and ambient (6,): a lamp or a window in each room, the larger rooms first, and at times the sun."""
     rows = []
     for room, lamp in sorted(zip(rooms, lamps), key=lambda pair: -pair[0].area):
@@ -39,10 +62,11 @@ def illumination(m: Maker, rooms: list[Room], lamps: list[tuple[float, float, fl
         for kind in kinds:
             side, o = m.pick(panes) if panes else (0, None)
             if kind == "lamp":
-                at = lamp if m.chance(.85) else (m.between(room.x0 + .4, room.x1 - .4),
-                                                 m.between(room.y0 + .4, room.y1 - .4),
-                                                 room.height * m.between(.6, .95))
-                rows.append((*at, *color * m.between(1.2, 5.0) * size, POINT, float(m.chance(.92))))
+                elsewhere = (m.between(room.x0 + .4, room.x1 - .4), m.between(room.y0 + .4, room.y1 - .4),
+                             room.height * m.between(.6, .95))
+                glow = color * m.between(1.2, 5.0) * size / len(lamp)
+                rows.extend((*at, *glow, POINT, float(m.chance(.92)))
+                            for at in (lamp if m.chance(.85) else [elsewhere]))
             elif kind == "window":
                 x, y, _ = room.wall_pose(side, o.at, m.pick((-.7, -.5, .45)))    # daylight comes through the panes
                 rows.append((x, y, (o.low + o.high) / 2 + .3, *np.array([.9, .97, 1.08]) * m.between(2.5, 9.0) * size,
@@ -53,6 +77,6 @@ def illumination(m: Maker, rooms: list[Room], lamps: list[tuple[float, float, fl
                              *np.array([1.1, 1.0, .86]) * m.between(1.5, 5.0),
                              SUN, 1.0))
     tint = np.array([m.between(.85, 1.1), 1.0, m.between(.85, 1.15)])
-    above = m.between(.12, .6)
+    above = exp(m.between(log(.06), log(.5)))
     ambient = np.concatenate([tint * above, tint * above * m.between(.4, 1.0)])
     return np.array(rows[:3]), ambient

@@ -58,7 +58,7 @@ class Finish:
 ANY_PATTERN = (NOISE, CHECKS, STRIPES, RINGS, SPECKLE)
 FINISHES: dict[str, Finish] = {
     # the building
-    "wall paint": Finish(3 * WHITES + PASTELS + BOLD[:2], (PLAIN, PLAIN, NOISE, SPECKLE), (1, 60),
+    "wall paint": Finish(3 * WHITES + PASTELS + BOLD[:2] + GREYS[1:4], (PLAIN, PLAIN, NOISE, SPECKLE), (1, 60),
                          contrast=(.02, .2),
                          textures=("Plaster", "Plaster", "Paint", "Concrete"), texture_scale=(.4, 1.5)),
     "wallpaper": Finish(2 * PASTELS + 2 * WHITES + CLOTHS, (STRIPES, CHECKS, NOISE, SPECKLE), (2, 14), (1, 6), (.1, .7),
@@ -82,20 +82,21 @@ FINISHES: dict[str, Finish] = {
     "concrete": Finish(GREYS, (NOISE, SPECKLE), (1, 30), contrast=(.1, .4),
                        textures=("Concrete", "Asphalt", "Terrazzo"),
                        texture_scale=(.3, 1.0), gloss=(0, .3), mirror=(0, .05)),
-    "trim": Finish(WHITES + WHITES + WOODS + GREYS, (PLAIN, PLAIN, RINGS), (4, 12), (3, 8), (.05, .3),
+    "trim": Finish(WHITES + WHITES + WOODS + GREYS + DARKS, (PLAIN, PLAIN, RINGS), (4, 12), (3, 8), (.05, .3),
                    ("Wood", "Paint"),
                    (.5, 2.0), (.05, .3)),
-    "door": Finish(WHITES + WHITES + WOODS + WOODS + BOLD[:3] + GREYS, (PLAIN, RINGS, NOISE), (3, 10), (3, 8),
+    "door": Finish(WHITES + WHITES + WOODS + WOODS + BOLD[:3] + GREYS + DARKS, (PLAIN, RINGS, NOISE), (3, 10), (3, 8),
                    (.05, .5),
                    ("Wood", "Planks", "Wood"), (.4, 1.2), (.05, .35)),
     "outside": Finish(SKIES, (NOISE, NOISE, PLAIN, BRICKS), (.4, 4), (1, 2), (.2, 1.0),
                       ("Ground", "Grass", "Bricks", "ScatteredLeaves", "Rocks"), (.2, .6), emission=(1.0, 5.0)),
     # furniture
-    "wood": Finish(WOODS + WOODS + WHITES[:2] + DARKS[:2], (RINGS, RINGS, NOISE, PLAIN), (3, 15), (3, 10), (.1, .6),
+    "wood": Finish(WOODS + WOODS + WHITES[:2] + DARKS, (RINGS, RINGS, NOISE, PLAIN), (3, 15), (3, 10), (.1, .6),
                    ("Wood", "Wood", "Planks", "Chipboard", "Bamboo"), (.6, 2.0), (.02, .4), mirror=(0, .04)),
-    "lacquer": Finish(WHITES + WHITES + BOLD + GREYS + PASTELS, (PLAIN, PLAIN, NOISE), (1, 10), contrast=(.02, .15),
+    "lacquer": Finish(WHITES + WHITES + BOLD + GREYS + PASTELS + 2 * DARKS, (PLAIN, PLAIN, NOISE), (1, 10),
+                      contrast=(.02, .15),
                       textures=("Paint", "Plastic", "Wood"), texture_scale=(.4, 1.5), gloss=(.1, .7), mirror=(0, .07)),
-    "fabric": Finish(CLOTHS, (NOISE, STRIPES, CHECKS, SPECKLE, PLAIN, PLAIN), (6, 60), (1, 3), (.05, .6),
+    "fabric": Finish(CLOTHS + DARKS, (NOISE, STRIPES, CHECKS, SPECKLE, PLAIN, PLAIN), (6, 60), (1, 3), (.05, .6),
                      ("Fabric", "Fabric", "Fabric", "Carpet"), (1.0, 4.0), (0, .05)),
     "leather": Finish(DARKS + ((.38, .20, .12), (.55, .34, .20), (.85, .80, .72), (.30, .10, .08)), (PLAIN, NOISE),
                       (10, 60),
@@ -116,7 +117,7 @@ FINISHES: dict[str, Finish] = {
                         texture_scale=(.5, 1.5), gloss=(.3, .8), mirror=(0, .15)),
     "ceramic": Finish(WHITES + WHITES + PASTELS[:2], (PLAIN,), contrast=(0, .05),
                       textures=("Porcelain",), texture_scale=(.5, 1.5), gloss=(.4, .9), mirror=(0, .1)),
-    "stone": Finish(GREYS + WHITES + DARKS, (NOISE, SPECKLE), (5, 50), (1, 2), (.1, .6),
+    "stone": Finish(GREYS + WHITES + 2 * DARKS, (NOISE, SPECKLE), (5, 50), (1, 2), (.1, .6),
                     ("Granite", "Marble", "Terrazzo", "Onyx", "Travertine", "Wood"), (.6, 2.0), (.2, .7),
                     mirror=(0, .15)),
     "plastic": Finish(WHITES + BOLD + GREYS + DARKS, (PLAIN, PLAIN, NOISE), (4, 20), contrast=(.02, .2),
@@ -219,8 +220,9 @@ def random_material(finish: Finish, rng: Random, textures: TextureCatalogue | No
             texture = rng.choice(textures.everything)
         scale = log_uniform(rng, *finish.texture_scale)
     if texture >= 0:
-        grey = 1.0 if rng.random() < .5 else between(.7, 1.0)
-        first = tuple(grey * (1 + (c - 1) * between(0, .35)) for c in first)
+        grey = 1.0 if rng.random() < .5 else between(.45, 1.0)
+        dye = between(0, .35) if rng.random() < .6 else between(.35, 1.0)     # most keep the photograph's own colour
+        first = tuple(grey * (1 + (c - 1) * dye) for c in first)
     return (*first, *second, rng.choice(finish.patterns), log_uniform(rng, *finish.frequency), between(*finish.stretch),
             between(*finish.contrast), texture, scale, between(*finish.gloss), between(*finish.emission),
             between(*finish.mirror), rng.randrange(1 << 16))

@@ -12,12 +12,12 @@ from lsm_ros.world.materials import FINISHES, jittered, random_material, shaded
 from lsm_ros.world.meshes import Model
 from lsm_ros.world.parts import Maker, Piece, Top, label_indices
 
-MODEL_SHARE = .65
+MODEL_SHARE = .72
 REDRESSED = .5                 # share of the models that get materials of other colours
 SCALES = {                     # of a model, all axes together; the others: SCALE
     "chair": (.92, 1.08), "office chair": (.92, 1.08), "person": (.93, 1.06), "box": (.35, .9), "toilet": (.93, 1.07),
     "desk": (.9, 1.1), "bed": (.92, 1.1), "television": (.9, 1.8), "hung television": (.8, 1.4), "monitor": (.9, 1.25),
-    "floor lamp": (1.0, 1.15), "bottle": (.85, 1.25), "plant": (.8, 1.35), "small plant": (.6, 1.1), "book": (.7, 1.0),
+    "floor lamp": (1.0, 1.15), "bottle": (.85, 1.25), "plant": (.8, 1.9), "small plant": (.6, 1.1), "book": (.7, 1.0),
     "small object": (.6, 1.2), "refrigerator": (.9, 1.12), "bathtub": (.92, 1.05)}
 SCALE = (.87, 1.16)
 HEIGHTS = {"table": (.66, .80), "desk": (.68, .80), "coffee table": (.30, .52), "chair": (.70, 1.12),
@@ -66,7 +66,7 @@ def model_piece(m: Maker, role: str, w: float | None = None, d: float | None = N
     size = [extent * scale * m.between(*PROPORTION) for extent in model.size]
     if role in HEIGHTS:
         low, high = HEIGHTS[role]
-        factor = low / size[2] if size[2] < low else high / size[2] if size[2] > high else 1.0
+        factor = 1.0 if low <= size[2] <= high else m.between(low, high) / size[2]
         flat = role in ("table", "desk", "coffee table")       # boards keep their size
         size = [size[0] * (1 if flat else factor), size[1] * (1 if flat else factor), size[2] * factor]
     size = [w or size[0], d or size[1], size[2]]

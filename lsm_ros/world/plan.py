@@ -63,23 +63,26 @@ USES = {"home": ("living",), "office": ("office",), "kitchen": ("kitchen",), "be
         "apartment": ("living", "bedroom", "kitchen", "bath", "corridor", "mixed")}
 SIDES = {"living": (3.2, 8.0), "office": (2.8, 8.0), "kitchen": (2.4, 5.5), "bedroom": (2.6, 5.5), "bath": (2.4, 4.0),
          "corridor": (1.4, 2.4), "mixed": (2.4, 7.0)}
+LARGE = {"living": ((6.0, 10.0), (4.5, 7.5)), "office": ((7.0, 13.0), (5.0, 9.0)), "kitchen": ((5.0, 8.0), (3.5, 6.0))}
+"""Lofts, open-plan offices, kitchens that are lived in; metres along x and y."""
 
 
 def make_plan(m: Maker, kind: str) -> list[Room]:
     """One to four rooms that touch wall to wall, with the doors between them."""
-    height, wall = m.between(2.3, 3.0) if m.chance(.8) else m.between(3.0, 3.4), m.between(.07, .24)
+    height, wall = m.between(2.3, 2.9) if m.chance(.65) else m.between(2.9, 3.7), m.between(.07, .24)
     if kind == "apartment":
         rooms = split_plan(m, m.pick((2, 2, 3, 3, 4)), height, wall)
     elif kind == "corridor":
         rooms = corridor_plan(m, height, wall)
     else:
-        low, high = SIDES[USES[kind][0]]
-        w, d = m.between(low, high), m.between(low, high)
-        rooms = [Room(USES[kind][0], 0, w, 0, min(d, 2.2 * w), height)]
-        if m.chance(.2):                                            # a second one behind a door or a wide opening
+        use = USES[kind][0]
+        long, short = LARGE[use] if use in LARGE and m.chance(.3) else (SIDES[use], SIDES[use])
+        w, d = m.between(*long), m.between(*short)
+        rooms = [Room(use, 0, w, 0, min(d, 2.2 * w), height)]
+        if m.chance(.3):                                            # a second one behind a door or a wide opening
             d = rooms[0].depth
             rooms.append(Room(m.pick(("living", "corridor", "mixed", "kitchen")), w + wall,
-                              w + wall + m.between(2.4, 4), 0,
+                              w + wall + m.between(2.4, 6), 0,
                               d, height))
     connect(m, rooms, wall)
     for room in rooms:
@@ -154,8 +157,8 @@ def connect(m: Maker, rooms: list[Room], wall: float) -> None:
             if any(o.other == j for side in a.openings for o in side) or (touch := shared_side(a, b, wall)) is None:
                 continue
             side, lo, hi = touch
-            wide = m.chance(.25) and "bath" not in (a.use, b.use)
-            width = min(m.between(1.2, 3.0), hi - lo - .3) if wide else m.between(.76, .95)
+            wide = m.chance(.35) and "bath" not in (a.use, b.use)
+            width = min(m.between(1.2, 4.0), hi - lo - .3) if wide else m.between(.76, .95)
             high = min(a.height - .12, m.between(2.1, 2.6)) if wide else m.between(1.97, 2.12)
             middle = m.between(lo + width / 2 + .12, hi - width / 2 - .12)
             kind = "arch" if wide or m.chance(.15) else "door"
@@ -176,12 +179,12 @@ def windows_and_doors(m: Maker, room: Room, rooms: list[Room], wall: float) -> N
              if not any(shared_side(room, other, wall) and shared_side(room, other, wall)[0] == side
                         for other in rooms if other is not room)]
     share = {"corridor": .15, "bath": .35}.get(room.use, .5)
-    high = min(room.height - .12, m.between(1.95, 2.4))
+    high = min(room.height - .12, m.between(1.95, 2.4) + max(0, room.height - 2.9) * m.between(0, 1))
     low = m.between(.75, 1.2) if m.chance(.85) else m.between(.03, .4)
     for side in outer:
         if not m.chance(share):
             continue
-        for _ in range(m.pick((1, 1, 2))):
+        for _ in range(m.pick((1, 1, 2)) + (room.side_length(side) > 7)):
             width = m.between(.7, min(2.4, .6 * room.side_length(side)))
             at = m.between(.2, .8) * room.side_length(side)
             if free_of(room, side, at, width):

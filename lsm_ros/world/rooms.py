@@ -1,6 +1,7 @@
 """Furnished rooms: a plan, its walls, and furniture placed as people place it."""
 from __future__ import annotations
 
+from dataclasses import replace
 from math import cos, pi, sin
 from random import Random
 
@@ -97,19 +98,20 @@ def television_set(layout: Layout, side: int | None) -> None:
         layout.above(pose, things.television(m, hung=True), low.height + .2, low.height + .5)
 
 
-def dining(layout: Layout) -> None:
-    """A table in the room or at a wall, with chairs pushed under it more or less."""
+def dining(layout: Layout, long: bool = False) -> None:
+    """A table in the room or at a wall, with chairs pushed under it more or less; `long`: for six to twelve."""
     m = layout.m
-    table = litter(m, furniture.table(m), "table", 4)
-    if layout.room.use == "kitchen" and m.chance(.5):
+    table = furniture.table(m, w=m.between(1.9, 3.6), d=m.between(.8, 1.25)) if long else furniture.table(m)
+    litter(m, table, "table", 10 if long else 6)
+    if layout.room.use == "kitchen" and not long and m.chance(.5):
         pose = layout.at_wall(table, gap=.02)
     else:
-        pose = layout.free(table, margin=.35, square=True)
+        pose = layout.free(table, tries=14, margin=.02, square=True, around=.35)
     if pose is None:
         return
-    make, office = (furniture.stool, False) if m.chance(.12) else (furniture.chair, m.chance(.05))
-    seat = make(m, office) if make is furniture.chair else make(m)  # all alike
-    per_side = 1 if table.width < 1.1 else 2 if table.width < 1.9 else 3
+    at_work = m.chance(.4 if layout.room.use == "office" else .05)
+    seat = furniture.stool(m) if m.chance(.12) else furniture.chair(m, at_work)      # all alike
+    per_side = 1 if table.width < 1.1 else 2 if table.width < 1.9 else int(table.width / max(.6, seat.width + .04))
     places = [((k + .5) / per_side - .5, side) for side in (-1, 1) for k in range(per_side)] + \
         [(end, 0) for end in (-1, 1) if m.chance(.4)]
     for x, side in places:
@@ -133,9 +135,10 @@ def clear_behind(layout: Layout, pose, dx: float, dy: float) -> bool:
 
 def desk_place(layout: Layout, tries: int = 8) -> bool:
     m = layout.m
-    table = workplace(m, furniture.desk(m))
+    table = litter(m, workplace(m, furniture.desk(m)), "desk", m.pick((0, 2, 5)))
     back_to_wall = m.chance(.85)
-    pose = layout.at_wall(table, tries=tries) if back_to_wall else layout.free(table, square=True, margin=.3)
+    pose = layout.at_wall(table, tries=tries) if back_to_wall else \
+        layout.free(table, square=True, margin=.02, around=.3)
     if pose is None:
         return False
     if m.chance(.92):
@@ -147,6 +150,30 @@ def desk_place(layout: Layout, tries: int = 8) -> bool:
     if m.chance(.3):
         layout.beside(pose, m.pick((things.bin_, things.bag, things.cardboard_box))(m),
                       m.pick((-1, 1)) * (table.width / 2 + .22), .1)
+    return True
+
+
+def benches(layout: Layout) -> bool:
+    """Desks of one make side by side in the room, most of them in two rows face to face."""
+    m, room = layout.m, layout.room
+    one, seat = furniture.desk(m), furniture.chair(m, office=m.chance(.8))
+    across, rows = m.count(2, 4 if room.area > 40 else 3), m.pick((1, 2, 2))
+    width, depth = across * (one.width + .01), rows * (one.depth + .01)
+    for _ in range(10):
+        x, y, yaw = m.between(room.x0, room.x1), m.between(room.y0, room.y1), m.count(0, 3) * pi / 2
+        c, s = cos(yaw), sin(yaw)
+        if layout.fits((x, y, width / 2 + .1, depth / 2 + .8, c, s, .05, 1.3)):
+            break
+    else:
+        return False
+    for k in range(across * rows):
+        side = 1 if k < across else -1
+        dx, dy = (k % across + .5) * (one.width + .01) - width / 2, side * (one.depth + .01) / 2 * (rows - 1)
+        here = x + c * dx - s * dy, y + s * dx + c * dy, yaw + (0 if side > 0 else pi)
+        desk = litter(m, workplace(m, replace(one, children=[])), "desk", m.pick((1, 3, 5)))
+        if layout.place(desk, *here[:2], 0, here[2], margin=0) and m.chance(.9):
+            layout.beside(here, seat, m.between(-.2, .2), one.depth / 2 + seat.depth / 2 + m.between(.02, .3),
+                          pi + m.between(-.9, .9))
     return True
 
 
@@ -181,7 +208,7 @@ def kitchen_run(layout: Layout) -> None:
     with_fridge = m.chance(.8) and length > fridge.width + 1.2
     span = length - (fridge.width + .06 if with_fridge else 0)
     w = min(span - .02, m.between(1.4, 3.6))
-    run = litter(m, fixtures.counter(m, w), "kitchen", 2)
+    run = litter(m, fixtures.counter(m, w), "kitchen", m.pick((2, 3, 4)))
     beside = fridge.width + .05 if with_fridge else 0
     start = beside if at_start else length - w - beside
     middle = start + w / 2
@@ -216,12 +243,13 @@ def storage(layout: Layout, n: int) -> None:
         make = m.pick((furniture.cabinet, furniture.cabinet, furniture.bookshelf, furniture.bookshelf,
                        furniture.drawers, furniture.rack,
                        furniture.rack))
-        layout.at_wall(litter(m, make(m), "any", 2))
+        layout.at_wall(litter(m, make(m), "any", m.pick((2, 2, 4))))
 
 
 def extras(layout: Layout, n: int) -> None:
     """What stands about in any room."""
     m = layout.m
+    n += int(layout.room.area / 20)
     if m.models is not None:                       # a model is one primitive: there is room for more
         storage(layout, m.count(0, 3))
         n += m.count(1, 5)
@@ -263,15 +291,16 @@ def decorate(layout: Layout) -> None:
     """What hangs on the walls."""
     m = layout.m
     busy = m.between(.1, .9)
-    makers = [things.picture, things.picture, things.picture, lambda m: litter(m, things.wall_shelf(m), "any", 3),
-              things.clock,
-              things.mirror, things.whiteboard if layout.room.use == "office" else things.picture, things.hooks]
-    for _ in range(7):
+    board = things.whiteboard if layout.room.use == "office" else things.picture
+    makers = [things.picture, things.picture, things.poster, things.notices,
+              lambda m: litter(m, things.wall_shelf(m), "any", 3), things.clock, things.mirror, board, things.hooks]
+    for _ in range(7 + min(int(layout.room.area / 10), 5)):
         if layout.crowded() or not m.chance(busy):
             continue
         make = m.pick(makers)
+        piece = make(m)
         low, high = (.75, .95) if make is things.hooks else (.9, 1.1) if make is things.whiteboard else (1.0, 1.65)
-        layout.on_wall(make(m), low, high, tries=3)
+        layout.on_wall(piece, min(low, max(.15, 2.1 - piece.height)), high, tries=3)
     if m.chance(.45) and not layout.crowded():
         for side in range(4):
             for o in layout.room.openings[side]:
@@ -285,7 +314,9 @@ def living(layout: Layout) -> None:
     m = layout.m
     seating(layout)
     if layout.room.area > 16 and m.chance(.6):
-        dining(layout)
+        dining(layout, long=layout.room.area > 24 and m.chance(.5))
+    if layout.room.area > 34 and m.chance(.6):
+        seating(layout)
     if m.chance(.25):
         desk_place(layout)
     storage(layout, m.count(1, 3))
@@ -314,9 +345,9 @@ def kitchen(layout: Layout) -> None:
     m = layout.m
     kitchen_run(layout)
     if m.chance(.8):
-        dining(layout)
-    storage(layout, m.pick((0, 0, 1)))
-    extras(layout, m.count(0, 3))
+        dining(layout, long=layout.room.area > 14 and m.chance(.6))
+    storage(layout, m.count(0, 2))
+    extras(layout, m.count(1, 5))
 
 
 def bath(layout: Layout) -> None:
@@ -340,17 +371,20 @@ def bath(layout: Layout) -> None:
 
 def office(layout: Layout) -> None:
     m = layout.m
-    meeting = m.chance(.25)
+    meeting = m.chance(.3)
     if meeting:
-        dining(layout)
+        dining(layout, long=layout.room.area > 14 and m.chance(.7))
         layout.on_wall(things.whiteboard(m) if m.chance(.6) else things.television(m, hung=True), .9, 1.1)
+    for _ in range(int(layout.room.area / 25) if m.chance(.75) else 0):
+        if not layout.crowded():
+            benches(layout)
     for _ in range(m.count(1, 3 if layout.room.area < 18 else 5)):
         if not layout.crowded():
             desk_place(layout)
     storage(layout, m.count(1, 4))
-    if m.chance(.2):
+    if m.chance(.3):
         seating(layout)
-    extras(layout, m.count(0, 5))
+    extras(layout, m.count(1, 5))
 
 
 def corridor(layout: Layout) -> None:
@@ -375,7 +409,7 @@ def mixed(layout: Layout) -> None:
               lambda layout: layout.at_wall(fixtures.toilet(m)), lambda layout: layout.at_wall(fixtures.washbasin(m)),
               lambda layout: layout.at_wall(fixtures.bathtub(m)), lambda layout: television_set(layout, None),
               lambda layout: layout.free(furniture.armchair(m)), lambda layout: layout.free(things.person(m))]
-    for group in m.rng.sample(groups, m.count(4, 9)):
+    for group in m.rng.sample(groups, min(len(groups), m.count(4, 9) + int(layout.room.area / 14))):
         if not layout.crowded():
             group(layout)
 

@@ -64,15 +64,15 @@ class Look:
         swept = np.where(chance(0.5), uniform(0, 1.5), 0)[:, None]
         direction = uniform(0, np.pi)[:, None] + rng.normal(0, 0.4, (windows, views))
         length = swept * np.abs(rng.normal(0, 1, (windows, views)))
-        noisy = np.exp(uniform(np.log(0.1), np.log(1.5)))
+        noisy = np.exp(uniform(np.log(0.1), np.log(1.0)))
         values = cls(
-            key=np.exp(uniform(np.log(0.10), np.log(0.32), 1)),
+            key=np.exp(uniform(np.log(0.04), np.log(0.28), 1)),
             drift=np.exp(unsteady * rng.normal(0, 1, (windows, views))),
             balance=np.exp(rng.normal(0, 0.09, (windows, 3))), vignette=uniform(0, 0.45) * chance(0.6),
             defocus=np.where(blurred, uniform(0.3, 1.1, 1) * uniform(0.8, 1.2, views), 0),
             motion=np.where(blurred, length, 0)[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1),
             shot=0.0015 * noisy, read=0.012 * noisy * uniform(0.2, 1), shoulder=np.exp(uniform(np.log(0.5), np.log(8))),
-            gamma=1 / uniform(1.8, 2.5), contrast=uniform(-0.3, 0.6), saturation=uniform(0.3, 1.3) * ~chance(0.03),
+            gamma=1 / uniform(1.8, 2.5), contrast=uniform(-0.2, 1.0), saturation=uniform(0.4, 1.6) * ~chance(0.03),
             quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0),
             sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0))
         return cls(*(getattr(values, field.name).astype(np.float32) for field in fields(cls)))

@@ -106,7 +106,7 @@ def ceiling_lamp(m: Maker, lit: bool) -> Piece:
 def plant(m: Maker, small: bool | None = None) -> Piece:
     small = m.chance(.4) if small is None else small
     r, h = (m.between(.04, .09), m.between(.07, .16)) if small else (m.between(.11, .24), m.between(.2, .5))
-    size = m.between(2.0, 4.5) * r
+    size = m.between(2.0, 4.5) * r if small or m.chance(.6) else m.between(.9, 1.6)
     piece = Piece("plant", 2.4 * r, 2.4 * r, h + size)
     pot = m.mat(m.pick(("pot", "pot", "basket", "ceramic")), 5)
     shape = m.pick(("cylinder", "cone", "box", "ball"))
@@ -409,6 +409,31 @@ def picture(m: Maker) -> Piece:
         piece.box(m.mat("art", 10), 0, t, edge, w - 2 * edge, .008, h - 2 * edge)
     else:
         piece.box(m.mat("art", 10), 0, t / 4, 0, w, t / 2, h)
+    return piece
+
+
+def poster(m: Maker) -> Piece:
+    """A sheet without a frame, up to the height of a person."""
+    h = m.between(.55, 1.65)
+    piece = Piece("picture", h * m.between(.55, .8), .012, h)
+    piece.box(m.mat("art", 14), 0, .004, 0, piece.width, .008, h)
+    return piece
+
+
+def notices(m: Maker) -> Piece:
+    """Sheets of paper in loose rows, on a board or on the bare wall."""
+    w, h, columns, rows = m.between(.2, .32), m.between(.2, .42), m.count(2, 4), m.pick((1, 2))
+    piece = Piece("picture", columns * (w + .05), .03, rows * (h + .05))
+    if m.chance(.3):
+        piece.box(m.mat(m.pick(("cardboard", "paper", "fabric")), 6), 0, .008, 0, piece.width, .016, piece.height)
+    for i in range(columns):
+        for j in range(rows):
+            if m.chance(.75):
+                x, z = (i + .5) * (w + .05) - piece.width / 2, j * (h + .05) + m.between(0, .05)
+                piece.box(m.mat(m.pick(("paper", "art", "book")), 14), x, .016, z, w * m.between(.7, 1), .006,
+                          h * m.between(.7, 1))
+    if not piece.parts:
+        piece.box(m.mat("paper", 14), 0, .008, 0, w, .008, h)
     return piece
 
 

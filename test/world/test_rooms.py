@@ -13,6 +13,7 @@ from lsm_ros.world import fixtures, furniture, things
 from lsm_ros.world.cameras import Space
 from lsm_ros.world.clutter import litter
 from lsm_ros.world.layout import Layout, overlap
+from lsm_ros.world.lighting import light_room
 from lsm_ros.world.materials import (
     FINISHES,
     MAX_MATERIALS,
@@ -134,6 +135,31 @@ def test_furniture_of_one_class_differs():
     """Different designs, not only different sizes."""
     for make in (furniture.chair, furniture.table, furniture.sofa, furniture.bed, things.plant, furniture.cabinet):
         assert len({tuple(part[0] for part in make(maker(seed)).parts) for seed in range(40)}) >= 8
+
+
+@pytest.mark.parametrize("make", [things.picture, things.poster, things.notices, things.whiteboard, things.mirror])
+def test_what_hangs_on_a_wall_does_not_reach_into_it_or_over_its_frame(make):
+    for seed in range(30):
+        piece = make(maker(seed))
+        low, high = extents(piece)
+        assert -.01 < low[1] and high[1] < .12 and -.03 < low[2] and high[2] < piece.height + .03
+        assert abs(low[0]) < piece.width / 2 + .03 and high[0] < piece.width / 2 + .03
+
+
+def test_large_rooms_have_long_tables_rows_of_desks_and_rows_of_lamps():
+    names = LabelSet.load().names
+    chairs, desks, lamps = [], [], []
+    for seed in range(60):
+        for use in ("office", "kitchen"):
+            m, room = maker(seed), Room(use, 0, 10, 0, 6, 3.0)
+            layout = Layout(m, room, Assembly(), budget=250)
+            light_room(layout)
+            RECIPES[use](layout)
+            objects = {(row[12], row[2]) for row in layout.assembly.rows}
+            count = {name: sum(names[label] == name for _, label in objects) for name in ("chair", "desk", "lamp")}
+            (chairs if use == "kitchen" else desks).append(count["chair" if use == "kitchen" else "desk"])
+            lamps.append(count["lamp"])
+    assert np.percentile(chairs, 75) >= 6 and np.percentile(desks, 75) >= 6 and max(lamps) >= 6
 
 
 def test_things_on_a_table_stand_on_it_apart_from_each_other():
