@@ -5,7 +5,6 @@ import lsm_ros.threads  # noqa: F401  (before numpy and torch)
 
 # isort: split
 import argparse
-import importlib.util
 import signal
 import sys
 import textwrap
@@ -25,7 +24,8 @@ import numpy as np
 from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.data.frames import DEFAULT_RATE_HZ
-from lsm_ros.errors import AlignmentError, ConfigError, InputError, LsmError
+from lsm_ros.errors import AlignmentError, InputError, LsmError
+from lsm_ros.ros.presence import check_ros
 
 if TYPE_CHECKING:       # torch and OpenCV take a second to load, which --help need not wait for
     from lsm_ros.data.frames import Sequence, SequenceFrame
@@ -293,14 +293,6 @@ def run_doctor(argv: list[str]) -> int | None:
     check_ros("lsm doctor looks at")
     from lsm_ros.ros.doctor import main as doctor
     return doctor(argv)
-
-
-def check_ros(what: str) -> None:
-    """Raises ConfigError where this Python has no ROS 2 with our messages."""
-    missing = next((name for name in ("rclpy", "lsm_ros.msg") if importlib.util.find_spec(name) is None), None)
-    if missing:
-        raise ConfigError(f"{what} the ROS 2 node, and this Python has no {missing}: source a ROS 2 workspace "
-                          f"that holds lsm_ros, or install the package with its ROS wheels; `lsm map` needs neither")
 
 
 DELEGATES: dict[str, Callable[[list[str]], int | None]] = {"eval": run_eval, "bench": run_bench, "train": run_train,

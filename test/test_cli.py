@@ -1,4 +1,5 @@
 """The command line, end to end: a room, a network that knows it, and the files that come out."""
+import importlib.util
 import json
 import os
 import signal
@@ -176,7 +177,7 @@ def test_labels_are_printed(capsys):
 
 @pytest.mark.parametrize("command", ["demo", "doctor"])
 def test_without_ros_it_says_so(capsys, monkeypatch, command):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert cli.main([command]) == 2
     assert "has no rclpy" in capsys.readouterr().err
 

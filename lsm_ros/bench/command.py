@@ -116,16 +116,16 @@ class Bench:
                                   QUICK_SIZES if self._quick else voxels.SIZES, self._progress)
 
     def hops(self):
-        from lsm_ros.cli import check_ros
+        from lsm_ros.ros.presence import check_ros
         check_ros("this section measures")
-        from lsm_ros.bench import dds
-        return dds.hops(QUICK_IMAGES if self._quick else IMAGES)
+        from lsm_ros.ros.bench import hops
+        return hops(QUICK_IMAGES if self._quick else IMAGES)
 
     def node(self):
-        from lsm_ros.cli import check_ros
+        from lsm_ros.ros.presence import check_ros
         check_ros("this section measures")
-        from lsm_ros.bench import dds
-        return dds.node(self._arguments.source and Path(self._arguments.source), self._config)
+        from lsm_ros.ros.bench import node
+        return node(self._arguments.source and Path(self._arguments.source), self._config)
 
     def sfm(self):
         from lsm_ros.bench import sfm
