@@ -31,6 +31,7 @@ from lsm_ros.mapping.views import View
 from lsm_ros.memory import memory_mb
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.resources import resource
+from lsm_ros.ros.presence import check_ros
 
 # In the order in which they are measured: on a GPU its own come first. What they need beyond torch, numpy and OpenCV is
 # imported by the section that needs it.
@@ -116,13 +117,11 @@ class Bench:
                                   QUICK_SIZES if self._quick else voxels.SIZES, self._progress)
 
     def hops(self):
-        from lsm_ros.ros.presence import check_ros
         check_ros("this section measures")
         from lsm_ros.ros.bench import hops
         return hops(QUICK_IMAGES if self._quick else IMAGES)
 
     def node(self):
-        from lsm_ros.ros.presence import check_ros
         check_ros("this section measures")
         from lsm_ros.ros.bench import node
         return node(self._arguments.source and Path(self._arguments.source), self._config)
@@ -206,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sfm.require()
         sequence = sfm.read_frames(arguments.sfm, arguments.frames, arguments.gap)
     config = PredictorConfig(weights=arguments.weights, device=arguments.device, threads=arguments.threads)
-    chosen(arguments, True)
+    chosen(arguments, True)                # a section that there is not is told before the weights are read
     predictor = NetworkPredictor(config)
     on_gpu = predictor.device.type == "cuda"
     results = measure(Bench(arguments, predictor, config, sequence), chosen(arguments, on_gpu),

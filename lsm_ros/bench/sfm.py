@@ -31,8 +31,6 @@ from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model.engine import NetworkPredictor
 
-FRAMES, GAP = 20, 4
-
 
 @dataclass(frozen=True)
 class Sparse:

@@ -91,7 +91,7 @@ class NetworkPredictor:
         """
         if keyframe.id not in self._tokens:
             self._remember([keyframe], check_window(Window((keyframe,))))
-        return to_numpy(self._tokens[keyframe.id].place[0])
+        return self._tokens[keyframe.id].place[0].double().cpu().numpy()
 
     # The network's work, as CUDA graphs where there are any: what these return is overwritten by their next call then.
 
@@ -126,8 +126,9 @@ class NetworkPredictor:
 
     def _remember(self, keyframes: Sequence[Keyframe], size: tuple[int, int]) -> None:
         """Puts the tokens of `keyframes` into the cache; `size` is the network's (width, height)."""
-        together = len(keyframes) if self._graphs is None else 1      # a graph for each number would seldom be used
-        for first in range(0, len(keyframes), together or 1):
+        # One by one for graphs: those of larger numbers would seldom be used.
+        together = max(len(keyframes), 1) if self._graphs is None else 1
+        for first in range(0, len(keyframes), together):
             new = keyframes[first:first + together]
             tokens = self.encode(*network_input([keyframe.frame for keyframe in new], size, self.device))
             for index, keyframe in enumerate(new):
@@ -299,7 +300,3 @@ def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
     """(..., 3, 3) -> the rotations next to them, exact in float64."""
     U, _, Vt = np.linalg.svd(matrices)
     return U @ Vt
-
-
-def to_numpy(tensor: Tensor, dtype=np.float64) -> np.ndarray:
-    return np.ascontiguousarray(tensor.float().cpu().numpy(), dtype=dtype)

@@ -17,30 +17,21 @@ CYCLE = 2.5            # cells; a match whose way back ends farther from its sta
 ROWS = 256             # points looked for at a time on a CPU: their logits, 3 MB, stay in its cache
 
 
-@torch.inference_mode()
-def match_views(descriptors: Tensor, unmatched: Tensor) -> tuple[Matches, np.ndarray]:
-    """The matches between all views of one window, and how much of each view the others see.
+def find_places(descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
+    """Where the views of one window show each other's points, and how much of each view the others see.
 
     Points on a grid of every second cell are looked for in each of the other views: the probability of a cell is the
-    softmax over all of them and the answer "nowhere", the place is the mean over the cells around the best one.
+    softmax over all of them and the answer "nowhere", the place is the mean over the cells around the best one. To be
+    called in inference mode.
 
     Args:
         descriptors: (S, M, rows, columns).
         unmatched: () logit of "nowhere".
 
     Returns:
-        The matches, and the overlap (S, S) float32: [a, b] is the expected share of the points of a that b sees.
-    """
-    found = {name: value.cpu().numpy() for name, value in find_places(descriptors, unmatched).items()}
-    return to_matches(found, descriptors.shape[2:]), found["overlap"]
-
-
-def find_places(descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
-    """The part of `match_views` that has the same shapes for all values, so that a CUDA graph can hold it.
-
-    Returns:
-        place (S, S, Q, 2) float32: [a, b] are the cells (column, row) where b shows the Q points of a's grid; sure
-        (S, S, Q) float32, the probability that it does; sound (S, S, Q) bool: it is a match; overlap (S, S) float32.
+        Of the same shapes whatever the values, so that a CUDA graph can hold it: place (S, S, Q, 2) float32, [a, b] are
+        the cells (column, row) where b shows the Q points of a's grid; sure (S, S, Q) float32, the probability that it
+        does; sound (S, S, Q) bool: it is a match; overlap (S, S) float32, the expected share of a's points that b sees.
     """
     S, _, rows, columns = descriptors.shape
     device, first = descriptors.device, STRIDE // 2

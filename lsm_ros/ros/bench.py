@@ -24,6 +24,7 @@ from lsm_ros.evaluation.report import Line
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import compressed_message, header, image_message, restamp, stamp_ns
 from lsm_ros.ros.demo import open_source, own_corner_of_dds, program, watching
+from lsm_ros.ros.doctor import PROFILES
 from lsm_ros.ros.intake import IMAGE_DEPTH, sensor_qos
 from lsm_ros.ros.player import JPEG_QUALITY, MATCH_S, QOS
 
@@ -31,7 +32,6 @@ TOPIC = "/lsm_bench/image"
 RATE_HZ, SIZE = 30.0, (640, 480)
 START_S, LINGER_S = 20.0, .5         # for the sender to start; for the last image to arrive
 RAW, LARGE, JPEG = "raw", "raw, with config/fastdds_large_messages.xml", "JPEG"
-PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")      # since Jazzy, and before
 
 
 def hops(images: int) -> list[Line]:

@@ -207,8 +207,9 @@ class Pipeline:
         self.matches, self.world = update.matches, map_values(update, self.mapper)
         self.state = "weak" if update.matches == 0 else "tracking"
         self._publishers.map_changed(update.stamp_ns)
-        self._health.mapped(seconds | update.seconds)
-        self._log.add(frame, replace(update, seconds=seconds | update.seconds))
+        seconds |= update.seconds
+        self._health.mapped(seconds)
+        self._log.add(frame, replace(update, seconds=seconds))
 
     def _state_without_update(self, before: Counters) -> str:
         now = self.mapper.counters

@@ -279,12 +279,14 @@ def make_optimizers(network: Network, config: TrainingConfig) -> list[torch.opti
 
 
 def hold_if_not_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-    """A gradient that is not finite changes nothing; without making the CPU wait for the GPU to know it."""
+    """A gradient that is not finite counts for nothing: AdamW leaves its step out, Muon goes on as it was going. All
+    that without making the CPU wait for the GPU."""
+    finite = norm.isfinite()
     if isinstance(optimizer, torch.optim.AdamW):
-        optimizer.found_inf = (~norm.isfinite()).float()
+        optimizer.found_inf = (~finite).float()
     else:
         for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
-            parameter.grad = torch.where(norm.isfinite(), parameter.grad, 0.0)
+            parameter.grad = torch.where(finite, parameter.grad, 0.0)
 
 
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lsm_ros.model import matching
-from lsm_ros.model.matching import match_views
+from lsm_ros.model.matching import find_places, to_matches
 
 ROWS, COLUMNS = 24, 32
 
@@ -18,6 +18,13 @@ def wall(seed=0, rows=ROWS, columns=3 * COLUMNS):
 
 def window(wall, *starts):
     return torch.stack([wall[:, :, start:start + COLUMNS] for start in starts])
+
+
+@torch.inference_mode()
+def match_views(descriptors, unmatched):
+    """The matches, and the overlap (S, S)."""
+    found = {name: value.numpy() for name, value in find_places(descriptors, unmatched).items()}
+    return to_matches(found, descriptors.shape[2:]), found["overlap"]
 
 
 def test_places_of_a_shifted_view():
