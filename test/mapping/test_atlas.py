@@ -49,8 +49,9 @@ def test_a_second_round_is_recognised(two_rounds):
     i, j = graph.edges[graph.loop].T
     assert (np.linalg.norm(T_room[i, :3, 3] - T_room[j, :3, 3], axis=1) < 1.5).all()
     assert error(mapper) < 0.06
+    some = next(n for n, update in enumerate(updates, 1) if update.loops > 1)
     without, _ = start(MapperConfig(loops=False))
-    push(without, FILM)
+    push(without, [frame for frame in FILM if frame.stamp_ns <= updates[some - 1].stamp_ns])
     assert without.counters.recognitions == 0
 
 
@@ -96,7 +97,7 @@ def test_a_map_that_is_loaded_never_meets_the_images_of_another(two_rounds):
 @pytest.mark.parametrize("forget", ["oldest", "farthest"])
 def test_memory_is_bounded_and_what_is_near_stays(forget):
     limited, _ = start(MapperConfig(max_keyframes=20, forget=forget))
-    updates = push(limited, FILM)
+    updates = push(limited, FILM[:44])
     assert len(limited.trajectory()) <= 20 < len(updates)
     assert limited.counters.forgotten_keyframes == len(updates) - len(limited.trajectory())
     stamps = {stamp for stamp, _ in limited.trajectory()}
@@ -107,7 +108,7 @@ def test_memory_is_bounded_and_what_is_near_stays(forget):
 
 def test_what_is_far_is_forgotten():
     near, _ = start(MapperConfig(map_radius_m=1.0))
-    push(near, FILM)
+    push(near, FILM[:44])
     positions = np.stack([T[:3, 3] for _, T in near.trajectory()])
     assert np.linalg.norm(positions[:-16] - positions[-1], axis=1).max(initial=0) < 1.2
     assert near.counters.forgotten_keyframes > 10
@@ -121,7 +122,7 @@ def test_the_metre_comes_from_the_odometry():
     film = [dataclasses.replace(frame, T_odom_cam=inverse(odometry[0]) @ T)
             for frame, T in zip(FILM, odometry, strict=True)]
     scales = {}
-    for name, frames_ in (("odometry", film), ("network", FILM)):
+    for name, frames_ in (("odometry", film[:36]), ("network", FILM[:36])):
         mapper, network = start(scale=0.03, outliers=0.0)
         network._bias = 0.8
         updates = push(mapper, frames_)
@@ -168,7 +169,7 @@ def test_wheels_carry_the_map_over_windows_that_make_no_sense():
 
 def test_the_network_gets_no_odometry_of_views_that_lie_far_apart_in_time():
     mapper, network = start(outliers=0.0)
-    push(mapper, with_wheels(FILM))
+    push(mapper, with_wheels(FILM[:50]))
     far = [window for window in network.calls if window.keyframes[-1].id - min(k.id for k in window.keyframes) > 14]
     near = [window for window in network.calls if window not in far]
     assert len(far) > 5 and all(k.frame.T_odom_cam is None for window in far for k in window.keyframes)

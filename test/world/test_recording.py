@@ -7,10 +7,12 @@ import pytest
 from lsm_ros.data.recording import RecordingSequence
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.resources import resource
+from lsm_ros.world import recording
 from lsm_ros.world.recording import SEED, TRUTH_EVERY, record
 
 
-def test_a_recording_holds_pictures_and_truth(tmp_path):
+def test_a_recording_holds_pictures_and_truth(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "SIZE", (160, 120))
     assert record(tmp_path / "walk", seconds=.6, rate=10.0) == 6
     frames = list(RecordingSequence(tmp_path / "walk"))
     assert len(frames) == 6
@@ -21,7 +23,7 @@ def test_a_recording_holds_pictures_and_truth(tmp_path):
     stamps = [frame.frame.stamp_ns for frame in frames]
     assert set(np.diff(stamps)) == {100_000_000}
     for frame in frames:
-        assert frame.frame.image.shape == (480, 640, 3) and 40 < frame.frame.image.mean() < 200
+        assert frame.frame.image.shape == (120, 160, 3) and 40 < frame.frame.image.mean() < 200
         assert np.allclose(frame.T_world_cam[:3, :3] @ frame.T_world_cam[:3, :3].T, np.eye(3), atol=1e-6)
         assert 1.0 < frame.T_world_cam[2, 3] < 1.5
     with pytest.raises(OutputError, match="walk"):
@@ -39,7 +41,9 @@ def test_the_shipped_recording():
     folder = resource("recordings/apartment")
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 6_000_000
     frames = RecordingSequence(folder)
-    poses = np.array([frame.T_world_cam for frame in frames])
+    poses, shapes = zip(*((frame.T_world_cam, frame.frame.image.shape) for frame in frames), strict=True)
+    poses = np.array(poses)
+    assert set(shapes) == {(480, 640, 3)}
     seconds = len(poses) / 15
     assert frames.length == len(poses) and seconds >= 10
     speed = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) * 15

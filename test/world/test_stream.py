@@ -9,6 +9,7 @@ import termios
 import time
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_a_dead_worker_is_reported(signal_):
     with closing(WorldStream(SIZE, views=2, batch=1, device="cpu", seed=6, workers=1, bank=8)) as stream:
         stream.next()
         [(pipe, worker)] = stream._factory._workers.items()
-        wait_until_full(pipe)
+        wait_until_full(pipe, worker.pid)
         os.kill(worker.pid, signal_)
         worker.join()
         with pytest.raises(FactoryError, match=f"exit code -{int(signal_)}"):
@@ -132,16 +133,17 @@ def test_a_dead_worker_is_reported(signal_):
                 stream.next()
 
 
-def wait_until_full(pipe) -> None:
-    """Returns when the pipe holds something and no more than two seconds ago: its writer is blocked."""
-    deadline, before = time.monotonic() + 60, -1
+def wait_until_full(pipe, pid: int) -> None:
+    """Returns when the pipe holds something and its writer has slept for a while: it is blocked."""
+    deadline, asleep = time.monotonic() + 60, 0
     while time.monotonic() < deadline:
         waiting = int.from_bytes(fcntl.ioctl(pipe.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
-        if waiting == before > 0:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]      # R: it runs or waits to run
+        asleep = asleep + 1 if waiting and state == "S" else 0
+        if asleep == 5:
             return
-        before = waiting
-        time.sleep(2.0)
-    raise AssertionError(f"{before} bytes in the pipe after a minute")
+        time.sleep(0.05)
+    raise AssertionError(f"{waiting} bytes in the pipe after a minute")
 
 
 @pytest.mark.parametrize(("wrong", "message"), [({"bank": 12}, "bank = 12"), ({"workers": 0}, "workers = 0"),
