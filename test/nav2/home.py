@@ -42,6 +42,7 @@ class Home:
         self.scene, self.size = make_scene(seed, kind), size
         self.K = intrinsics(FOCAL * size[0], FOCAL * size[0], size[0] / 2, size[1] / 2)
         self._bank, self._renderer = SceneBank.of([self.scene], "cpu"), Renderer("cpu", samples=2)
+        self._scanner = Renderer("cpu", samples=1, light_radius_m=0.0)        # of which depth alone is wanted
         self._camera, self._views = Camera(CameraPath(np.eye(4)[None].repeat(2, 0), FOCAL, "drive"), 4.0, size[0]), 0
 
     def view(self, T_world_base: np.ndarray) -> View:
@@ -56,9 +57,9 @@ class Home:
         poses = np.stack([in_plane(xy, turn) @ Mount(height, 0.0).T_base_cam
                           for height in HEIGHTS_M for turn in turns])
         K = intrinsics(45.0, 45.0, 45.0, 0.5)
-        drawn = self._renderer.render(self._bank, torch.zeros(len(poses), dtype=torch.int64),
-                                      torch.tensor(poses)[:, None], torch.tensor(K).expand(len(poses), 1, 3, 3),
-                                      (1, 90))
+        drawn = self._scanner.render(self._bank, torch.zeros(len(poses), dtype=torch.int64),
+                                     torch.tensor(poses)[:, None], torch.tensor(K).expand(len(poses), 1, 3, 3),
+                                     (1, 90))
         depth = drawn.depth[:, 0].numpy()
         points = transform(poses, unproject(depth, K)[:, 0].astype(np.float64))
         return points[depth[:, 0] > 0][:, :2]

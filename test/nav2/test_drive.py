@@ -22,20 +22,25 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_with_clouds_of_the_true_depth():
-    """Without the node: costmap, planner, robot and home by themselves are good for a drive."""
+@pytest.fixture(scope="module")
+def small() -> tuple[Home, np.ndarray]:
+    """The home in small pictures, and a way of 3 m in it."""
     home = Home(SEED, KIND, (96, 72))
-    way = home.way(3.0, np.random.default_rng(2))
+    return home, home.way(3.0, np.random.default_rng(2))
+
+
+def test_with_clouds_of_the_true_depth(small):
+    """Without the node: costmap, planner, robot and home by themselves are good for a drive."""
+    home, way = small
     result = drive(home, way, lambda view, robot, stamp: true_clouds(home, view, stamp))
     assert result.arrived, result.stuck
     assert np.linalg.norm(result.track[-1] - way[-1]) < 0.3          # its wheels tell 2 % too much
     assert touched(home, result.track) == []
 
 
-def test_a_robot_that_sees_nothing_runs_into_something():
+def test_a_robot_that_sees_nothing_runs_into_something(small):
     """So that the test above can fail: the straight way from A to B is not free."""
-    home = Home(SEED, KIND, (96, 72))
-    way = home.way(3.0, np.random.default_rng(2))
+    home, way = small
     assert touched(home, list(np.linspace(way[0], way[-1], 60))) != []
 
 

@@ -46,7 +46,7 @@ def said(found: list[dict], level: str, about: str) -> str:
 
 
 def test_where_nothing_runs_it_says_so(camera: Camera):
-    found = Visit("--seconds", "6", "--node", "/nobody/lsm").findings(camera)
+    found = Visit("--seconds", "4", "--node", "/nobody/lsm").findings(camera)
     assert said(found, PROBLEM, "node") == "there is no /nobody/lsm"
     assert "rmw_" in said(found, OK, "environment")
     assert f"numpy {np.__version__}" in said(found, OK, "versions")
@@ -83,7 +83,7 @@ def test_a_publisher_whose_qos_does_not_fit(start, camera: Camera):
     publisher = camera.create_publisher(Image, "/lossy/image", lossy)
     start("image_reliability:=reliable", remap=("image:=/lossy/image",))
     camera.connect()
-    found = Visit("--seconds", "6").findings(camera, lambda: publisher.publish(camera.image()))
+    found = Visit("--seconds", "4").findings(camera, lambda: publisher.publish(camera.image()))
     camera.destroy_publisher(publisher)
     assert "the QoS of /test_camera does not fit" in said(found, PROBLEM, "/lossy/image")
     [mend] = [item["mend"] for item in found if item["about"] == "/lossy/image" and "does not fit" in item["text"]]
@@ -93,7 +93,7 @@ def test_a_publisher_whose_qos_does_not_fit(start, camera: Camera):
 def test_a_topic_of_another_type_and_nobody_on_the_depth(start, camera: Camera):
     start("image_transport:=compressed", "depth_topic:=/no/depth", remap=("image/compressed:=/camera/image_raw",))
     camera.connect()
-    found = Visit("--seconds", "6").findings(camera)
+    found = Visit("--seconds", "4").findings(camera)
     assert "/test_camera has it as sensor_msgs/msg/Image, the node as sensor_msgs/msg/CompressedImage" \
         in said(found, PROBLEM, "/camera/image_raw")
     assert said(found, PROBLEM, "/no/depth") == "nobody publishes it"
@@ -102,7 +102,7 @@ def test_a_topic_of_another_type_and_nobody_on_the_depth(start, camera: Camera):
 def test_a_node_that_is_not_configured(start, camera: Camera):
     start("autostart:=false")
     camera.spin_until(lambda: camera.diagnostics)
-    found = Visit("--seconds", "6").findings(camera)
+    found = Visit("--seconds", "4").findings(camera)
     assert said(found, PROBLEM, "node") == "/lsm/lsm is unconfigured"
     [mend] = [item["mend"] for item in found if item["about"] == "node"]
     assert mend == "ros2 lifecycle set /lsm/lsm configure"
