@@ -125,9 +125,9 @@ def test_objects_and_class_names_as_vision_msgs(heard):
 
 def test_diagnostics_tell_rates_latencies_and_memory(heard, camera):
     camera.spin_until(lambda: float(camera.diagnostics["lsm/lsm: latency"].get("image_to_cloud_ms", 0)) > 0)
-    level, state = camera.levels["lsm/lsm: mapping"]
-    assert level == DiagnosticStatus.OK
-    assert state in ("tracking", "still"), "the walk has ended"
+    camera.spin_until(lambda: camera.levels["lsm/lsm: mapping"][0] == DiagnosticStatus.OK,
+                      what="for a busy machine's warnings, which are shown for a while, to pass")
+    assert camera.levels["lsm/lsm: mapping"][1] in ("tracking", "still"), "the walk has ended"
     shown = camera.diagnostics["lsm/lsm: camera"]
     assert (shown["size"], shown["encoding"], shown["intrinsics"]) == (f"{SIZE[0]}x{SIZE[1]}", "rgb8", "camera_info")
     assert shown["topic"] == "/camera/image_raw"
