@@ -167,7 +167,9 @@ class SemanticMap:
         view = fused.view
         points = transform(fused.S_map_cam, view.points)
         depth = view.depth * float(scale_of(fused.S_map_cam))
-        good = view.reliable(fused.confidence_drop) & (depth <= fused.max_depth_m)
+        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
+        thing = view.label_set.things[evidence.argmax(axis=1)][view.semantic_cells()]
+        good = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
         points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
         cells = np.floor(points / self._size).astype(np.int64)
         keys, voxel = np.unique(pack(cells), return_inverse=True)
@@ -177,7 +179,6 @@ class SemanticMap:
         columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
         columns[:, COLOR] = weight * view.colors[good]
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
-        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
         of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
         of_classes = csr_array((weight[:, 0], (voxel, view.semantic_cells()[good])), (len(keys), len(evidence)))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,9 @@ def view(number, probabilities, depth=2.0, confidence=1.0, color=100):
 class Told:
     """A label set of any number of classes that says the same of whatever it is shown."""
 
-    def __init__(self, scores):
+    def __init__(self, scores, things=False):
         self._scores = scores
+        self.things = np.broadcast_to(things, len(scores))
 
     def log_probabilities(self, semantics):
         return np.broadcast_to(self._scores, (*semantics.shape[:2], len(self._scores)))
