@@ -86,7 +86,8 @@ class MapperConfig(Options):
     keyframe_tracks: float = option(0.5, "Share of a keyframe's corners that must still be tracked; fewer make the "
                                     "next.",
                                     minimum=0.0, maximum=1.0)
-    confidence_drop: float = option(0.25, "Share of a view's pixels, the least confident ones, that the map ignores.",
+    confidence_drop: float = option(0.25, "Share of a view's pixels, the least confident ones, that the map ignores; "
+                                    "of those that look like things a fifth of it.",
                                     minimum=0.0, maximum=0.9)
     max_depth_m: float = option(8.0, "Points farther from their camera are not fused, metres.",
                                 minimum=0.5, maximum=200.0)

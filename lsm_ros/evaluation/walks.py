@@ -294,22 +294,38 @@ def true_boxes(truth: TruePoints, labels: LabelSet, min_voxels: int, voxel_size_
 
 def score_objects(objects: Sequence[MapObject], S_world_map: np.ndarray, truth: TruePoints, labels: LabelSet,
                   min_voxels: int, voxel_size_m: float) -> Line:
-    """Precision and recall of the map's objects at a 3-D overlap of BOX_IOU with a true object of the same class."""
+    """Precision and recall of the map's objects at a 3-D overlap of BOX_IOU with a true object of the same class.
+
+    A true object that is thinner than a voxel, such as a picture, counts neither way, and nor does one object of its
+    class that is found there, its centre within half of the true box's diagonal: a share of a volume that no voxel
+    resolves says nothing.
+    """
     R, s = rotation_of(S_world_map), float(scale_of(S_world_map))
     turn = float(np.arctan2(R[1, 0], R[0, 0]))
     found = [Box(thing.label, transform(S_world_map, thing.center[None])[0], s * thing.size, thing.yaw + turn)
              for thing in objects]
-    true = true_boxes(truth, labels, min_voxels, voxel_size_m)
-    pairs = sorted(((overlap(a, b), i, j) for i, a in enumerate(found) for j, b in enumerate(true)
+    boxes = true_boxes(truth, labels, min_voxels, voxel_size_m)
+    flat = [box for box in boxes if box.size.min() < voxel_size_m]
+    true = [box for box in boxes if box.size.min() >= voxel_size_m]
+    right = paired(found, true, lambda a, b: overlap(a, b) - BOX_IOU)
+    rest = [box for i, box in enumerate(found) if i not in right]
+    left_out = paired(rest, flat, lambda a, b: np.linalg.norm(b.size) / 2 - np.linalg.norm(a.center - b.center))
+    counted = len(found) - len(left_out)
+    return {"objects": counted, "objects_true": len(true),
+            "object_precision": len(right) / counted if counted else None,
+            "object_recall": len(right) / len(true) if true else None}
+
+
+def paired(found: Sequence[Box], true: Sequence[Box], fits: Callable[[Box, Box], float]) -> dict[int, int]:
+    """Indices of found boxes -> those of true ones of the same class, each in one pair, the best `fits` first; below 0
+    two do not fit."""
+    pairs = sorted(((float(fits(a, b)), i, j) for i, a in enumerate(found) for j, b in enumerate(true)
                     if a.label == b.label), reverse=True)
-    left, right = set(), set()
-    for share, i, j in pairs:
-        if share >= BOX_IOU and i not in left and j not in right:
-            left.add(i)
-            right.add(j)
-    return {"objects": len(found), "objects_true": len(true),
-            "object_precision": len(left) / len(found) if found else None,
-            "object_recall": len(left) / len(true) if true else None}
+    partner = {}
+    for fit, i, j in pairs:
+        if fit >= 0 and i not in partner and j not in partner.values():
+            partner[i] = j
+    return partner
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -192,7 +192,7 @@ class Mapper:
 
     def objects(self) -> list[MapObject]:
         """The objects in the fused voxels, by id; an object found in an earlier call keeps its id."""
-        return self._objects.update(self._map.voxels(self.config.min_observations))
+        return self._objects.update(*self._map.things(self.config.min_observations, self.labels.things))
 
     def trajectory(self) -> list[tuple[int, np.ndarray]]:
         """(stamp_ns, T_map_cam (4, 4)) of every mapped keyframe, newest estimates, oldest first."""

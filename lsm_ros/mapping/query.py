@@ -32,6 +32,7 @@ class Question:
         rivals = labels.embeddings[labels.embeddings @ embedding < SYNONYM]
         self._words = np.concatenate([embedding[None], rivals]).astype(np.float32)
         self._logit_scale = labels.logit_scale
+        self.things = np.array([True, False])        # what is asked for is fused where the network is unsure, too
 
     def log_probabilities(self, semantics: np.ndarray) -> np.ndarray:
         """Unit vectors (..., D) -> (..., 2) float32."""

@@ -81,6 +81,9 @@ class SemanticMap:
         self._changed: list[np.ndarray] = []       # (BLOCK,) bool, since it was last called
         self._taken: list[np.ndarray] = []         # (BLOCK,) bool, was in the map when it was last called
         self._anew = True
+        # And what `things` needs: the most likely class of a row, and whether the row has changed since that was so.
+        self._labels: list[np.ndarray] = []        # (BLOCK,) uint16
+        self._stale: list[np.ndarray] = []         # (BLOCK,) bool
 
     def __len__(self) -> int:
         """Voxels that take up room, empty ones among them."""
@@ -121,6 +124,29 @@ class SemanticMap:
         means = _Means(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         order = np.argsort(names)
         return self._voxels(names[order], _Means(*(column[order] for column in means)))
+
+    def things(self, min_observations: int, things: np.ndarray) -> tuple[Voxels, np.ndarray]:
+        """Those voxels of `voxels` whose most likely class is one of `things` (C,) bool, and (V, C) float32, the
+        log-probability of each class in a typical sighting.
+
+        The cost is that of these voxels and of what has changed since the last call, but for a look at three bytes of
+        the others.
+        """
+        keys, parts = [np.empty(0, np.int64)], [np.empty((0, CLASSES + self._classes), np.float32)]
+        for block, names, labels, stale in zip(self._blocks, self._keys, self._labels, self._stale, strict=True):
+            rows = np.flatnonzero(stale)
+            labels[rows], stale[rows] = block[rows, CLASSES:].argmax(axis=1), False
+            rows = np.flatnonzero(things[labels])
+            rows = rows[block[rows, SIGHTINGS] >= max(min_observations, 1)]
+            keys.append(names[rows])
+            parts.append(block[rows])
+        names = np.concatenate(keys)
+        order = np.argsort(names)
+        rows = np.concatenate(parts)[order]
+        voxels = self._voxels(names[order], _means(rows))
+        evidence = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
+        evidence += (np.log(voxels.certainty) - evidence.max(axis=1, initial=-np.inf))[:, None]
+        return voxels, evidence
 
     def take_changes(self, min_observations: int) -> Changes:
         """What has changed since the last call, the values as `voxels` would show them.
@@ -167,7 +193,9 @@ class SemanticMap:
         view = fused.view
         points = transform(fused.S_map_cam, view.points)
         depth = view.depth * float(scale_of(fused.S_map_cam))
-        good = view.reliable(fused.confidence_drop) & (depth <= fused.max_depth_m)
+        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
+        thing = view.label_set.things[evidence.argmax(axis=1)][view.semantic_cells()]
+        good = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
         points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
         cells = np.floor(points / self._size).astype(np.int64)
         keys, voxel = np.unique(pack(cells), return_inverse=True)
@@ -177,7 +205,6 @@ class SemanticMap:
         columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
         columns[:, COLOR] = weight * view.colors[good]
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
-        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
         of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
         of_classes = csr_array((weight[:, 0], (voxel, view.semantic_cells()[good])), (len(keys), len(evidence)))
@@ -198,7 +225,7 @@ class SemanticMap:
                 now[empty] = 0                                       # nobody left: no rounding residue either
                 self._emptied.append(rows[mine][empty])
             block[place] = now
-            self._changed[number][place] = True
+            self._changed[number][place] = self._stale[number][place] = True
 
     def _rows_of(self, keys: np.ndarray) -> np.ndarray:
         """(n,) rows of distinct keys; new ones get a row."""
@@ -228,6 +255,8 @@ class SemanticMap:
             self._keys.append(np.zeros(BLOCK, np.int64))
             self._changed.append(np.zeros(BLOCK, bool))
             self._taken.append(np.zeros(BLOCK, bool))
+            self._labels.append(np.zeros(BLOCK, np.uint16))
+            self._stale.append(np.zeros(BLOCK, bool))
         return np.concatenate([given_back, fresh])
 
     def _reclaim(self) -> None:

@@ -14,6 +14,7 @@ from lsm_ros.labels import LabelSet
 
 SAMPLES = (12, 16)         # rows and columns of the points that stand for a view in overlaps and displacements
 EDGE_SHARE = 0.15          # depth that changes by more than this share from pixel to pixel is an outline
+WANTED_DROP = 0.2          # half of the pixels of things are in the least confident quarter, their depth 4 to 8 % off
 MAX_AVERAGED = 8           # predictions of one view that are averaged; later ones replace the earliest's weight
 STEPS = 127                # of a component of the semantics as it is kept, in a byte: the logits are off by .05
 
@@ -90,9 +91,15 @@ class View:
         """Our units per unit of another depth map (h, w) of this keyframe: the median over `pixels` (flat indices)."""
         return float(np.median(self.depth.ravel()[pixels] / depth.ravel()[pixels]))
 
-    def reliable(self, confidence_drop: float) -> np.ndarray:
-        """(h, w) bool: not among the share `confidence_drop` of least confident pixels, not on an outline in depth."""
-        return confident(self.confidence, confidence_drop) & ~on_outline(self.depth)
+    def reliable(self, confidence_drop: float, wanted: np.ndarray | None = None) -> np.ndarray:
+        """(h, w) bool: not among the share `confidence_drop` of least confident pixels, not on an outline in depth.
+
+        Of the pixels `wanted` (h, w) bool only the least confident of all, a share WANTED_DROP of the share, are out.
+        """
+        good = confident(self.confidence, confidence_drop)
+        if wanted is not None:
+            good |= wanted & confident(self.confidence, WANTED_DROP * confidence_drop)
+        return good & ~on_outline(self.depth)
 
 
 def in_bytes(semantics: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation import benchmark, walks
 from lsm_ros.evaluation.walks import (
     Box,
+    TruePoints,
     Walk,
     folder_walk,
     map_walk,
@@ -169,6 +170,29 @@ def test_objects_are_counted_by_box_and_class(room):
     assert score(boxes + [replace(boxes[0], center=boxes[0].center + 5)]) == (.8, 1)
     assert score([replace(box, label=LABELS.index("bed")) for box in boxes]) == (0, 0)
     assert score([boxes[0], boxes[0]]) == (.5, .25)                     # found twice counts once
+
+
+def test_what_is_thinner_than_a_voxel_does_not_count():
+    side = np.arange(0, .6, .02)
+    sheet = np.stack([*np.meshgrid(side, 1.0, side, indexing="ij")], axis=-1).reshape(-1, 3)      # at y = 1
+    block = np.stack([*np.meshgrid(side, side, side, indexing="ij")], axis=-1).reshape(-1, 3) + (3.0, 0, 0)
+    picture, box = LABELS.index("picture"), LABELS.index("box")
+    counts = [len(sheet), len(block)]
+    truth = TruePoints(np.concatenate([sheet, block]).astype(np.float32), np.repeat([picture, box], counts),
+                       np.repeat([1, 2], counts))
+
+    def score(*found):
+        things = [MapObject(0, label, "", np.array(center), np.array([.6, .3, .6]), 0.0, 1.0, 100)
+                  for label, center in found]
+        line = score_objects(things, np.eye(4), truth, LABELS, 10, .05)
+        return line["objects"], line["objects_true"], line["object_precision"], line["object_recall"]
+
+    there, cube = (picture, (.3, 1.1, .3)), (box, (3.3, .3, .3))
+    assert score(there) == (0, 1, None, 0)
+    assert score(there, cube) == (1, 1, 1, 1)
+    assert score(there, there, cube) == (2, 1, .5, 1)                   # one of them is there, the other nowhere
+    assert score((picture, (.3, 2.1, .3)), cube) == (2, 1, .5, 1)
+    assert score((box, (.3, 1.1, .3)), cube) == (2, 1, .5, 1)
 
 
 def test_loops_are_right_by_what_they_say():

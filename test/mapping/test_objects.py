@@ -23,16 +23,43 @@ def voxels(*blocks):
     return Voxels(cells, cloud, np.full(len(cells), 0.8, np.float32))
 
 
+def objects(tracker, scene, **doubts):
+    """`doubts`: of the voxels of a class, the class that is nearly as likely, and its share of the rest of 0.8."""
+    evidence = np.full((len(scene.cells), len(LABELS)), 0.2 / (len(LABELS) - 1))
+    evidence[np.arange(len(evidence)), scene.cloud.labels] = 0.8
+    for name, (other, share) in doubts.items():
+        mine = scene.cloud.labels == LABELS.index(name)
+        evidence[mine, LABELS.index(other)] = share * 0.8
+        evidence[mine, LABELS.index(name)] = (1 - share) * 0.8
+    return tracker.update(scene, np.log(evidence).astype(np.float32))
+
+
 def test_classes_touching_and_apart():
     scene = voxels(block("floor", (-30, -30, -1), (30, 30, 0)), block("table", (5, 0, 0), (8, 5, 8)),
                    block("chair", (0, 0, 0), (5, 5, 10)), block("chair", (12, 0, 0), (17, 5, 10)),
                    block("bottle", (0, 20, 0), (2, 22, 2)))
-    things = ObjectTracker(LABELS, min_voxels=30).update(scene)
+    things = objects(ObjectTracker(LABELS, min_voxels=30), scene)
     found = sorted(things, key=lambda t: (t.name, t.center[0]))
     # No floor, no speck.
     assert [(t.name, t.points) for t in found] == [("chair", 250), ("chair", 250), ("table", 120)]
     np.testing.assert_allclose(found[0].center, (0.25, 0.25, 0.5), atol=1e-6)
     assert found[0].confidence == pytest.approx(0.8)
+
+
+def test_what_is_seen_as_two_things_in_one_place_is_one():
+    front, rest = block("drawers", (0, 0, 0), (10, 1, 5)), block("cabinet", (0, 1, 0), (10, 6, 10))
+    top = block("cabinet", (0, 0, 5), (10, 1, 10))
+    pair = voxels(front, rest, top)
+
+    def found(**doubts):
+        return [(t.name, t.points) for t in objects(ObjectTracker(LABELS, min_voxels=30), pair, **doubts)]
+
+    assert found() == [("cabinet", 550), ("drawers", 50)]                       # the voxels are sure of both
+    assert found(drawers=("cabinet", 0.4)) == [("cabinet", 600)]
+    assert found(drawers=("cabinet", 0.2)) == [("cabinet", 550), ("drawers", 50)]
+    assert found(drawers=("cabinet", 0.4), cabinet=("drawers", 0.5)) == [("drawers", 600)]
+    beside = voxels(rest, block("drawers", (12, 1, 0), (22, 2, 5)))
+    assert len(objects(ObjectTracker(LABELS, 30), beside, drawers=("cabinet", 0.4))) == 2
 
 
 def chairs(*places):
@@ -41,17 +68,17 @@ def chairs(*places):
 
 def test_ids_last_and_new_things_get_new_ones():
     tracker = ObjectTracker(LABELS, min_voxels=30)
-    first = {t.id: t.center for t in tracker.update(chairs((0, 0), (20, 0)))}
-    moved = {t.id: t.center for t in tracker.update(chairs((1, 1), (21, 1), (40, 0)))}
+    first = {t.id: t.center for t in objects(tracker, chairs((0, 0), (20, 0)))}
+    moved = {t.id: t.center for t in objects(tracker, chairs((1, 1), (21, 1), (40, 0)))}
     assert set(first) == {0, 1} and set(moved) == {0, 1, 2}
     for number, center in first.items():
         np.testing.assert_allclose(moved[number] - center, (0.1, 0.1, 0), atol=1e-6)
-    gone = tracker.update(chairs((40, 0)))
+    gone = objects(tracker, chairs((40, 0)))
     assert [t.id for t in gone] == [2]
-    back = tracker.update(chairs((0, 0)))       # away for a call, but remembered
+    back = objects(tracker, chairs((0, 0)))       # away for a call, but remembered
     assert back[0].id in (0, 1)
     tracker.clear()
-    assert tracker.update(chairs((0, 0)))[0].id == 3
+    assert objects(tracker, chairs((0, 0)))[0].id == 3
 
 
 @pytest.mark.parametrize("yaw", [-1.5, -0.6, 0.0, 0.7, 1.5])
@@ -70,7 +97,7 @@ def test_a_turned_box(yaw):
 
 
 def test_nothing():
-    assert ObjectTracker(LABELS, 1).update(voxels(block("wall", (0, 0, 0), (3, 3, 3)))) == []
+    assert objects(ObjectTracker(LABELS, 1), voxels(block("wall", (0, 0, 0), (3, 3, 3)))) == []
 
 
 @pytest.mark.parametrize("place, expected", [

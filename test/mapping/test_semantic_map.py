@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,9 @@ def view(number, probabilities, depth=2.0, confidence=1.0, color=100):
 class Told:
     """A label set of any number of classes that says the same of whatever it is shown."""
 
-    def __init__(self, scores):
+    def __init__(self, scores, things=False):
         self._scores = scores
+        self.things = np.broadcast_to(things, len(scores))
 
     def log_probabilities(self, semantics):
         return np.broadcast_to(self._scores, (*semantics.shape[:2], len(self._scores)))
@@ -204,6 +207,27 @@ def test_room_of_empty_voxels_is_given_back_and_nothing_else_changes(monkeypatch
     assert {cell for cell, sure in told.items() if sure} == set(map(tuple, now.cells.tolist()))
 
 
+def check_things(voxels):
+    """Those of the second of two classes are the same as among all voxels."""
+    found, evidence = voxels.things(2, np.array([False, True]))
+    every = voxels.voxels(2)
+    mine = every.cloud.labels == 1
+    np.testing.assert_array_equal(found.cells, every.cells[mine])
+    np.testing.assert_array_equal(found.cloud.points, every.cloud.points[mine])
+    np.testing.assert_allclose(np.exp(evidence).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.exp(evidence[:, 1]), every.certainty[mine], atol=1e-5)
+
+
+@pytest.mark.parametrize("things, columns", [((False, False), 6), ((False, True), 6), ((True, False), 8)])
+def test_unsure_pixels_of_things_are_kept(things, columns):
+    unsure = view(0, (0.6, 0.4))
+    unsure.confidence[:, :2] = 0.1
+    unsure = dataclasses.replace(unsure, label_set=Told(np.log((0.6, 0.4)), things))
+    voxels = SemanticMap(2, 0.01, confidence_drop=0.5, max_depth_m=8.0)
+    voxels.fuse(unsure, np.eye(4))
+    assert len(voxels.voxels(1).cells) == 6 * columns
+
+
 def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch):
     """After walls have come, moved and gone at random the map is the one that has only seen those that are left."""
     monkeypatch.setattr(semantic_map, "BLOCK", 64)
@@ -220,12 +244,15 @@ def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch
             voxels.fuse(*left[number])
         if rng.random() < 0.2:
             reader.read(voxels.take_changes(1))
+        if rng.random() < 0.2:
+            check_things(voxels)
     straight = SemanticMap(2, 0.05, 0.25, 8.0)
     for each, pose in left.values():
         straight.fuse(each, pose)
     now, then = voxels.voxels(1), straight.voxels(1)
     np.testing.assert_array_equal(now.cells, then.cells)
     np.testing.assert_allclose(now.cloud.points, then.cloud.points, atol=1e-5)
+    check_things(voxels)
     np.testing.assert_array_equal(now.cloud.labels, then.cloud.labels)
     reader.read(voxels.take_changes(1))
     assert reader.has(now)
