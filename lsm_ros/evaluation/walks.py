@@ -29,6 +29,7 @@ from lsm_ros.evaluation.datasets import FARTHEST_M
 from lsm_ros.evaluation.distances import seen_share
 from lsm_ros.evaluation.metrics import Confusion, at_grid
 from lsm_ros.evaluation.report import Line, cell, table, write_json
+from lsm_ros.evaluation.scans import Scans
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.camera import scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import inverse, rotation_angle, rotation_of, scale_of, transform
@@ -152,7 +153,8 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     """
     kind, config = (ChainedMapper, replace(config, loops=False)) if chain else (Mapper, config)
     mapper = kind(predict, labels, config, describe)
-    updates, seconds = [], []
+    live, seconds, scans = [], [], Scans(labels)
+    index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
     title = walk.name + ", chained" * chain
     for frame in tqdm(walk.frames, desc=title, unit="frame", disable=not progress):
         start, before = time.perf_counter(), mapper.counters.keyframes
@@ -160,21 +162,22 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
         if mapper.counters.keyframes > before:
             seconds.append(time.perf_counter() - start)
         if update is not None:
-            updates.append(update)
+            k = index[update.stamp_ns]
+            live.append((k, update.T_map_cam))
+            if walk.upright and walk.labels is not None:
+                scans.add(update, walk.depth[k], walk.labels[k], walk.K, walk.T_world_cam[k])
     mapper.settle()
     count = mapper.counters
     line: Line = {"set": title, "intrinsics": walk.frames[0].K is not None,
                   "frames": len(walk.frames), "keyframes": count.keyframes, "refused": count.refused_windows,
                   "unsupported": count.unsupported_windows, "restarts": count.restarts,
                   "seconds_per_keyframe": float(np.median(seconds))}
-    index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
     trajectory = [(index[stamp], T) for stamp, T in mapper.trajectory()]
     poses, S_world_map = score_trajectory(walk, trajectory)
-    live = [(index[update.stamp_ns], update.T_map_cam) for update in updates]
     _, live_m = align_trajectory(*positions(walk.T_world_cam, live))
     truth = true_points(walk, config.max_depth_m)
     line |= poses | {"ate_live_m": live_m}
-    line |= score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
+    line |= scans.score() | score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
     if truth.instances is not None:
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
                               config.voxel_size_m)
@@ -396,6 +399,8 @@ ROWS = {"path_m": "path, m", "frames": "frames", "keyframes": "keyframes", "mapp
         "floor_m": "height of the floor in the map, m", "floor_spread_m": "... half of the range of 80 %",
         "points": "points of the map", "accuracy": "of them within 5 cm of the truth", "accuracy_m": "... median, m",
         "completeness": "of the truth within 5 cm of the map", "completeness_m": "... median, m",
+        "obstacle_missed": "beams to an obstacle within 3 m that find none, or one 20 cm behind it",
+        "obstacle_false": "beams to a found one where the way is free", "obstacle_m": "error of the others, median, m",
         "label_accuracy": "labels right", "miou": "mIoU", "objects": "objects", "objects_true": "true objects",
         "object_precision": "object precision, IoU .25", "object_recall": "object recall", "loops": "loop edges",
         "loop_precision": "loop precision", "revisits": "keyframes that revisit", "loop_recall": "loop recall",
