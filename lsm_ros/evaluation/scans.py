@@ -18,7 +18,8 @@ GAP_M = 0.2                # a beam that ends as near to the true obstacle is ri
 class Scans:
     """Compares the newest view of each update with what its camera truly saw."""
 
-    def __init__(self, labels: LabelSet):
+    def __init__(self, labels: LabelSet, max_depth_m: float):
+        self._max_depth_m = max_depth_m
         self._robot = Robot(chosen(labels, "", GROUND), chosen(labels, "", IGNORED), *HEIGHTS_M)
         self._unknown = len(labels)
         self._beams: list[np.ndarray] = []
@@ -32,7 +33,7 @@ class Scans:
         _, obstacle = self._robot.judge(names, points @ T_world_cam[2, :3] + T_world_cam[2, 3])
         true = scan(points[obstacle], T_world_cam)
         looked_at = np.isfinite(scan(points, T_world_cam))
-        found = scan(obstacles(update, self._robot)[1], update.T_map_cam)
+        found = scan(obstacles(update, self._robot, self._max_depth_m)[1], update.T_map_cam)
         self._beams.append(np.stack([true, found], axis=1)[looked_at])
 
     def score(self) -> Line:

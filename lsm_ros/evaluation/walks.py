@@ -153,7 +153,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     """
     kind, config = (ChainedMapper, replace(config, loops=False)) if chain else (Mapper, config)
     mapper = kind(predict, labels, config, describe)
-    live, seconds, scans = [], [], Scans(labels)
+    live, seconds, scans = [], [], Scans(labels, config.max_depth_m)
     index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
     title = walk.name + ", chained" * chain
     for frame in tqdm(walk.frames, desc=title, unit="frame", disable=not progress):
@@ -448,7 +448,7 @@ class Kept:
         """`weights` "" are the shipped ones."""
         self._folder = folder
         package = Path(__file__).parents[1]
-        sources = [package / "config.py", package / "labels.py", Path(__file__),
+        sources = [package / "config.py", package / "labels.py", Path(__file__), Path(__file__).with_name("scans.py"),
                    *(file for part in ("geometry", "mapping", "model") for file in (package / part).glob("*.py"))]
         self._state = [read_header(Path(weights or SHIPPED))[0]["__metadata__"].get("sha256"),
                        *(hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(sources))]

@@ -40,7 +40,7 @@ class WindowTopics:
         if is_read(self._cloud):
             self._cloud.publish(cloud_message(update.window_cloud, at))
         if is_read(self._obstacles) or is_read(self._ground):
-            ground, obstacle = obstacles(update, robot)
+            ground, obstacle = obstacles(update, robot, options.mapper.max_depth_m)
             for publisher, points in ((self._ground, ground), (self._obstacles, obstacle)):
                 if is_read(publisher):
                     publisher.publish(xyz_message(thinned(points, most), at))
@@ -52,8 +52,7 @@ class WindowTopics:
             self._depth_info.publish(camera_info(update.K, update.depth.shape, at))
 
     def _publish_segmentation(self, update: MapUpdate, at: Header, options: NodeOptions) -> None:
-        points, labels, confidence = organised(update, options.mapper.confidence_drop, options.mapper.max_depth_m,
-                                               options.node.costmap_points)
+        points, labels, confidence = organised(update, options.mapper.max_depth_m, options.node.costmap_points)
         if is_read(self._points):
             self._points.publish(xyz_message(points, at))
         if is_read(self._mask):

@@ -8,7 +8,6 @@ import pytest
 
 from lsm_ros.contracts import Cloud
 from lsm_ros.evaluation.scans import Scans, scan
-from lsm_ros.geometry.camera import unproject
 from lsm_ros.labels import LabelSet
 
 LABELS = LabelSet.load()
@@ -26,14 +25,14 @@ def wall(distance_m: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def told(depth: np.ndarray, labels: np.ndarray) -> SimpleNamespace:
-    points = unproject(depth.astype(np.float32), K).reshape(-1, 3)
-    return SimpleNamespace(T_map_cam=T_WORLD_CAM, on_floor=True, window_cloud=Cloud(
-        points, np.zeros((len(points), 3), np.uint8), labels.ravel().astype(np.uint16),
-        np.zeros(len(points), np.uint8)))
+    nothing = Cloud(np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.uint16),
+                    np.empty(0, np.uint8))
+    return SimpleNamespace(T_map_cam=T_WORLD_CAM, on_floor=True, window_cloud=nothing, depth=depth.astype(np.float32),
+                           labels=labels.astype(np.uint16), K=K)
 
 
 def score(found: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.ndarray]) -> dict:
-    scans = Scans(LABELS)
+    scans = Scans(LABELS, 8.0)
     scans.add(told(*found), *true, K, T_WORLD_CAM)
     return scans.score()
 

@@ -2,12 +2,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from room import camera
 
 from lsm_ros.contracts import Cloud
 from lsm_ros.errors import ConfigError
 from lsm_ros.geometry.camera import intrinsics
-from lsm_ros.geometry.sim3 import inverse, transform
+from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen, obstacles, organised, thinned
 
@@ -44,24 +43,42 @@ def test_labels_are_chosen_by_name():
         chosen(LABELS, "rugg, floor, teapot")
 
 
-def newest(points_map, names, on_floor=True):
-    """An update whose view holds these points; the camera is 1.2 m up and looks along y, tipped down."""
-    T_map_cam = camera(1.0, -2.0, 1.2, np.pi / 2, pitch=0.3, roll=0.1)
-    points = transform(inverse(T_map_cam), np.array(points_map)).astype(np.float32)
-    labels = np.array([LABELS.index(name) for name in names], np.uint16)
-    return SimpleNamespace(T_map_cam=T_map_cam, on_floor=on_floor, window_cloud=Cloud(
-        points, np.zeros((len(points), 3), np.uint8), labels, np.zeros(len(points), np.uint8)))
+T_MAP_CAM = np.array([[0, 0, 1, 2], [-1, 0, 0, 1], [0, -1, 0, 1.0], [0, 0, 0, 1]])     # level, 1 m up, along x
+
+
+def view(on_floor=True):
+    """A wall 2 m ahead with its lowest row called floor, something on the right edge too far away; and the four points
+    of the view that the map trusts. The rows are 1.63, 1.38, 1.13, .88, .63 and .38 m over the floor."""
+    depth = np.full((6, 8), 2.0, np.float32)
+    depth[:, 6:] = 9.0
+    labels = np.full((6, 8), LABELS.index("wall"), np.uint16)
+    labels[5], labels[2, 0] = LABELS.index("floor"), LABELS.index("ceiling")
+    points = np.array([[0, .99, 2], [0, .4, 2], [1, 1.02, 3], [0, 0, 2]], np.float32)       # .01, .6, -.02 and 1 m up
+    names = ("chair", "chair", "floor", "wall")                                             # the first is wrong
+    cloud = Cloud(points, np.zeros((4, 3), np.uint8), np.array([LABELS.index(name) for name in names], np.uint16),
+                  np.zeros(4, np.uint8))
+    return SimpleNamespace(T_map_cam=T_MAP_CAM, on_floor=on_floor, window_cloud=cloud, depth=depth, labels=labels,
+                           K=intrinsics(8.0, 8.0, 4.0, 3.0))
 
 
 def test_heights_are_measured_in_the_map():
-    """The label of the first is wrong, and the third is too high; without a floor nobody can know."""
-    world, names = [(1, 0, 0.05), (1, 1, 0.6), (2, 1, 1.9), (0, 1, -0.04)], ("chair", "chair", "wall", "floor")
-    update = newest(world, names)
-    ground, obstacle = obstacles(update, ROBOT)
-    np.testing.assert_allclose(transform(update.T_map_cam, ground), [world[0], world[3]], atol=1e-5)
-    np.testing.assert_allclose(transform(update.T_map_cam, obstacle), [world[1]], atol=1e-5)
-    ground, obstacle = obstacles(newest(world, names, on_floor=False), ROBOT)
-    assert (len(ground), len(obstacle)) == (1, 3)
+    update = view()
+    ground, obstacle = obstacles(update, ROBOT, 8.0)
+    np.testing.assert_array_equal(ground, update.window_cloud.points[[0, 2]])
+    heights = transform(T_MAP_CAM, obstacle)[:, 2]
+    np.testing.assert_allclose(np.unique(heights), [.375, .625, .875, 1.125, 1.375])    # the floor too: it is too high
+
+
+def test_obstacles_are_told_where_the_map_trusts_nothing_but_not_on_outlines():
+    """A robot that waits for certainty drives into what it was unsure of."""
+    _, obstacle = obstacles(view(), ROBOT, 8.0)
+    assert len(obstacle) == 5 * 5 - 1 and (obstacle[:, 2] == 2).all()           # columns 5 and 6 are an outline
+    assert len(obstacles(view(), ROBOT, 9.5)[1]) == 5 * 5 - 1 + 1               # and one pixel at 9 m
+
+
+def test_without_a_floor_labels_decide():
+    ground, obstacle = obstacles(view(on_floor=False), ROBOT, 8.0)
+    assert len(ground) == 1 and len(obstacle) == 5 * 5 - 1
 
 
 def test_thinning_keeps_the_ends_and_the_order():
@@ -74,21 +91,19 @@ def test_a_view_becomes_a_grid_with_holes():
     depth = np.full((6, 8), 2.0, np.float32)
     depth[:, 6:] = 9.0                                          # too far, and columns 5 and 6 are an outline
     confidence = np.full((6, 8), 0.8, np.float32)
-    confidence[:2] = 0.1                                        # a third of the pixels, of which a quarter is dropped
-    confidence[0, :4] = 0.0
+    confidence[:2] = 0.1
     labels = np.arange(48, dtype=np.uint16).reshape(6, 8)
     update = SimpleNamespace(depth=depth, confidence=confidence, labels=labels, K=intrinsics(8.0, 8.0, 4.0, 3.0))
-    points, numbers, sure = organised(update, 4 / 48 + 1e-6, 8.0, most=48)
+    points, numbers, sure = organised(update, 8.0, most=48)
     known = np.isfinite(points).all(axis=2)
     expected = np.ones((6, 8), bool)
     expected[:, 5:] = False
-    expected[0, :4] = False
     np.testing.assert_array_equal(known, expected)
     assert np.isnan(points[~expected]).all()
     np.testing.assert_allclose(points[5, 0], (-3.5 / 8 * 2, 2.5 / 8 * 2, 2.0))
     np.testing.assert_array_equal(numbers, labels)
-    assert sure[3, 3] == 204
-    points, numbers, sure = organised(update, 0.0, 8.0, most=12)
+    assert sure[3, 3] == 204 and sure[0, 0] == 26
+    points, numbers, sure = organised(update, 8.0, most=12)
     assert points.shape == (3, 4, 3) and sure.shape == (3, 4)
     np.testing.assert_array_equal(numbers, labels[::2, ::2])
-    assert organised(update, 0.0, 8.0, most=11)[0].shape == (2, 3, 3)
+    assert organised(update, 8.0, most=11)[0].shape == (2, 3, 3)
