@@ -10,7 +10,7 @@ from lsm import eyes
 from picture import from_above, save
 
 SEED, KIND = 3_000_000_058, "apartment"
-WAY = 8             # of the ways through it: 6 m, through a door
+WAY = 8             # of the ways through it: 6 m, through two doors
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_a_robot_that_sees_nothing_runs_into_something(small):
 
 @pytest.mark.slow
 def test_with_the_node(tmp_path):
-    """The real node with the shipped weights, in its own process, over DDS, through a door. A minute or two."""
+    """The real node with the shipped weights, in its own process, over DDS, through two doors. A minute or two."""
     home = Home(SEED, KIND)
     way = home.way(3.0, np.random.default_rng(WAY))
     with eyes(home, tmp_path / "node.log") as node:
