@@ -27,20 +27,23 @@ MATCH_SIGMA = 0.003        # of a place that the network is sure of; it grows wi
 CORNER_CONFIDENCE = 0.7    # of a matched corner: what the network calls as sure is right as often
 MIN_CONFIDENCE = 0.3       # the network's matches below it are wrong more often than not
 MATCHES = 80               # most of them that two views give each other, the surest ones
-DEPTH_SIGMA = 0.15         # error of the depth of one point, as a log
+DEPTH_SIGMA = 0.01         # error of the depth of one point, as a log,
+DEPTH_DOUBT = 0.1          # and how it grows with 1 - confidence: half of the error that the loss takes this for
+TURN_SIGMA = 0.25          # error of a predicted pose about each axis, radians, as a share of the error that it expects
+SHIFT_SIGMA = 0.35         # of itself, and along each axis, in units of the window; measured on rendered windows
 VIEW_SIGMA = 0.05          # error of the depth of a whole view beside the others', as a log
 FOCAL_SIGMA = 0.02         # of a predicted focal length, as a log: it is three times as much, but so many matches seem
                            # to know it far better than they do, for errors of depth go together over a surface
-GATE = 3.0                 # sigmas; a match that is farther off does not support a pose
+GATE = 2.0                 # sigmas; a match that is farther off does not support a pose
 MIN_MATCHES = 8            # fewer are not worth a try
-MIN_SUPPORT = 40           # matches within the gate that a pose between two views needs,
+MIN_SUPPORT = 30           # matches within the gate that a pose between two views needs,
 MIN_SHARE = 0.3            # and as a share of all their matches,
 MIN_SPREAD = 0.04          # and their standard deviation along the narrower side of the cloud, in focal lengths
 RANSAC_ERROR = 0.012       # focal lengths; wide, for here the depth is taken as if it were exact
 RANSAC_ROUNDS = 100
 EPIPOLAR_ERROR = 0.006
 EPIPOLAR_ROUNDS = 200      # a fifth of OpenCV's default: nothing is lost on real windows, and it is the dearest step
-CLEAR = 0.8                # share of all matches that makes further hypotheses needless
+CLEAR = 0.6                # share of all matches that ends the search for a better pose; of right ones 86 % agree
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 STEPS = 6
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
@@ -67,6 +70,7 @@ class _Sightings:
     rays: np.ndarray           # (2, N) float64, where b sees them, on its plane z = 1
     sigma: np.ndarray          # (N,) float64, error of the rays
     confidence: np.ndarray     # (N,) float64, probability that it is a match at all
+    depth_sigma: np.ndarray    # (N,) float64, error of the log of the points' depth
 
 
 class PoseRefiner:
@@ -93,7 +97,8 @@ def refine(prediction: WindowPrediction, features: list[Features], K_known: bool
 
     Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
     and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and
-    predicted poses where there are none, join the views; then all matches that agree move all poses together.
+    predicted poses where there are none, join the views; then all matches that agree move all poses together. Where
+    they say little, as between views a few centimetres apart, the predicted pose has its say, as it trusts itself.
     """
     S = len(prediction.depth)
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
@@ -109,7 +114,7 @@ def refine(prediction: WindowPrediction, features: list[Features], K_known: bool
     if not kept:
         return unrefined(prediction)
     T_window_cam, support = _chain(relative, support)
-    T_window_cam, scales, zoom = adjust(T_window_cam, kept, K_known)
+    T_window_cam, scales, zoom = adjust(T_window_cam, kept, K_known, prediction.T_window_cam, _pose_sigma(prediction))
     K = prediction.K.copy()
     K[:, :2, :2] *= zoom
     depth = (prediction.depth * scales[:, None, None]).astype(np.float32)
@@ -122,18 +127,21 @@ def _sightings(a: int, b: int, prediction: WindowPrediction, features: list[Feat
     is `sound` (h, w)."""
     places_a, places_b, confidence, sigma = _places(a, b, prediction.matches, features)
     size = np.array(prediction.depth.shape[:0:-1])
-    ends = []
+    ends = []                                        # rays, points, errors of their depth, whether they are sound
     for view, places in ((a, places_a), (b, places_b)):
         pixels = places * size
         rays = np.linalg.inv(prediction.K[view]) @ np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1).T
         column, row = np.clip(pixels.astype(int), 0, size - 1).T
-        ends.append((rays, prediction.depth[view][row, column].astype(np.float64), sound[view][row, column]))
+        points = rays * prediction.depth[view][row, column].astype(np.float64)
+        doubt = 1 - prediction.confidence[view][row, column].astype(np.float64)
+        ends.append((rays, points, DEPTH_SIGMA + DEPTH_DOUBT * doubt, sound[view][row, column]))
 
-    def seen(view: int, other: int, rays: np.ndarray, depth: np.ndarray, rays_other: np.ndarray, good) -> _Sightings:
-        return _Sightings(view, other, (rays * depth)[:, good], rays_other[:2, good], sigma[good], confidence[good])
+    def seen(view: int, other: int, end: tuple[np.ndarray, ...], rays_other: np.ndarray) -> _Sightings:
+        _, points, depth_sigma, good = end
+        return _Sightings(view, other, points[:, good], rays_other[:2, good], sigma[good], confidence[good],
+                          depth_sigma[good])
 
-    (rays_a, depth_a, sound_a), (rays_b, depth_b, sound_b) = ends
-    return seen(a, b, rays_a, depth_a, rays_b, sound_a), seen(b, a, rays_b, depth_b, rays_a, sound_b)
+    return seen(a, b, ends[0], ends[1][0]), seen(b, a, ends[1], ends[0][0])
 
 
 def _places(a: int, b: int, matches: Matches | None,
@@ -276,7 +284,7 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
     by_depth = (turned * points).sum(axis=1)
 
     # (sigma^2 I + d d^T)^-1/2 in closed form: near b's lens d is so long that no Cholesky factor is left.
-    d = DEPTH_SIGMA * by_depth
+    d = sightings.depth_sigma * by_depth
     length2 = np.square(d).sum(axis=0)
     shrink = (1 - 1 / np.sqrt(1 + length2 / sightings.sigma ** 2)) / np.maximum(length2, 1e-12)
 
@@ -294,19 +302,38 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
     return residuals, whiten(J), good
 
 
-def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool) -> tuple[np.ndarray, np.ndarray, float]:
+def _pose_sigma(prediction: WindowPrediction) -> np.ndarray | None:
+    """(S, 6) errors of the predicted poses along their axes, metres, and about them, radians; None: not told."""
+    if prediction.pose_error is None:
+        return None
+    sigma = np.repeat([SHIFT_SIGMA * prediction.scale, TURN_SIGMA], 3)
+    return np.maximum(prediction.pose_error, 1e-3)[:, None] * sigma
+
+
+def _apart(T: np.ndarray) -> np.ndarray:
+    """(S, 4, 4) -> (S, 6) the shift, and twice the sine of half the turn about its axis; cheaper than log."""
+    R = T[:, :3, :3]
+    sines = np.stack([R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]], axis=1)
+    cosine = np.sqrt(np.maximum(1 + np.trace(R, axis1=1, axis2=2), 1e-9))       # twice that of half the turn
+    return np.concatenate([T[:, :3, 3], sines / cosine[:, None]], axis=1)
+
+
+def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool, T_predicted: np.ndarray,
+           pose_sigma: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
     """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best; the first pose stays.
 
-    Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1.
+    Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1, and under the
+    same kernel poses near `T_predicted` (S, 4, 4), as far as their errors `pose_sigma` (S, 6) are told.
     """
     S, P = len(T_window_cam), len(kept)
     a, b, counts = np.array([(pair.a, pair.b, len(pair.sigma)) for pair in kept]).T
     pair, slices = np.repeat(np.arange(P), counts), [slice(end - n, end) for n, end in zip(counts, counts.cumsum())]
     sightings = _Sightings(a[pair], b[pair], *(np.concatenate([getattr(part, name) for part in kept], -1, dtype=FLOAT)
-                                               for name in ("points", "rays", "sigma", "confidence")))
+                                               for name in ("points", "rays", "sigma", "confidence", "depth_sigma")))
     logs = np.zeros(7 * S + 1)                                   # of scales and zoom, in their places
     prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)          # faint on the poses: a view without matches stays
     prior[:6] = 1e12
+    poses = 7 * np.arange(S)[:, None] + np.arange(6)             # their places
     prior = np.append(prior, 1e12 if K_known else FOCAL_SIGMA ** -2)
     ours = np.zeros((P, 8, len(prior)))                          # what all unknowns do to those of a pair
     ours[np.arange(P)[:, None], np.arange(7), 7 * a[:, None] + np.arange(7)] = ours[:, 7, -1] = 1
@@ -322,6 +349,11 @@ def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool) -> t
         normal = np.stack([weighted[..., part].reshape(8, -1) @ rows[..., part].reshape(9, -1).T for part in slices])
         A = np.diag(prior) + (ours.swapaxes(1, 2) @ normal[..., :8] @ ours).sum(axis=0)
         gradient = prior * logs + (normal[:, None, :, 8] @ ours).sum(axis=(0, 1))
+        if pose_sigma is not None:
+            off = _apart(inverse(T_predicted) @ T_window_cam) / pose_sigma
+            trust = 1 / (1 + np.square(off).sum(axis=1, keepdims=True) / GATE ** 2) / pose_sigma
+            A[poses, poses] += trust / pose_sigma
+            gradient[poses] += trust * off
         step = np.linalg.solve(A, -gradient)
         T_window_cam = T_window_cam @ exp(step[:-1].reshape(S, 7)[:, :6])
         logs[6::7] += step[6::7]

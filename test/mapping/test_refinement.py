@@ -60,7 +60,8 @@ def disturbed(truth):
     random = np.random.default_rng(1)
     turn = exp(np.stack([np.zeros(6), [0.2, 0.1, 0, 0.1, -0.12, 0.02], [-0.2, 0.2, 0.1, -0.1, 0.1, 0.05]]))
     noise = np.exp(0.05 * random.normal(size=truth.depth.shape)) * np.array([1.0, 1.05, 0.95])[:, None, None]
-    return replace(truth, T_window_cam=truth.T_window_cam @ turn, depth=(truth.depth * noise).astype(np.float32))
+    return replace(truth, T_window_cam=truth.T_window_cam @ turn, depth=(truth.depth * noise).astype(np.float32),
+                   confidence=np.full_like(truth.depth, 0.2))      # as on real images with such errors
 
 
 def test_poses_are_found_among_wrong_matches(scene):
@@ -91,6 +92,16 @@ def test_an_unknown_focal_length_is_brought_nearer_to_the_truth(scene):
         T = truth.T_window_cam[view]
         off = [np.linalg.norm(p.T_window_cam[view][:3, 3] - T[:3, 3]) for p in (found, held)]
         assert off[0] < 0.6 * off[1]
+
+
+def test_a_pose_that_the_network_is_sure_of_is_kept(scene):
+    truth, features = scene
+    predicted = replace(disturbed(truth), T_window_cam=truth.T_window_cam)         # only its depth errs
+    moved, doubted, sure = (np.linalg.norm((found.prediction.T_window_cam - truth.T_window_cam)[1:, :3, 3], axis=1)
+                            for found in (refine(replace(predicted, pose_error=error), features)
+                                          for error in (None, np.full(3, 2.0), np.full(3, 0.01))))
+    assert (sure < 0.5 * moved).all()
+    np.testing.assert_allclose(doubted, moved, rtol=0.1)
 
 
 def test_a_right_prediction_is_backed_by_the_matches(scene):

@@ -64,6 +64,7 @@ def test_prediction(predictor):
     assert np.allclose(prediction.K[0], [[100, 0, 64], [0, 100, 48], [0, 0, 1]])
     assert (prediction.depth > 0).all()
     assert ((prediction.confidence >= 0) & (prediction.confidence <= 1)).all()
+    assert prediction.pose_error.shape == (3,) and (prediction.pose_error > 0).all()
 
 
 def test_predicted_intrinsics_have_square_pixels_and_a_central_axis(predictor):
@@ -167,7 +168,7 @@ def tensors(output):
 
 
 def assert_same(prediction, expected, **tolerance):
-    for name in ("depth", "confidence", "semantics", "T_window_cam", "K", "overlap"):
+    for name in ("depth", "confidence", "semantics", "T_window_cam", "K", "overlap", "pose_error"):
         np.testing.assert_allclose(getattr(prediction, name), getattr(expected, name), err_msg=name, **tolerance)
 
 
