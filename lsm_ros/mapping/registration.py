@@ -53,8 +53,11 @@ def check_prediction(prediction: WindowPrediction, views: int) -> None:
     """Raises AlignmentError if the numbers are no geometry: not finite, depth not positive, poses that are none."""
     if len(prediction.depth) != views or len(prediction.T_window_cam) != views:
         raise AlignmentError(f"prediction of {len(prediction.depth)} views for a window of {views}")
-    for name in ("depth", "confidence", "K", "T_window_cam", "semantics"):
-        bad = int(np.count_nonzero(~np.isfinite(getattr(prediction, name))))
+    for name in ("depth", "confidence", "K", "T_window_cam", "semantics", "pose_error"):
+        values = getattr(prediction, name)
+        if values is None:                             # what a predictor need not tell
+            continue
+        bad = int(np.count_nonzero(~np.isfinite(values)))
         if bad:
             raise AlignmentError(f"{bad} values of the predicted {name} are not finite")
     if prediction.depth.min() <= 0:

@@ -241,13 +241,14 @@ def test_a_first_keyframe_that_nothing_fits_is_given_up(film):
     ("depth", -1.0, "-1 m is not positive"),
     ("confidence", np.inf, "confidence"),
     ("T_window_cam", 5.0, "orthonormal"),
+    ("pose_error", np.nan, "1 values of the predicted pose_error are not finite"),
 ])
 def test_numbers_that_are_no_geometry_are_refused(film, field, value, told):
     network = FakeNetwork(POSES, LABELS)
 
     def broken(window):
-        prediction = network(window)
-        getattr(prediction, field)[0, 0, 0] = value
+        prediction = dataclasses.replace(network(window), pose_error=np.ones(len(window.keyframes), np.float32))
+        getattr(prediction, field).flat[0] = value
         return prediction
 
     mapper = Mapper(broken, LABELS)
