@@ -9,7 +9,7 @@ from room import FURNITURE, SIZE, FakeNetwork, K, cast, frames, walk
 from safetensors.numpy import save_file
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Cloud, MapObject
+from lsm_ros.contracts import Cloud, MapObject, Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation import benchmark, walks
 from lsm_ros.evaluation.walks import (
@@ -62,11 +62,18 @@ def exact(truth: Walk, **errors) -> FakeNetwork:
 
 
 def test_a_network_that_knows_the_truth_makes_no_error(room):
-    line = map_walk(room, exact(room), LABELS, MapperConfig(object_min_voxels=10), progress=False)
+    network = exact(room)
+
+    def modest(window: Window) -> WindowPrediction:
+        """Its depth is coarse, and it says so."""
+        prediction = network(window)
+        return replace(prediction, confidence=0.3 * prediction.confidence)
+
+    line = map_walk(room, modest, LABELS, MapperConfig(object_min_voxels=10), progress=False)
     assert line["set"] == "room" and line["intrinsics"] and line["frames"] == 40
     assert line["mapped"] == line["keyframes"] > 20 and line["refused"] == 0
     for name in ("ate_m", "ate_se3_m", "ate_live_m"):
-        assert line[name] < .05, name          # its depth is coarse
+        assert line[name] < .05, name
     assert line["scale"] == pytest.approx(1, abs=.03) and line["rotation_deg"] < 2 and line["upright_deg"] < 1.5
     assert line["accuracy"] > .7 and line["completeness"] > .6 and line["label_accuracy"] > .95
     assert line["object_precision"] > .4 and line["object_recall"] > .7
