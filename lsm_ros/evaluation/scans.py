@@ -7,9 +7,8 @@ from lsm_ros.contracts import MapUpdate
 from lsm_ros.evaluation.report import Line
 from lsm_ros.geometry.camera import unproject
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen, obstacles
+from lsm_ros.mapping.obstacles import GROUND, IGNORED, MAX_HEIGHT_M, MIN_HEIGHT_M, Robot, chosen, obstacles
 
-HEIGHTS_M = (0.1, 1.5)     # of obstacles: the node's defaults
 BEAM_DEG = 1.0
 RANGE_M = 3.0              # what is farther is not asked about
 GAP_M = 0.2                # a beam that ends as near to the true obstacle is right
@@ -20,7 +19,7 @@ class Scans:
 
     def __init__(self, labels: LabelSet, max_depth_m: float):
         self._max_depth_m = max_depth_m
-        self._robot = Robot(chosen(labels, "", GROUND), chosen(labels, "", IGNORED), *HEIGHTS_M)
+        self._robot = Robot(chosen(labels, "", GROUND), chosen(labels, "", IGNORED), MIN_HEIGHT_M, MAX_HEIGHT_M)
         self._unknown = len(labels)
         self._beams: list[np.ndarray] = []
 

@@ -454,7 +454,7 @@ class Mapper:
         view, S_map_cam = self._views[keyframe.id], self._graph.pose(keyframe.id)
         scale = np.float32(scale_of(S_map_cam))
         depth, labels = view.depth * scale, view.labels()
-        good = view.reliable(self.config.confidence_drop, self.labels.things[labels])     # as they are fused
+        good = view.reliable(self.config.confidence_drop, self.labels.things[labels])     # as in the map
         good &= depth <= self.config.max_depth_m
         cloud = Cloud(points=view.points[good] * scale, colors=view.colors[good], labels=labels[good],
                       confidence=np.rint(255 * view.confidence[good]).clip(0, 255).astype(np.uint8))

@@ -17,6 +17,7 @@ from lsm_ros.mapping.views import on_outline
 
 GROUND = ("floor", "rug", "carpet")     # what is driven on and what is never in the way where nobody says otherwise
 IGNORED = ("ceiling",)
+MIN_HEIGHT_M, MAX_HEIGHT_M = 0.1, 1.5   # of obstacles, likewise
 LABELLED_GROUND = 3.0                   # ground by its label may be off the floor by so many times the least height
 
 

@@ -194,7 +194,8 @@ class SemanticMap:
         points = transform(fused.S_map_cam, view.points)
         depth = view.depth * float(scale_of(fused.S_map_cam))
         evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
-        thing = view.label_set.things[evidence.argmax(axis=1)][view.semantic_cells()]
+        coarse = view.semantic_cells()
+        thing = view.label_set.things[evidence.argmax(axis=1)][coarse]
         good = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
         points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
         cells = np.floor(points / self._size).astype(np.int64)
@@ -207,7 +208,7 @@ class SemanticMap:
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
         of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
-        of_classes = csr_array((weight[:, 0], (voxel, view.semantic_cells()[good])), (len(keys), len(evidence)))
+        of_classes = csr_array((weight[:, 0], (voxel, coarse[good])), (len(keys), len(evidence)))
         sums[:, :CLASSES], sums[:, CLASSES:] = of_pixels @ columns, of_classes @ evidence
         # The pixels of one image are one sighting, not many independent ones: their evidence is averaged.
         sums[:, EVIDENCE_WEIGHT] /= sums[:, POINTS]

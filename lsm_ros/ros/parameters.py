@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 
 from lsm_ros.config import MapperConfig, Options, PredictorConfig, option
 from lsm_ros.errors import ConfigError
+from lsm_ros.mapping.obstacles import MAX_HEIGHT_M, MIN_HEIGHT_M
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ class NodeConfig(Options):
                                 "carpet, where the label set has them.", read_only=True)
     ignored_labels: str = option("", "Classes that are never in the way, separated by commas; empty for ceiling.",
                                  read_only=True)
-    obstacle_min_height_m: float = option(0.1, "What is no higher over the floor is ground, whatever its label, "
-                                          "metres.", minimum=0.01, maximum=2.0)
-    obstacle_max_height_m: float = option(1.5, "What is higher over the floor is no obstacle, metres: the robot's "
-                                          "height.", minimum=0.05, maximum=10.0)
+    obstacle_min_height_m: float = option(MIN_HEIGHT_M, "What is no higher over the floor is ground, whatever its "
+                                          "label, metres.", minimum=0.01, maximum=2.0)
+    obstacle_max_height_m: float = option(MAX_HEIGHT_M, "What is higher over the floor is no obstacle, metres: the "
+                                          "robot's height.", minimum=0.05, maximum=10.0)
     occupancy_resolution_m: float = option(0.05, "Edge of a cell of occupancy and keepout_mask, metres; at least that "
                                            "of a voxel is taken.", minimum=0.01, maximum=2.0)
     keepout_labels: str = option("", "Classes that keepout_mask keeps the robot out of, separated by commas; where it "

@@ -13,15 +13,6 @@ SEED, KIND = 3_000_000_058, "apartment"
 WAY = 8             # of the ways through it: 6 m, through two doors
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The views are small: more threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def small() -> tuple[Home, np.ndarray]:
     """The home in small pictures, and a way of 3 m in it."""
@@ -47,6 +38,7 @@ def test_a_robot_that_sees_nothing_runs_into_something(small):
 @pytest.mark.slow
 def test_with_the_node(tmp_path):
     """The real node with the shipped weights, in its own process, over DDS, through two doors. A minute or two."""
+    torch.set_num_threads(1)                     # the views are small: more threads wait for each other
     home = Home(SEED, KIND)
     way = home.way(3.0, np.random.default_rng(WAY))
     with eyes(home, tmp_path / "node.log") as node:

@@ -1,6 +1,7 @@
 """The truth of which places show the same point, and the loss that asks for it."""
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lsm_ros.model.heads import Cameras
 from lsm_ros.model.network import NetworkOutput
@@ -64,14 +65,18 @@ def test_matching_views_share_the_same_things_in_rendered_rooms():
     """An independent witness: a point and its match belong to the same object."""
     batch = fixed_batch([3, 4], (96, 128), 3, "cpu")
     targets = make_targets(batch.depth, batch.label, batch.K, batch.T_world_cam, batch.valid, (0, 0))
-    instance = batch.instance[:, :, ::2, ::2].flatten(2)
+    halved = batch.instance[:, :, ::2, ::2]
+    around = F.max_pool2d(halved.float(), 3, 1, 1), -F.max_pool2d(-halved.float(), 3, 1, 1)
+    inside = (around[0] == around[1]).flatten(2)         # a place is a pixel off at most, which tells on an outline
+    instance = halved.flatten(2)
     chosen = torch.randint(instance.shape[-1], (2, 3, 500))
     _, place, visible, _ = correspondences(targets, chosen, shift=1)
     column, row = (place / 2).long().unbind(-1)
     there = (row.clamp(0, 47) * 64 + column.clamp(0, 63))
     same = instance.gather(2, chosen) == instance.roll(-1, dims=1).gather(2, there)
-    assert visible.sum() > 200
-    assert same[visible].float().mean() > 0.9      # the rest is within a pixel of an outline
+    told = visible & inside.gather(2, chosen) & inside.roll(-1, dims=1).gather(2, there)
+    assert told.sum() > 200
+    assert same[told].float().mean() > 0.99
 
 
 def test_descriptors_that_know_the_wall_have_little_loss_and_others_much():
