@@ -46,7 +46,8 @@ def rotation_from_6d(values: Tensor) -> Tensor:
 class DenseHead(nn.Module):
     """Tokens to depth and confidence at half, and semantics at a quarter of the image's resolution.
 
-    Sharp edges come from two skips: the backbone's features at stride 8 and the stem's at stride 4.
+    Sharp edges come from two skips: the backbone's features at stride 8 and the stem's at stride 4. Depth is corrected
+    once more where its pixels lie side by side: before, the four pixels of a feature do not know their neighbours.
     """
 
     def __init__(self, width: int, stem_channels: int, embedding: int):
@@ -60,6 +61,10 @@ class DenseHead(nn.Module):
         self.mix_4 = nn.Conv2d(64, 64, 3, padding=1)
         self.geometry = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, 2 * 4, 1),
                                       nn.PixelShuffle(2))
+        self.correction = nn.Sequential(nn.Conv2d(64, 4 * 16, 1), nn.PixelShuffle(2), nn.GELU(),
+                                        nn.Conv2d(16, 2, 3, padding=1))
+        nn.init.zeros_(self.correction[-1].weight)
+        nn.init.zeros_(self.correction[-1].bias)
         self.semantics = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, embedding, 1))
 
     def forward(self, encoded: Tensor, decoded: Tensor, stride_8: Tensor, stride_4: Tensor) -> tuple[Tensor, ...]:
@@ -71,26 +76,34 @@ class DenseHead(nn.Module):
         x_8 = x + self.mix_8(F.gelu(x))
         x = self.up_4(x_8) + self.skip_4(stride_4)
         x_4 = F.gelu(x + self.mix_4(F.gelu(x)))
-        geometry = self.geometry(x_4).float()
+        geometry = (self.geometry(x_4) + self.correction(x_4)).float()
         return geometry[:, 0], geometry[:, 1], F.normalize(self.semantics(x_4).float(), dim=1), x_8, x_4
 
 
 class MatchHead(nn.Module):
-    """The dense head's features to descriptors, which say which places of two views show the same point.
+    """Tokens and the dense head's features to descriptors, which say which places of two views show the same point.
 
     After MASt3R (Leroy et al., 2024). Their length is learned, so that the product of two is a logit; `unmatched` is
     the logit of the answer that a point is nowhere in the other view (Sarlin et al., SuperGlue, 2020).
     """
 
-    def __init__(self, descriptor: int):
+    def __init__(self, width: int, descriptor: int):
         super().__init__()
+        self.tokens = nn.Sequential(nn.Linear(2 * width, 512), nn.GELU(), nn.Linear(512, 16 * 64))
+        nn.init.zeros_(self.tokens[-1].weight)
+        nn.init.zeros_(self.tokens[-1].bias)
         self.mix_8 = nn.Sequential(nn.Conv2d(128, 4 * 64, 1), nn.PixelShuffle(2))
         self.mix_4 = nn.Conv2d(64, 64, 1)
+        self.mix = nn.Conv2d(64, 64, 3, padding=1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
         self.out = nn.Conv2d(64, descriptor, 1)
         self.log_length = nn.Parameter(torch.tensor(1.5))        # products of unit vectors times 20
         self.unmatched = nn.Parameter(torch.tensor(10.0))
 
-    def forward(self, x_8: Tensor, x_4: Tensor) -> Tensor:
-        """(N, 128, H/8, W/8), (N, 64, H/4, W/4) -> (N, M, H/4, W/4)."""
-        x = self.out(F.gelu(self.mix_8(F.gelu(x_8)) + self.mix_4(x_4))).float()
-        return F.normalize(x, dim=1) * self.log_length.exp()
+    def forward(self, encoded: Tensor, decoded: Tensor, x_8: Tensor, x_4: Tensor) -> Tensor:
+        """encoded, decoded (N, D, H/16, W/16), (N, 128, H/8, W/8), (N, 64, H/4, W/4) -> (N, M, H/4, W/4)."""
+        tokens = self.tokens(torch.cat([encoded, decoded], dim=1).movedim(1, -1)).movedim(-1, 1)
+        x = F.pixel_shuffle(tokens, 4) + self.mix_8(F.gelu(x_8)) + self.mix_4(x_4)
+        x = F.gelu(x + self.mix(F.gelu(x)))
+        return F.normalize(self.out(x).float(), dim=1) * self.log_length.exp()

@@ -87,7 +87,7 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(c.width)
         self.camera_head = CameraHead(c.width)
         self.dense_head = DenseHead(c.width, c.stem, c.embedding)
-        self.match_head = MatchHead(c.descriptor) if c.descriptor else None
+        self.match_head = MatchHead(c.width, c.descriptor) if c.descriptor else None
 
     def forward(self, images: Tensor, K: Tensor, K_known: Tensor, priors: Priors | None = None) -> NetworkOutput:
         """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is ignored."""
@@ -128,7 +128,7 @@ class Network(nn.Module):
         *dense, x_8, x_4 = self.dense_head(*grids, frames.stride_8, frames.stride_4)
         output = NetworkOutput(cameras, *(field.unflatten(0, (-1, views)) for field in dense))
         if self.match_head is not None:
-            output.descriptors = self.match_head(x_8, x_4).unflatten(0, (-1, views))
+            output.descriptors = self.match_head(*grids, x_8, x_4).unflatten(0, (-1, views))
             output.unmatched = self.match_head.unmatched.float()
         return output
 

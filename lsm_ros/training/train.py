@@ -265,10 +265,10 @@ def start_network(config: TrainingConfig) -> Network:
 
 
 def make_optimizers(network: Network, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and with `muon` Muon for the matrices inside of the blocks; biases, norms and tokens are not decayed."""
+    """AdamW, and with `muon` Muon for the matrices between tokens; biases, norms and tokens are not decayed."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    inside = [parameter for block in (*network.encoder, *network.decoder) for parameter in block.parameters()
-              if parameter.dim() == 2] if config.muon else []
+    inside = [parameter for part in (*network.encoder, *network.decoder, network.match_head.tokens)
+              for parameter in part.parameters() if parameter.dim() == 2] if config.muon else []
     others = set(trained) - set(inside)
     groups = [{"params": [p for p in trained if p in others and p.dim() >= 2], "weight_decay": config.weight_decay},
               {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}]
