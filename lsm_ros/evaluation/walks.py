@@ -38,7 +38,7 @@ from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.objects import upright_box
 from lsm_ros.mapping.semantic_map import pack
-from lsm_ros.model.engine import NetworkPredictor
+from lsm_ros.model.engine import NetworkPredictor, open_device
 from lsm_ros.model.weights import SHIPPED, read_header
 
 WALKS = (("apartment", 3_000_000_058), ("home", 3_000_000_010), ("apartment", 3_000_000_045),
@@ -115,7 +115,7 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
     if file and file.exists():
         drive = drives.load_drive(file)
     else:
-        drive = drives.render_drive(seed, kind, length_m, camera, textures, meshes, size)
+        drive = drives.render_drive(seed, kind, length_m, camera, textures, meshes, size, str(open_device("auto")))
         if file:
             drives.save_drive(file, drive)
     T_odom_cam = drives.wheel_odometry(drive.T_world_cam, camera, seed) if odometry else [None] * len(drive.images)

@@ -71,8 +71,9 @@ def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds
 def draw(renderer: Renderer, bank: SceneBank, T_world_cam: np.ndarray, K: np.ndarray,
          size: tuple[int, int]) -> Rendering:
     """One view of the bank's only scene; `size` is (width, height)."""
-    return renderer.render(bank, torch.zeros(1, dtype=torch.int64), torch.tensor(T_world_cam)[None, None],
-                           torch.tensor(K)[None, None], size[::-1])
+    scene, T_world_cam, K = (torch.from_numpy(np.asarray(values)).to(renderer.device)
+                             for values in (np.zeros(1, np.int64), T_world_cam[None, None], K[None, None]))
+    return renderer.render(bank, scene, T_world_cam, K, size[::-1])
 
 
 class Camera:
