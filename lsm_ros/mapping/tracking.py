@@ -55,7 +55,7 @@ def _corners(grey: np.ndarray) -> np.ndarray:
     strength[EDGE:-EDGE, EDGE:-EDGE] = cv2.cornerMinEigenVal(grey, CORNER_BLOCK)[EDGE:-EDGE, EDGE:-EDGE]
     rows, columns = (size // CORNER_CELL for size in grey.shape)
     cells = strength[:rows * CORNER_CELL, :columns * CORNER_CELL].reshape(rows, CORNER_CELL, columns, CORNER_CELL)
-    cells = cells.swapaxes(1, 2).reshape(rows * columns, -1)
+    cells = cells.swapaxes(1, 2).reshape(rows * columns, CORNER_CELL ** 2)
     place = cells.argmax(axis=1)
     row, column = np.divmod(np.arange(rows * columns), max(columns, 1))
     corners = np.stack([column * CORNER_CELL + place % CORNER_CELL, row * CORNER_CELL + place // CORNER_CELL], axis=1)

@@ -199,7 +199,8 @@ def test_nothing_is_followed_into_another_scene(scene, pictures):
         assert len(track(wrong, pictures[1], T_a_b, K, K, truth.depth[1])[0]) < 10
     behind = T_a_b @ exp(np.array([0, 0, -20.0, 0, 0, 0]))
     assert len(track(pictures[0], pictures[1], behind, K, K, truth.depth[1])[0]) < 10
-    assert len(track(pictures[0], BARE[0], T_a_b, K, K, truth.depth[1])[0]) == 0
+    for bare in (BARE[0], picture_of(np.zeros((8, 10, 3), np.uint8))):
+        assert len(track(pictures[0], bare, T_a_b, K, K, truth.depth[1])[0]) == 0
 
 
 def test_followed_corners_sharpen_what_blurred_matches_leave(scene, pictures):
