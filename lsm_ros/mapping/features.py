@@ -19,12 +19,18 @@ class Features:
     descriptors: np.ndarray    # (N, 128) float32, unit vectors
 
 
-def find_features(image: np.ndarray) -> Features:
-    """SIFT points (Lowe 2004) of `image` (H, W, 3) uint8 RGB, their descriptors as square roots (Arandjelovic 2012)."""
+def work_image(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (h, w) uint8 grey, w <= WORK_WIDTH."""
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    if width > WORK_WIDTH:
-        grey = cv2.resize(grey, (WORK_WIDTH, round(height * WORK_WIDTH / width)), interpolation=cv2.INTER_AREA)
+    if width <= WORK_WIDTH:
+        return grey
+    return cv2.resize(grey, (WORK_WIDTH, max(round(height * WORK_WIDTH / width), 1)), interpolation=cv2.INTER_AREA)
+
+
+def find_features(image: np.ndarray) -> Features:
+    """SIFT points (Lowe 2004) of `image` (H, W, 3) uint8 RGB, their descriptors as square roots (Arandjelovic 2012)."""
+    grey = work_image(image)
     keypoints, descriptors = cv2.SIFT_create(FEATURES, contrastThreshold=CONTRAST).detectAndCompute(grey, None)
     if descriptors is None:
         return Features(np.empty((0, 2)), np.empty((0, 128), np.float32))

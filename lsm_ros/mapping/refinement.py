@@ -2,29 +2,34 @@
 
 The network knows depth better than direction: a single image tells how far things are, but a camera's motion is read
 most exactly from how a few hundred points move. So points that two views share are placed in space by the predicted
-depth, and the poses moved to where they project best. Two kinds of points are used: those that the network matches
-itself, everywhere and across wide baselines, to a pixel or two; and corners of the images (mapping/features.py), where
-there are any, to a fraction of a pixel. Where nothing matches, the network's pose stands alone.
+depth, and the poses moved to where they project best, in two turns. The first finds poses among wrong matches: those of
+the network itself, everywhere and across wide baselines, right to a pixel or two, and those of features of the images
+(mapping/features.py). In the second, corners of one image are followed into the other from where these poses say that
+they are, to a quarter of a pixel (mapping/tracking.py), and take the place of the network's matches. Where nothing
+matches, the network's pose stands alone.
 """
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
 import cv2
 import numpy as np
 
-from lsm_ros.contracts import Matches, Window, WindowPrediction
+from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
 from lsm_ros.mapping.features import Features, find_features, match
+from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline
 
-CACHED = 96                # keyframes whose features are kept, 0.4 MB each
+CACHED = 96                # keyframes whose features and pictures are kept, 0.5 MB each
 CORNER_SIGMA = 0.002       # error of a corner's place in the image, as a share of the focal length
 MATCH_SIGMA = 0.003        # of a place that the network is sure of; it grows with its doubt
 CORNER_CONFIDENCE = 0.7    # of a matched corner: what the network calls as sure is right as often
+TRACKED_SIGMA = 0.001      # of a corner that was followed from one image into the other, a quarter of a pixel
+TRACKED_CONFIDENCE = 0.8   # of it
 MIN_CONFIDENCE = 0.3       # the network's matches below it are wrong more often than not
 MATCHES = 80               # most of them that two views give each other, the surest ones
 DEPTH_SIGMA = 0.01         # error of the depth of one point, as a log,
@@ -45,7 +50,8 @@ EPIPOLAR_ERROR = 0.006
 EPIPOLAR_ROUNDS = 200      # a fifth of OpenCV's default: nothing is lost on real windows, and it is the dearest step
 CLEAR = 0.6                # share of all matches that ends the search for a better pose; of right ones 86 % agree
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
-STEPS = 6
+FIRST_STEPS = 3            # of the adjustment from which corners are followed: it need only be right to a few pixels
+LAST_STEPS = 4             # of the last one, which starts near its end
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
@@ -62,6 +68,19 @@ def unrefined(prediction: WindowPrediction) -> Refinement:
 
 
 @dataclass(frozen=True)
+class _Places:
+    """Where two views a and b of a window show the same N points."""
+    a: np.ndarray              # (N, 2) float64, as shares of width and height
+    b: np.ndarray              # (N, 2) float64
+    confidence: np.ndarray     # (N,) float64, probability that they do
+    sigma: np.ndarray          # (N,) float64, error of the places as a share of the focal length
+
+    def __add__(self, other: _Places) -> _Places:
+        return _Places(*(np.concatenate([getattr(self, name), getattr(other, name)])
+                         for name in ("a", "b", "confidence", "sigma")))
+
+
+@dataclass(frozen=True)
 class _Sightings:
     """N points of view `a`, placed by its depth, as view `b` sees them."""
     a: int | np.ndarray        # or (N,) where there are several
@@ -74,62 +93,83 @@ class _Sightings:
 
 
 class PoseRefiner:
-    """Remembers the features of keyframes, by their ids."""
+    """Remembers the features and pictures of keyframes, by their ids."""
 
     def __init__(self):
-        self._features: OrderedDict[int, Features] = OrderedDict()
+        self._found: OrderedDict[int, tuple[Features, Picture]] = OrderedDict()
 
     def __call__(self, window: Window, prediction: WindowPrediction) -> Refinement:
         K_known = all(keyframe.frame.K is not None for keyframe in window.keyframes)
-        return refine(prediction, [self._features_of(keyframe) for keyframe in window.keyframes], K_known)
+        features, pictures = zip(*(self._find(keyframe) for keyframe in window.keyframes))
+        return refine(prediction, features, pictures, K_known)
 
-    def _features_of(self, keyframe) -> Features:
-        if keyframe.id not in self._features:
-            self._features[keyframe.id] = find_features(keyframe.frame.image)
-        self._features.move_to_end(keyframe.id)
-        while len(self._features) > CACHED:
-            self._features.popitem(last=False)
-        return self._features[keyframe.id]
+    def _find(self, keyframe: Keyframe) -> tuple[Features, Picture]:
+        if keyframe.id not in self._found:
+            self._found[keyframe.id] = find_features(keyframe.frame.image), picture_of(keyframe.frame.image)
+        self._found.move_to_end(keyframe.id)
+        while len(self._found) > CACHED:
+            self._found.popitem(last=False)
+        return self._found[keyframe.id]
 
 
-def refine(prediction: WindowPrediction, features: list[Features], K_known: bool = True) -> Refinement:
+def refine(prediction: WindowPrediction, features: Sequence[Features], pictures: Sequence[Picture],
+           K_known: bool = True) -> Refinement:
     """Moves the views of a window to where their matches agree; unless `K_known`, the focal length of all with them.
 
     Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
     and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and
     predicted poses where there are none, join the views; then all matches that agree move all poses together. Where
     they say little, as between views a few centimetres apart, the predicted pose has its say, as it trusts itself.
+    Then corners of the `pictures` are followed between the views of these pairs, and move all poses once more.
     """
     S = len(prediction.depth)
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
-    relative, support, kept = predicted.copy(), np.zeros((S, S), int), []
+    relative, support = predicted.copy(), np.zeros((S, S), int)
+    kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]] = {}
+    featured: dict[tuple[int, int], _Places] = {}
     sound = [~on_outline(depth) for depth in prediction.depth]
     for a, b in combinations(range(S), 2):
-        forth, back = _sightings(a, b, prediction, features, sound)
+        shared = _featured(features[a], features[b])
+        forth, back = _sightings(a, b, shared + _matched(a, b, prediction.matches), prediction, sound)
         T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
         if _holds(forth, agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
-            kept += [forth, back]
+            kept[a, b], featured[a, b] = (forth, back), shared
     if not kept:
         return unrefined(prediction)
     T_window_cam, support = _chain(relative, support)
-    T_window_cam, scales, zoom = adjust(T_window_cam, kept, K_known, prediction.T_window_cam, _pose_sigma(prediction))
+
+    def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float,
+                 steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+        return adjust(T_window_cam, scales, zoom, list(chain(*kept.values())), K_known, prediction.T_window_cam,
+                      _pose_sigma(prediction), steps)
+
+    first = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
+    moved = _moved(prediction, *first)
+    for (a, b), shared in featured.items():
+        followed = _followed(a, b, moved, pictures)
+        if len(followed.sigma) >= MIN_SUPPORT:
+            kept[a, b] = _sightings(a, b, shared + followed, prediction, sound)
+    return Refinement(_moved(prediction, *adjusted(*first, LAST_STEPS)), support)
+
+
+def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> WindowPrediction:
+    """With other poses (S, 4, 4), depths times `scales` (S,), focal lengths times `zoom`."""
     K = prediction.K.copy()
     K[:, :2, :2] *= zoom
     depth = (prediction.depth * scales[:, None, None]).astype(np.float32)
-    return Refinement(replace(prediction, depth=depth, K=K, T_window_cam=T_window_cam), support)
+    return replace(prediction, depth=depth, K=K, T_window_cam=T_window_cam)
 
 
-def _sightings(a: int, b: int, prediction: WindowPrediction, features: list[Features],
+def _sightings(a: int, b: int, places: _Places, prediction: WindowPrediction,
                sound: list[np.ndarray]) -> tuple[_Sightings, _Sightings]:
-    """The matches of two views as points of a seen by b, and as points of b seen by a; only where the depth of the view
+    """What two views share, as points of a seen by b, and as points of b seen by a; only where the depth of the view
     is `sound` (h, w)."""
-    places_a, places_b, confidence, sigma = _places(a, b, prediction.matches, features)
     size = np.array(prediction.depth.shape[:0:-1])
     ends = []                                        # rays, points, errors of their depth, whether they are sound
-    for view, places in ((a, places_a), (b, places_b)):
-        pixels = places * size
+    for view, shares in ((a, places.a), (b, places.b)):
+        pixels = shares * size
         rays = np.linalg.inv(prediction.K[view]) @ np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1).T
         column, row = np.clip(pixels.astype(int), 0, size - 1).T
         points = rays * prediction.depth[view][row, column].astype(np.float64)
@@ -138,26 +178,38 @@ def _sightings(a: int, b: int, prediction: WindowPrediction, features: list[Feat
 
     def seen(view: int, other: int, end: tuple[np.ndarray, ...], rays_other: np.ndarray) -> _Sightings:
         _, points, depth_sigma, good = end
-        return _Sightings(view, other, points[:, good], rays_other[:2, good], sigma[good], confidence[good],
-                          depth_sigma[good])
+        return _Sightings(view, other, points[:, good], rays_other[:2, good], places.sigma[good],
+                          places.confidence[good], depth_sigma[good])
 
     return seen(a, b, ends[0], ends[1][0]), seen(b, a, ends[1], ends[0][0])
 
 
-def _places(a: int, b: int, matches: Matches | None,
-            features: list[Features]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where a and b show the same points (N, 2), as shares of width and height; confidence and error (N,) of that."""
-    corners = match(features[a], features[b])
-    found = [(features[a].shares[corners[:, 0]], features[b].shares[corners[:, 1]],
-              np.full(len(corners), CORNER_CONFIDENCE), np.full(len(corners), CORNER_SIGMA))]
-    if matches is not None:
-        for there, back in ((a, b), (b, a)):
-            chosen = np.flatnonzero((matches.a == there) & (matches.b == back) & (matches.confidence > MIN_CONFIDENCE))
-            chosen = chosen[np.argsort(-matches.confidence[chosen])[:MATCHES]]
-            ends = matches.shares_a[chosen], matches.shares_b[chosen]
-            confidence = matches.confidence[chosen].astype(np.float64)
-            found.append((*(ends if there == a else ends[::-1]), confidence, MATCH_SIGMA / confidence))
-    return tuple(np.concatenate(part).astype(np.float64) for part in zip(*found))
+def _featured(a: Features, b: Features) -> _Places:
+    """By features of both images."""
+    one, other = match(a, b).T
+    N = len(one)
+    return _Places(a.shares[one], b.shares[other], np.full(N, CORNER_CONFIDENCE), np.full(N, CORNER_SIGMA))
+
+
+def _matched(a: int, b: int, matches: Matches | None) -> _Places:
+    """By the network."""
+    found = _Places(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), np.empty(0))
+    if matches is None:
+        return found
+    for there, back in ((a, b), (b, a)):
+        chosen = np.flatnonzero((matches.a == there) & (matches.b == back) & (matches.confidence > MIN_CONFIDENCE))
+        chosen = chosen[np.argsort(-matches.confidence[chosen])[:MATCHES]]
+        ends = matches.shares_a[chosen], matches.shares_b[chosen]
+        confidence = matches.confidence[chosen].astype(np.float64)
+        found += _Places(*(ends if there == a else ends[::-1]), confidence, MATCH_SIGMA / confidence)
+    return found
+
+
+def _followed(a: int, b: int, prediction: WindowPrediction, pictures: Sequence[Picture]) -> _Places:
+    """By corners of b, from where a shows them as far as `prediction` knows."""
+    T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
+    in_a, in_b = track(pictures[a], pictures[b], T_a_b, prediction.K[a], prediction.K[b], prediction.depth[b])
+    return _Places(in_a, in_b, np.full(len(in_a), TRACKED_CONFIDENCE), np.full(len(in_a), TRACKED_SIGMA))
 
 
 def _hypotheses(forth: _Sightings, back: _Sightings) -> Iterator[np.ndarray]:
@@ -318,9 +370,11 @@ def _apart(T: np.ndarray) -> np.ndarray:
     return np.concatenate([T[:, :3, 3], sines / cosine[:, None]], axis=1)
 
 
-def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool, T_predicted: np.ndarray,
-           pose_sigma: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best; the first pose stays.
+def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list[_Sightings], K_known: bool,
+           T_predicted: np.ndarray, pose_sigma: np.ndarray | None,
+           steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best, from those given on. The first
+    pose stays.
 
     Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1, and under the
     same kernel poses near `T_predicted` (S, 4, 4), as far as their errors `pose_sigma` (S, 6) are told.
@@ -331,13 +385,14 @@ def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool, T_pr
     sightings = _Sightings(a[pair], b[pair], *(np.concatenate([getattr(part, name) for part in kept], -1, dtype=FLOAT)
                                                for name in ("points", "rays", "sigma", "confidence", "depth_sigma")))
     logs = np.zeros(7 * S + 1)                                   # of scales and zoom, in their places
+    logs[6:-1:7], logs[-1] = np.log(scales), np.log(zoom)
     prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)          # faint on the poses: a view without matches stays
     prior[:6] = 1e12
     poses = 7 * np.arange(S)[:, None] + np.arange(6)             # their places
     prior = np.append(prior, 1e12 if K_known else FOCAL_SIGMA ** -2)
     ours = np.zeros((P, 8, len(prior)))                          # what all unknowns do to those of a pair
     ours[np.arange(P)[:, None], np.arange(7), 7 * a[:, None] + np.arange(7)] = ours[:, 7, -1] = 1
-    for _ in range(STEPS):
+    for _ in range(steps):
         T_a_b = inverse(T_window_cam[a]) @ T_window_cam[b]
         ours[np.arange(P)[:, None, None], np.arange(6)[:, None], (7 * b[:, None] + np.arange(6))[:, None]] = \
             -adjoint(T_a_b)[:, :6, :6]
@@ -356,6 +411,6 @@ def adjust(T_window_cam: np.ndarray, kept: list[_Sightings], K_known: bool, T_pr
             gradient[poses] += trust * off
         step = np.linalg.solve(A, -gradient)
         T_window_cam = T_window_cam @ exp(step[:-1].reshape(S, 7)[:, :6])
-        logs[6::7] += step[6::7]
+        logs[6:-1:7] += step[6:-1:7]
         logs[-1] += step[-1]
     return T_window_cam, np.exp(logs[6:-1:7]), float(np.exp(logs[-1]))

@@ -5,13 +5,15 @@ import cv2
 import numpy as np
 import pytest
 
-from lsm_ros.contracts import WindowPrediction
+from lsm_ros.contracts import Matches, WindowPrediction
 from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, rotation_angle, rotation_of, sim3, transform
 from lsm_ros.mapping.features import Features, find_features, match
 from lsm_ros.mapping.refinement import refine
+from lsm_ros.mapping.tracking import picture_of, track
 
 K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
 SIZE = np.array([128, 96])
+BARE = [picture_of(np.full((96, 128, 3), 90, np.uint8))] * 3      # of a scene without corners
 
 
 @pytest.fixture
@@ -55,6 +57,33 @@ def wall_depth(T, rays):
     return depth
 
 
+@pytest.fixture
+def pictures(scene):
+    """What the views show: the wall under a random pattern, darker from view to view."""
+    v, u = np.mgrid[:240, :320]
+    rays = np.stack([(u + 0.5 - 160) / 250, (v + 0.5 - 120) / 250, np.ones(u.shape)], axis=-1)
+    random = np.random.default_rng(4)
+    pattern = cv2.GaussianBlur(random.uniform(0, 255, (600, 600)).astype(np.float32), (0, 0), 3)
+    pattern = np.clip(128 + 6 * (pattern - pattern.mean()), 0, 255)
+    images = []
+    for view, T in enumerate(scene[0].T_window_cam):
+        points = transform(T, (rays * wall_depth(T, rays)[..., None]).reshape(-1, 3)).reshape(rays.shape)
+        x, y = (100 * (points[..., i] + 3).astype(np.float32) for i in (0, 1))         # a centimetre a pixel
+        grey = cv2.remap(pattern, x, y, cv2.INTER_LINEAR) * (1 - 0.2 * view)
+        images.append(cv2.cvtColor((grey + random.normal(0, 2, grey.shape)).clip(0, 255).astype(np.uint8),
+                                   cv2.COLOR_GRAY2RGB))
+    return [picture_of(image) for image in images]
+
+
+def seen_in(truth, view, other, shares):
+    """Where `other` truly shows what `view` shows at `shares` (N, 2)."""
+    rays = (np.linalg.inv(K) @ np.append(shares * SIZE, np.ones((len(shares), 1)), axis=1).T).T
+    T = truth.T_window_cam
+    points = rays * wall_depth(T[view], rays[None])[0][:, None]
+    pixels = transform(inverse(T[other]) @ T[view], points) @ K.T
+    return pixels[:, :2] / pixels[:, 2:] / SIZE
+
+
 def disturbed(truth):
     """As a network errs: 9 degrees, a wrong direction, and every depth off by some per cent."""
     random = np.random.default_rng(1)
@@ -67,7 +96,7 @@ def disturbed(truth):
 def test_poses_are_found_among_wrong_matches(scene):
     truth, features = scene
     predicted = disturbed(truth)
-    found = refine(predicted, features)
+    found = refine(predicted, features, BARE)
     assert (found.support[np.triu_indices(3, 1)] > 60).all()
     for view in (1, 2):
         T, before = truth.T_window_cam[view], predicted.T_window_cam[view]
@@ -84,21 +113,21 @@ def test_an_unknown_focal_length_is_brought_nearer_to_the_truth(scene):
     truth, features = scene
     short = truth.K * np.array([[0.94, 1, 1], [1, 0.94, 1], [1, 1, 1]])
     predicted = replace(disturbed(truth), K=short)
-    found, held = (refine(predicted, features, K_known=known).prediction for known in (False, True))
+    found, held = (refine(predicted, features, BARE, K_known=known).prediction for known in (False, True))
     np.testing.assert_allclose(held.K, short, rtol=1e-6)
     assert (abs(found.K[:, [0, 1], [0, 1]] - 100) < 3).all()
     np.testing.assert_array_equal(found.K[:, :2, 2], short[:, :2, 2])
     for view in (1, 2):
         T = truth.T_window_cam[view]
         off = [np.linalg.norm(p.T_window_cam[view][:3, 3] - T[:3, 3]) for p in (found, held)]
-        assert off[0] < 0.6 * off[1]
+        assert off[0] < 0.7 * off[1]
 
 
 def test_a_pose_that_the_network_is_sure_of_is_kept(scene):
     truth, features = scene
     predicted = replace(disturbed(truth), T_window_cam=truth.T_window_cam)         # only its depth errs
     moved, doubted, sure = (np.linalg.norm((found.prediction.T_window_cam - truth.T_window_cam)[1:, :3, 3], axis=1)
-                            for found in (refine(replace(predicted, pose_error=error), features)
+                            for found in (refine(replace(predicted, pose_error=error), features, BARE)
                                           for error in (None, np.full(3, 2.0), np.full(3, 0.01))))
     assert (sure < 0.5 * moved).all()
     np.testing.assert_allclose(doubted, moved, rtol=0.1)
@@ -106,7 +135,7 @@ def test_a_pose_that_the_network_is_sure_of_is_kept(scene):
 
 def test_a_right_prediction_is_backed_by_the_matches(scene):
     truth, features = scene
-    found = refine(truth, features)
+    found = refine(truth, features, BARE)
     assert (found.support[np.triu_indices(3, 1)] > 60).all()
     np.testing.assert_allclose(found.prediction.T_window_cam, truth.T_window_cam, atol=0.02)
 
@@ -115,7 +144,7 @@ def test_without_texture_the_network_stands_alone(scene):
     truth, _ = scene
     predicted = disturbed(truth)
     bare = [find_features(np.full((96, 128, 3), 90, np.uint8))] * 3
-    found = refine(predicted, bare)
+    found = refine(predicted, bare, BARE)
     assert not found.support.any()
     np.testing.assert_array_equal(found.prediction.T_window_cam, predicted.T_window_cam)
     np.testing.assert_array_equal(found.prediction.depth, predicted.depth)
@@ -126,7 +155,7 @@ def test_chance_matches_move_nothing(scene):
     random = np.random.default_rng(2)
     predicted = disturbed(truth)
     chance = [Features(random.random(f.shares.shape), f.descriptors) for f in features]
-    found = refine(predicted, chance)
+    found = refine(predicted, chance, BARE)
     assert not found.support.any()
     np.testing.assert_array_equal(found.prediction.T_window_cam, predicted.T_window_cam)
 
@@ -135,7 +164,64 @@ def test_a_point_at_the_lens_breaks_nothing(scene):
     truth, features = scene
     predicted = disturbed(truth)
     predicted.depth[1] = 1e-3
-    assert np.isfinite(refine(predicted, features).prediction.T_window_cam).all()
+    assert np.isfinite(refine(predicted, features, BARE).prediction.T_window_cam).all()
+
+
+def test_corners_are_followed_to_a_fraction_of_a_pixel(scene, pictures):
+    truth, _ = scene
+    off = exp(np.array([0.03, -0.02, 0.02, 0.004, 0.006, 0.02]))                       # some pixels, and depth 3 % off
+    T_a_b = inverse(truth.T_window_cam[0]) @ truth.T_window_cam[2] @ off
+    in_a, in_b = track(pictures[0], pictures[2], T_a_b, K, K, 1.03 * truth.depth[2])
+    assert len(in_a) > 60
+    error = np.linalg.norm((in_a - seen_in(truth, 2, 0, in_b)) * (320, 240), axis=1)
+    assert np.median(error) < 0.2 and np.quantile(error, 0.9) < 0.6
+    assert np.linalg.norm((in_a - in_b) * (320, 240), axis=1).min() > 5                # the views do differ
+
+
+def test_corners_are_followed_through_a_turn_about_the_lens(scene, pictures):
+    truth, _ = scene
+    roll = np.eye(4)
+    roll[:3, :3] = exp_so3([0, 0, np.pi])
+    upside_down = picture_of(cv2.cvtColor(pictures[0].grey[::-1, ::-1], cv2.COLOR_GRAY2RGB))
+    T_a_b = inverse(truth.T_window_cam[0] @ roll) @ truth.T_window_cam[1]
+    in_a, in_b = track(upside_down, pictures[1], T_a_b, K, K, truth.depth[1])
+    assert len(in_a) > 60
+    error = np.linalg.norm((1 - in_a - seen_in(truth, 1, 0, in_b)) * (320, 240), axis=1)
+    assert np.median(error) < 0.3
+
+
+def test_nothing_is_followed_into_another_scene(scene, pictures):
+    truth, _ = scene
+    noise = np.random.default_rng(5).uniform(0, 255, (240, 320)).astype(np.float32)
+    other = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    T_a_b = inverse(truth.T_window_cam[0]) @ truth.T_window_cam[1]
+    for wrong in (picture_of(cv2.cvtColor(other, cv2.COLOR_GRAY2RGB)), BARE[0]):
+        assert len(track(wrong, pictures[1], T_a_b, K, K, truth.depth[1])[0]) < 10
+    behind = T_a_b @ exp(np.array([0, 0, -20.0, 0, 0, 0]))
+    assert len(track(pictures[0], pictures[1], behind, K, K, truth.depth[1])[0]) < 10
+    for bare in (BARE[0], picture_of(np.zeros((8, 10, 3), np.uint8))):
+        assert len(track(pictures[0], bare, T_a_b, K, K, truth.depth[1])[0]) == 0
+
+
+def test_followed_corners_sharpen_what_blurred_matches_leave(scene, pictures):
+    truth, _ = scene
+    random = np.random.default_rng(6)
+    parts = []
+    for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)):
+        from_a = random.uniform(0.05, 0.95, (150, 2))
+        in_b = seen_in(truth, a, b, from_a) + random.normal(0, 1.0, (150, 2)) / SIZE   # a pixel of the network's image
+        good = ((in_b > 0) & (in_b < 1)).all(axis=1)
+        parts.append((np.full(good.sum(), a), np.full(good.sum(), b), from_a[good], in_b[good]))
+    a, b, from_a, in_b = (np.concatenate(part) for part in zip(*parts))
+    matches = Matches(a, b, from_a.astype(np.float32), in_b.astype(np.float32), np.full(len(a), 0.9, np.float32))
+    bare = [find_features(np.full((96, 128, 3), 90, np.uint8))] * 3
+    off = exp(np.stack([np.zeros(6), [0.02, 0.03, 0, 0.02, -0.01, 0.01], [-0.03, 0.02, 0.02, -0.02, 0.01, 0.02]]))
+    noise = np.exp(0.03 * np.sin(np.linspace(0, 6, SIZE[0])))
+    predicted = replace(truth, matches=matches, T_window_cam=truth.T_window_cam @ off,
+                        depth=(truth.depth * noise).astype(np.float32), confidence=np.full_like(truth.depth, 0.7))
+    matched, followed = (np.degrees(rotation_angle(rotation_of(refine(predicted, bare, shown).prediction.T_window_cam),
+                                                   rotation_of(truth.T_window_cam)))[1:] for shown in (BARE, pictures))
+    assert (followed < 0.15).all() and followed.mean() < 0.5 * matched.mean(), (matched, followed)
 
 
 def test_features_are_found_again_in_a_shifted_image():
