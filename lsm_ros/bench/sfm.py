@@ -26,7 +26,8 @@ from lsm_ros.contracts import Keyframe, Window
 from lsm_ros.data.sequences import FolderSequence, SequenceFrame
 from lsm_ros.errors import AlignmentError, ConfigError, InputError
 from lsm_ros.evaluation.report import Line
-from lsm_ros.evaluation.walks import ChainedMapper, positions, true_pose
+from lsm_ros.evaluation.walk_scores import positions
+from lsm_ros.evaluation.walks import ChainedMapper, true_pose
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model.engine import NetworkPredictor

@@ -12,17 +12,11 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, MapObject, Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation import benchmark, walks
-from lsm_ros.evaluation.walks import (
+from lsm_ros.evaluation.walk_scores import (
     Box,
     TruePoints,
     Walk,
-    folder_walk,
-    map_walk,
-    median_line,
     overlap,
-    overview_markdown,
-    read_seed,
-    rendered_walk,
     score_cloud,
     score_loops,
     score_objects,
@@ -30,6 +24,14 @@ from lsm_ros.evaluation.walks import (
     shared,
     true_boxes,
     true_points,
+)
+from lsm_ros.evaluation.walks import (
+    folder_walk,
+    map_walk,
+    median_line,
+    overview_markdown,
+    read_seed,
+    rendered_walk,
     walks_markdown,
 )
 from lsm_ros.geometry.camera import scale_intrinsics
