@@ -5,8 +5,8 @@ most exactly from how a few hundred points move. So points that two views share 
 depth, and the poses moved to where they project best, in two turns. The first finds poses among wrong matches: those of
 the network itself, everywhere and across wide baselines, right to a pixel or two, and those of features of the images
 (mapping/features.py). In the second, corners of one image are followed into the other from where these poses say that
-they are, to a quarter of a pixel (mapping/tracking.py), and take the place of the network's matches. Where nothing
-matches, the network's pose stands alone.
+they are, to a quarter of a pixel (mapping/tracking.py), and take the place of the network's matches where they are
+many. Where nothing matches, the network's pose stands alone.
 """
 from __future__ import annotations
 
@@ -126,16 +126,16 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
     relative, support = predicted.copy(), np.zeros((S, S), int)
     kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]] = {}
-    featured: dict[tuple[int, int], _Places] = {}
+    places: dict[tuple[int, int], tuple[_Places, _Places]] = {}
     sound = [~on_outline(depth) for depth in prediction.depth]
     for a, b in combinations(range(S), 2):
-        shared = _featured(features[a], features[b])
-        forth, back = _sightings(a, b, shared + _matched(a, b, prediction.matches), prediction, sound)
+        featured, matched = _featured(features[a], features[b]), _matched(a, b, prediction.matches)
+        forth, back = _sightings(a, b, featured + matched, prediction, sound)
         T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
         if _holds(forth, agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
-            kept[a, b], featured[a, b] = (forth, back), shared
+            kept[a, b], places[a, b] = (forth, back), (featured, matched)
     if not kept:
         return unrefined(prediction)
     T_window_cam, support = _chain(relative, support)
@@ -147,10 +147,11 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
 
     first = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
     moved = _moved(prediction, *first)
-    for (a, b), shared in featured.items():
+    for (a, b), (featured, matched) in places.items():
         followed = _followed(a, b, moved, pictures)
-        if len(followed.sigma) >= MIN_SUPPORT:
-            kept[a, b] = _sightings(a, b, shared + followed, prediction, sound)
+        exact = featured + followed
+        few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
+        kept[a, b] = _sightings(a, b, exact + matched if few else exact, prediction, sound)
     return Refinement(_moved(prediction, *adjusted(*first, LAST_STEPS)), support)
 
 

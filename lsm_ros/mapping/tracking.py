@@ -24,10 +24,10 @@ CONTRAST = 40.0            # grey levels to which contrast (its standard deviati
 STEP = 4                   # pixels of the depth between those that are drawn exactly, others are interpolated
 NEAR = 0.05                # of a point's depth, as it is nearest to the other camera
 WINDOW = 13                # pixels, of the patches
-LEVELS = 1                 # of the pyramid above the image itself
+LEVELS = 2                 # of the pyramid above the image itself
 ROUNDS = 5
 MIN_GRADIENT = 3e-4        # the same over a patch
-REACH = 6.0                # pixels; a patch that moves farther has found something else
+REACH = 8.0                # pixels; a patch that moves farther has found something else
 RETURN = 0.5               # pixels, by which the way back may miss
 DIFFERENCE = 20.0          # grey levels on average, by which patches may differ
 

@@ -195,10 +195,11 @@ def test_nothing_is_followed_into_another_scene(scene, pictures):
     noise = np.random.default_rng(5).uniform(0, 255, (240, 320)).astype(np.float32)
     other = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     T_a_b = inverse(truth.T_window_cam[0]) @ truth.T_window_cam[1]
+    # of 120 corners; above it was more than 60
     for wrong in (picture_of(cv2.cvtColor(other, cv2.COLOR_GRAY2RGB)), BARE[0]):
-        assert len(track(wrong, pictures[1], T_a_b, K, K, truth.depth[1])[0]) < 10
+        assert len(track(wrong, pictures[1], T_a_b, K, K, truth.depth[1])[0]) < 20
     behind = T_a_b @ exp(np.array([0, 0, -20.0, 0, 0, 0]))
-    assert len(track(pictures[0], pictures[1], behind, K, K, truth.depth[1])[0]) < 10
+    assert len(track(pictures[0], pictures[1], behind, K, K, truth.depth[1])[0]) < 20
     for bare in (BARE[0], picture_of(np.zeros((8, 10, 3), np.uint8))):
         assert len(track(pictures[0], bare, T_a_b, K, K, truth.depth[1])[0]) == 0
 
