@@ -83,6 +83,25 @@ def test_weights_of_another_network(tmp_path):
         load_network(tmp_path / "other.safetensors")
 
 
+def test_a_network_grows_without_forgetting(tmp_path):
+    """Parts that came later are found missing, and where they are let grow they say nothing at first."""
+    network = Network(SMALL).eval()
+    later = ("dense_head.correction.", "match_head.tokens.", "match_head.mix.")
+    old = {name: value for name, value in network.state_dict().items() if not name.startswith(later)}
+    save_weights(tmp_path / "old.safetensors", network, old, card={})
+    with pytest.raises(WeightsError, match="lacks .*correction"):
+        load_network(tmp_path / "old.safetensors")
+    grown, _ = load_network(tmp_path / "old.safetensors", grow=True)
+    inputs = torch.rand(1, 2, 3, 64, 96), torch.eye(3).expand(1, 2, 3, 3), torch.zeros(1, 2, dtype=torch.bool)
+    with torch.no_grad():
+        first = grown(*inputs)
+        for part in (grown.dense_head.correction, grown.match_head.tokens):
+            torch.nn.init.normal_(part[0].weight)                       # the last layer of each is still 0
+        again = grown(*inputs)
+    assert torch.equal(first.log_depth, again.log_depth)
+    assert torch.equal(first.descriptors, again.descriptors)
+
+
 @pytest.mark.skipif(not SHIPPED.exists(), reason="no shipped weights in this tree")
 def test_shipped_weights():
     network, card = load_network()
