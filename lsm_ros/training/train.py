@@ -57,7 +57,7 @@ class TrainingConfig(Options):
     learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "Of matrices.", minimum=0)
-    muon: bool = option(True, "Muon for the matrices of the blocks; it costs a CPU seconds a step. AdamW if not.")
+    muon: bool = option(True, "Muon for the matrices between tokens; it costs a CPU seconds a step. AdamW if not.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
