@@ -11,7 +11,8 @@ many. Where nothing matches, the network's pose stands alone.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
@@ -52,6 +53,7 @@ CLEAR = 0.6                # share of all matches that ends the search for a bet
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 FIRST_STEPS = 3            # of the adjustment from which corners are followed: it need only be right to a few pixels
 LAST_STEPS = 4             # of the last one, which starts near its end
+THREADS = 2                # that look at pairs of views: the network rests meanwhile, and leaves its cores
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
@@ -128,10 +130,15 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]] = {}
     places: dict[tuple[int, int], tuple[_Places, _Places]] = {}
     sound = [~on_outline(depth) for depth in prediction.depth]
-    for a, b in combinations(range(S), 2):
+
+    def found(pair: tuple[int, int]):
+        a, b = pair
         featured, matched = _featured(features[a], features[b]), _matched(a, b, prediction.matches)
         forth, back = _sightings(a, b, featured + matched, prediction, sound)
         T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
+        return a, b, featured, matched, forth, back, T_a_b, agree
+
+    for a, b, featured, matched, forth, back, T_a_b, agree in _at_once(found, combinations(range(S), 2)):
         if _holds(forth, agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
@@ -147,12 +154,18 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
 
     first = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
     moved = _moved(prediction, *first)
-    for (a, b), (featured, matched) in places.items():
-        followed = _followed(a, b, moved, pictures)
+    all_followed = _at_once(lambda pair: _followed(*pair, moved, pictures), places)
+    for ((a, b), (featured, matched)), followed in zip(places.items(), all_followed, strict=True):
         exact = featured + followed
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         kept[a, b] = _sightings(a, b, exact + matched if few else exact, prediction, sound)
     return Refinement(_moved(prediction, *adjusted(*first, LAST_STEPS)), support)
+
+
+def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
+    """`function` of each pair of views, in their order. Most of it is OpenCV's work, which needs no Python lock."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, pairs))
 
 
 def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> WindowPrediction:
