@@ -20,7 +20,7 @@ class Features:
 
 
 def work_image(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (h, w) uint8 grey, w <= WORK_WIDTH."""
+    """(H, W, 3) uint8 RGB -> (h, w) uint8 grey, w <= WORK_WIDTH: what points and corners are looked for in."""
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if width <= WORK_WIDTH:
@@ -28,9 +28,8 @@ def work_image(image: np.ndarray) -> np.ndarray:
     return cv2.resize(grey, (WORK_WIDTH, max(round(height * WORK_WIDTH / width), 1)), interpolation=cv2.INTER_AREA)
 
 
-def find_features(image: np.ndarray) -> Features:
-    """SIFT points (Lowe 2004) of `image` (H, W, 3) uint8 RGB, their descriptors as square roots (Arandjelovic 2012)."""
-    grey = work_image(image)
+def find_features(grey: np.ndarray) -> Features:
+    """SIFT points (Lowe 2004) of a `work_image`, their descriptors as square roots (Arandjelovic 2012)."""
     keypoints, descriptors = cv2.SIFT_create(FEATURES, contrastThreshold=CONTRAST).detectAndCompute(grey, None)
     if descriptors is None:
         return Features(np.empty((0, 2)), np.empty((0, 128), np.float32))

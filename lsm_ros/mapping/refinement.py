@@ -21,7 +21,7 @@ import numpy as np
 
 from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
-from lsm_ros.mapping.features import Features, find_features, match
+from lsm_ros.mapping.features import Features, find_features, match, work_image
 from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline
 
@@ -107,7 +107,8 @@ class PoseRefiner:
 
     def _find(self, keyframe: Keyframe) -> tuple[Features, Picture]:
         if keyframe.id not in self._found:
-            self._found[keyframe.id] = find_features(keyframe.frame.image), picture_of(keyframe.frame.image)
+            grey = work_image(keyframe.frame.image)
+            self._found[keyframe.id] = find_features(grey), picture_of(grey)
         self._found.move_to_end(keyframe.id)
         while len(self._found) > CACHED:
             self._found.popitem(last=False)
@@ -131,18 +132,19 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     places: dict[tuple[int, int], tuple[_Places, _Places]] = {}
     sound = [~on_outline(depth) for depth in prediction.depth]
 
-    def found(pair: tuple[int, int]):
+    def pose(pair: tuple[int, int]) -> tuple:
         a, b = pair
         featured, matched = _featured(features[a], features[b]), _matched(a, b, prediction.matches)
         forth, back = _sightings(a, b, featured + matched, prediction, sound)
         T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
-        return a, b, featured, matched, forth, back, T_a_b, agree
+        return T_a_b, agree, (featured, matched), (forth, back)
 
-    for a, b, featured, matched, forth, back, T_a_b, agree in _at_once(found, combinations(range(S), 2)):
-        if _holds(forth, agree):
+    pairs = list(combinations(range(S), 2))
+    for (a, b), (T_a_b, agree, shared, seen) in zip(pairs, _at_once(pose, pairs), strict=True):
+        if _holds(seen[0], agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
-            kept[a, b], places[a, b] = (forth, back), (featured, matched)
+            kept[a, b], places[a, b] = seen, shared
     if not kept:
         return unrefined(prediction)
     T_window_cam, support = _chain(relative, support)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lsm_ros.mapping.features import work_image
-
 CORNER_CELL = 12           # pixels; at most one corner in each
 MOST = 120                 # corners that are looked for in another image
 CORNER_BLOCK = 7           # pixels, over which the gradients of a corner are summed
@@ -39,9 +37,9 @@ class Picture:
     corners: np.ndarray    # (N, 2) float32 pixels, x and y, counted from the centre of the first; the strongest first
 
 
-def picture_of(image: np.ndarray) -> Picture:
-    """Of `image` (H, W, 3) uint8 RGB, reduced as features.py does."""
-    grey = work_image(image).astype(np.float32)
+def picture_of(grey: np.ndarray) -> Picture:
+    """Of a `work_image` (features.py)."""
+    grey = grey.astype(np.float32)
     mean = cv2.blur(grey, (BLUR, BLUR))
     variance = cv2.blur(grey * grey, (BLUR, BLUR)) - mean * mean
     even = CONTRAST * (grey - mean) / (np.sqrt(np.maximum(variance, 0)) + NOISE)

@@ -43,6 +43,14 @@ def rotation_from_6d(values: Tensor) -> Tensor:
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
 
 
+def silent(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """`layer` with zeros, whose output is added to another's: a network that gets it later starts as it was."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 class DenseHead(nn.Module):
     """Tokens to depth and confidence at half, and semantics at a quarter of the image's resolution.
 
@@ -62,16 +70,15 @@ class DenseHead(nn.Module):
         self.geometry = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, 2 * 4, 1),
                                       nn.PixelShuffle(2))
         self.correction = nn.Sequential(nn.Conv2d(64, 4 * 16, 1), nn.PixelShuffle(2), nn.GELU(),
-                                        nn.Conv2d(16, 2, 3, padding=1))
-        nn.init.zeros_(self.correction[-1].weight)
-        nn.init.zeros_(self.correction[-1].bias)
+                                        silent(nn.Conv2d(16, 2, 3, padding=1)))
         self.semantics = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, embedding, 1))
 
-    def forward(self, encoded: Tensor, decoded: Tensor, stride_8: Tensor, stride_4: Tensor) -> tuple[Tensor, ...]:
-        """encoded, decoded (N, D, H/16, W/16) and the two skips -> log depth, log confidence (N, H/2, W/2),
-        semantics (N, E, H/4, W/4) of unit length, and the features behind them (N, 128, H/8, W/8), (N, 64, H/4, W/4).
+    def forward(self, tokens: Tensor, stride_8: Tensor, stride_4: Tensor) -> tuple[Tensor, ...]:
+        """tokens (N, H/16, W/16, 2D), of encoder and decoder, and the two skips -> log depth, log confidence
+        (N, H/2, W/2), semantics (N, E, H/4, W/4) of unit length, and the features behind them (N, 128, H/8, W/8),
+        (N, 64, H/4, W/4).
         """
-        x = self.fuse(torch.cat([encoded, decoded], dim=1).movedim(1, -1)).movedim(-1, 1)
+        x = self.fuse(tokens).movedim(-1, 1)
         x = self.up_8(x) + self.skip_8(stride_8)
         x_8 = x + self.mix_8(F.gelu(x))
         x = self.up_4(x_8) + self.skip_4(stride_4)
@@ -89,21 +96,16 @@ class MatchHead(nn.Module):
 
     def __init__(self, width: int, descriptor: int):
         super().__init__()
-        self.tokens = nn.Sequential(nn.Linear(2 * width, 512), nn.GELU(), nn.Linear(512, 16 * 64))
-        nn.init.zeros_(self.tokens[-1].weight)
-        nn.init.zeros_(self.tokens[-1].bias)
+        self.tokens = nn.Sequential(nn.Linear(2 * width, 512), nn.GELU(), silent(nn.Linear(512, 16 * 64)))
         self.mix_8 = nn.Sequential(nn.Conv2d(128, 4 * 64, 1), nn.PixelShuffle(2))
         self.mix_4 = nn.Conv2d(64, 64, 1)
-        self.mix = nn.Conv2d(64, 64, 3, padding=1)
-        nn.init.zeros_(self.mix.weight)
-        nn.init.zeros_(self.mix.bias)
+        self.mix = silent(nn.Conv2d(64, 64, 3, padding=1))
         self.out = nn.Conv2d(64, descriptor, 1)
         self.log_length = nn.Parameter(torch.tensor(1.5))        # products of unit vectors times 20
         self.unmatched = nn.Parameter(torch.tensor(10.0))
 
-    def forward(self, encoded: Tensor, decoded: Tensor, x_8: Tensor, x_4: Tensor) -> Tensor:
-        """encoded, decoded (N, D, H/16, W/16), (N, 128, H/8, W/8), (N, 64, H/4, W/4) -> (N, M, H/4, W/4)."""
-        tokens = self.tokens(torch.cat([encoded, decoded], dim=1).movedim(1, -1)).movedim(-1, 1)
-        x = F.pixel_shuffle(tokens, 4) + self.mix_8(F.gelu(x_8)) + self.mix_4(x_4)
+    def forward(self, tokens: Tensor, x_8: Tensor, x_4: Tensor) -> Tensor:
+        """tokens (N, H/16, W/16, 2D), (N, 128, H/8, W/8), (N, 64, H/4, W/4) -> (N, M, H/4, W/4)."""
+        x = F.pixel_shuffle(self.tokens(tokens).movedim(-1, 1), 4) + self.mix_8(F.gelu(x_8)) + self.mix_4(x_4)
         x = F.gelu(x + self.mix(F.gelu(x)))
         return F.normalize(self.out(x).float(), dim=1) * self.log_length.exp()

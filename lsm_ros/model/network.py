@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lsm_ros.model.backbone import STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, Backbone
 from lsm_ros.model.blocks import Block, rotary_angles
-from lsm_ros.model.heads import CameraHead, Cameras, DenseHead, MatchHead
+from lsm_ros.model.heads import CameraHead, Cameras, DenseHead, MatchHead, silent
 
 PATCH = 16
 MAX_VIEWS = 8
@@ -79,10 +79,8 @@ class Network(nn.Module):
         self.special = nn.Parameter(0.02 * torch.randn(1 + c.registers, c.width))
         self.encoder = nn.ModuleList(Block(c.width, c.heads, 4) for _ in range(c.encoder))
         self.role = nn.Parameter(0.02 * torch.randn(2, 1 + c.registers, c.width))   # first view, other views
-        self.motion = nn.Linear(10, c.width, bias=False) if c.priors else None
-        self.sparse_depth = nn.Linear(2, c.width, bias=False) if c.priors else None
-        for prior in (self.motion, self.sparse_depth) if c.priors else ():
-            nn.init.zeros_(prior.weight)                  # a network that gets them later starts as it was
+        self.motion = silent(nn.Linear(10, c.width, bias=False)) if c.priors else None
+        self.sparse_depth = silent(nn.Linear(2, c.width, bias=False)) if c.priors else None
         self.decoder = nn.ModuleList(Block(c.width, c.heads, 2) for _ in c.decoder)
         self.norm = nn.LayerNorm(c.width)
         self.camera_head = CameraHead(c.width)
@@ -124,11 +122,11 @@ class Network(nn.Module):
                 x = block(x, rotary)
         x = self.norm(x)
         cameras = self.camera_head(x[:, 0].unflatten(0, (-1, views)))
-        grids = [self.grid(tokens, rows, columns) for tokens in (frames.tokens, x)]
-        *dense, x_8, x_4 = self.dense_head(*grids, frames.stride_8, frames.stride_4)
+        patches = torch.cat([frames.tokens, x], dim=-1)[:, 1 + self.config.registers:].unflatten(1, (rows, columns))
+        *dense, x_8, x_4 = self.dense_head(patches, frames.stride_8, frames.stride_4)
         output = NetworkOutput(cameras, *(field.unflatten(0, (-1, views)) for field in dense))
         if self.match_head is not None:
-            output.descriptors = self.match_head(*grids, x_8, x_4).unflatten(0, (-1, views))
+            output.descriptors = self.match_head(patches, x_8, x_4).unflatten(0, (-1, views))
             output.unmatched = self.match_head.unmatched.float()
         return output
 
@@ -147,10 +145,6 @@ class Network(nn.Module):
             values = torch.stack([depth.masked_fill(~known, 1.0).log(), known.to(depth.dtype)], dim=-1)
             patches = self.sparse_depth(values)
         return torch.cat([camera, camera.new_zeros(N, self.config.registers, camera.shape[2]), patches], dim=1)
-
-    def grid(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        """(N, special + P, D) -> (N, D, rows, columns) without the special tokens."""
-        return tokens[:, 1 + self.config.registers:].transpose(1, 2).unflatten(2, (rows, columns))
 
     def rotary(self, rows: int, columns: int, device) -> Tensor:
         c = self.config

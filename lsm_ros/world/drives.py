@@ -17,11 +17,7 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.camera import crop_intrinsics, intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.world.cameras import Space, poses
-from lsm_ros.world.materials import load_textures
-from lsm_ros.world.meshes import load_meshes
-from lsm_ros.world.recording import Camera, draw
-from lsm_ros.world.renderer import MeshAtlas, Renderer, SceneBank, TextureAtlas
-from lsm_ros.world.rooms import make_scene
+from lsm_ros.world.recording import Camera, draw, furnish
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.walks import FreeFloor, smooth
 
@@ -120,15 +116,10 @@ def render_drive(seed: int, kind: str, length_m: float, mount: Mount, textures: 
                  meshes: str | Path | None = None, size: tuple[int, int] = SIZE, device: str = "cpu") -> Drive:
     """The drive of a seed through its building of a kind (rooms.KINDS); `size` is (width, height), even.
 
-    `device` draws it: a GPU in a hundredth of the time, and to the same picture but for rounding.
+    `device` draws it, each to the same picture but for rounding.
     """
-    catalogue, atlas = load_textures(textures) if textures else (None, None)
-    models, library = load_meshes(meshes) if meshes else (None, None)
-    scene = make_scene(seed, kind, catalogue, models)
+    scene, bank, renderer = furnish(seed, kind, textures, meshes, samples=3, device=device)
     T_world_cam = way_of_wheels(scene, np.random.default_rng(seed), length_m, mount)
-    bank = SceneBank.of([scene], device)
-    renderer = Renderer(device, TextureAtlas(atlas, device) if textures else None, samples=3,
-                        meshes=MeshAtlas(library, device) if meshes else None)
     K = intrinsics(FOCAL * size[0], FOCAL * size[0], size[0] / 2, size[1] / 2)
     camera = Camera(CameraPath(T_world_cam, FOCAL, "drive"), RATE_HZ, size[0])
     images, depth, labels, instances = [], [], [], []

@@ -22,7 +22,7 @@ from lsm_ros.world.materials import load_textures
 from lsm_ros.world.meshes import load_meshes
 from lsm_ros.world.renderer import MeshAtlas, Renderer, Rendering, SceneBank, TextureAtlas
 from lsm_ros.world.rooms import make_scene
-from lsm_ros.world.scene import CameraPath
+from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.sensor import Look, develop, mean_tone
 from lsm_ros.world.walks import smooth_walk
 
@@ -44,13 +44,8 @@ def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds
     """
     if seed >= 0:
         raise InputError(f"seed = {seed}; recordings have negative seeds, the others belong to training and evaluation")
-    catalogue, atlas = load_textures(textures) if textures else (None, None)
-    models, library = load_meshes(meshes) if meshes else (None, None)
-    scene, rng = make_scene(seed, "apartment", catalogue, models), np.random.default_rng(-seed)
-    path = smooth_walk(scene, rng, seconds, rate, focal=FOCAL)
-    bank = SceneBank.of([scene], "cpu")
-    renderer = Renderer("cpu", TextureAtlas(atlas, "cpu") if textures else None, samples=4,
-                        meshes=MeshAtlas(library, "cpu") if meshes else None)
+    scene, bank, renderer = furnish(seed, "apartment", textures, meshes, samples=4)
+    path = smooth_walk(scene, np.random.default_rng(-seed), seconds, rate, focal=FOCAL)
     K = intrinsics(FOCAL * SIZE[0], FOCAL * SIZE[0], SIZE[0] / 2, SIZE[1] / 2)
     camera = Camera(path, rate)
     with RecordingWriter(folder) as writer:
@@ -66,6 +61,20 @@ def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds
                 writer.write_truth_depth(stamp_ns, np.where(depth > 0, depth, np.nan))
                 writer.write_truth_labels(stamp_ns, truth.label[0, 0].numpy())
     return len(path.T_world_cam)
+
+
+def furnish(seed: int, kind: str, textures: str | Path | None, meshes: str | Path | None, *, samples: int,
+            device: str = "cpu") -> tuple[Scene, SceneBank, Renderer]:
+    """The building of a seed and a kind (rooms.KINDS), and what draws it on `device`, with `samples` as in Renderer.
+
+    textures, meshes: as for load_textures and load_meshes; None for none.
+    """
+    catalogue, atlas = load_textures(textures) if textures else (None, None)
+    models, library = load_meshes(meshes) if meshes else (None, None)
+    scene = make_scene(seed, kind, catalogue, models)
+    renderer = Renderer(device, TextureAtlas(atlas, device) if textures else None, samples=samples,
+                        meshes=MeshAtlas(library, device) if meshes else None)
+    return scene, SceneBank.of([scene], device), renderer
 
 
 def draw(renderer: Renderer, bank: SceneBank, T_world_cam: np.ndarray, K: np.ndarray,

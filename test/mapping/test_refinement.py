@@ -7,13 +7,13 @@ import pytest
 
 from lsm_ros.contracts import Matches, WindowPrediction
 from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, rotation_angle, rotation_of, sim3, transform
-from lsm_ros.mapping.features import Features, find_features, match
+from lsm_ros.mapping.features import Features, find_features, match, work_image
 from lsm_ros.mapping.refinement import refine
 from lsm_ros.mapping.tracking import picture_of, track
 
 K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
 SIZE = np.array([128, 96])
-BARE = [picture_of(np.full((96, 128, 3), 90, np.uint8))] * 3      # of a scene without corners
+BARE = [picture_of(np.full((96, 128), 90, np.uint8))] * 3      # of a scene without corners
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def pictures(scene):
         grey = cv2.remap(pattern, x, y, cv2.INTER_LINEAR) * (1 - 0.2 * view)
         images.append(cv2.cvtColor((grey + random.normal(0, 2, grey.shape)).clip(0, 255).astype(np.uint8),
                                    cv2.COLOR_GRAY2RGB))
-    return [picture_of(image) for image in images]
+    return [picture_of(work_image(image)) for image in images]
 
 
 def seen_in(truth, view, other, shares):
@@ -143,7 +143,7 @@ def test_a_right_prediction_is_backed_by_the_matches(scene):
 def test_without_texture_the_network_stands_alone(scene):
     truth, _ = scene
     predicted = disturbed(truth)
-    bare = [find_features(np.full((96, 128, 3), 90, np.uint8))] * 3
+    bare = [find_features(np.full((96, 128), 90, np.uint8))] * 3
     found = refine(predicted, bare, BARE)
     assert not found.support.any()
     np.testing.assert_array_equal(found.prediction.T_window_cam, predicted.T_window_cam)
@@ -182,7 +182,7 @@ def test_corners_are_followed_through_a_turn_about_the_lens(scene, pictures):
     truth, _ = scene
     roll = np.eye(4)
     roll[:3, :3] = exp_so3([0, 0, np.pi])
-    upside_down = picture_of(cv2.cvtColor(pictures[0].grey[::-1, ::-1], cv2.COLOR_GRAY2RGB))
+    upside_down = picture_of(pictures[0].grey[::-1, ::-1])
     T_a_b = inverse(truth.T_window_cam[0] @ roll) @ truth.T_window_cam[1]
     in_a, in_b = track(upside_down, pictures[1], T_a_b, K, K, truth.depth[1])
     assert len(in_a) > 60
@@ -196,11 +196,11 @@ def test_nothing_is_followed_into_another_scene(scene, pictures):
     other = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     T_a_b = inverse(truth.T_window_cam[0]) @ truth.T_window_cam[1]
     # of 120 corners; above it was more than 60
-    for wrong in (picture_of(cv2.cvtColor(other, cv2.COLOR_GRAY2RGB)), BARE[0]):
+    for wrong in (picture_of(other), BARE[0]):
         assert len(track(wrong, pictures[1], T_a_b, K, K, truth.depth[1])[0]) < 20
     behind = T_a_b @ exp(np.array([0, 0, -20.0, 0, 0, 0]))
     assert len(track(pictures[0], pictures[1], behind, K, K, truth.depth[1])[0]) < 20
-    for bare in (BARE[0], picture_of(np.zeros((8, 10, 3), np.uint8))):
+    for bare in (BARE[0], picture_of(np.zeros((8, 10), np.uint8))):
         assert len(track(pictures[0], bare, T_a_b, K, K, truth.depth[1])[0]) == 0
 
 
@@ -215,7 +215,7 @@ def test_followed_corners_sharpen_what_blurred_matches_leave(scene, pictures):
         parts.append((np.full(good.sum(), a), np.full(good.sum(), b), from_a[good], in_b[good]))
     a, b, from_a, in_b = (np.concatenate(part) for part in zip(*parts))
     matches = Matches(a, b, from_a.astype(np.float32), in_b.astype(np.float32), np.full(len(a), 0.9, np.float32))
-    bare = [find_features(np.full((96, 128, 3), 90, np.uint8))] * 3
+    bare = [find_features(np.full((96, 128), 90, np.uint8))] * 3
     off = exp(np.stack([np.zeros(6), [0.02, 0.03, 0, 0.02, -0.01, 0.01], [-0.03, 0.02, 0.02, -0.02, 0.01, 0.02]]))
     noise = np.exp(0.03 * np.sin(np.linspace(0, 6, SIZE[0])))
     predicted = replace(truth, matches=matches, T_window_cam=truth.T_window_cam @ off,
@@ -229,7 +229,7 @@ def test_features_are_found_again_in_a_shifted_image():
     random = np.random.default_rng(3)
     image = cv2.GaussianBlur(random.integers(0, 255, (240, 320), np.uint8), (0, 0), 2)
     image = cv2.cvtColor(cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX), cv2.COLOR_GRAY2RGB)
-    a, b = find_features(image[:, :300]), find_features(image[:, 20:])
+    a, b = find_features(work_image(image[:, :300])), find_features(work_image(image[:, 20:]))
     pairs = match(a, b)
     shift = (a.shares[pairs[:, 0]] - b.shares[pairs[:, 1]]) * (300, 240)
     assert len(pairs) > 100
@@ -237,5 +237,5 @@ def test_features_are_found_again_in_a_shifted_image():
 
 
 def test_an_image_without_features_matches_nothing():
-    bare = find_features(np.zeros((60, 80, 3), np.uint8))
+    bare = find_features(np.zeros((60, 80), np.uint8))
     assert match(bare, bare).shape == (0, 2)
