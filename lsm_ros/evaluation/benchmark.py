@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lsm_ros.config import PredictorConfig
+from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.contracts import Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation import walks
@@ -243,7 +243,8 @@ def score(arguments: argparse.Namespace) -> list[Line]:
                                                  labels=arguments.labels, device=arguments.device))
     if arguments.target in ("walks", "walk"):
         kept = walks.Kept(arguments.cache, arguments.weights) if arguments.cache else None
-        return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain, kept=kept)
+        return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain, kept=kept,
+                                 config=MapperConfig(loops=not arguments.no_loops))
     style = WorldStyle(arguments.textures, arguments.meshes)
     gallery = None
     if arguments.pictures or arguments.montage:

@@ -137,7 +137,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     mapper = kind(predict, labels, config, describe)
     live, seconds, scans = [], [], Scans(labels, config.max_depth_m)
     index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
-    title = walk.name + ", chained" * chain
+    title = titled(walk.name, chain, config)
     for frame in tqdm(walk.frames, desc=title, unit="frame", disable=not progress):
         start, before = time.perf_counter(), mapper.counters.keyframes
         update = mapper.push(frame)
@@ -164,6 +164,11 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
                               config.voxel_size_m)
     return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory], poses["scale"])
+
+
+def titled(name: str, chain: bool, config: MapperConfig) -> str:
+    """The name of a line: of what walk, and how it was mapped."""
+    return name + (", chained" if chain else "" if config.loops else ", no loops")
 
 
 ROWS = {"path_m": "path, m", "frames": "frames", "keyframes": "keyframes", "mapped": "of them in the map",
@@ -257,6 +262,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--length", type=float, default=LENGTH_M, help="metres of a walk (default %(default)g)")
     group.add_argument("--mount", action="store_true", help="tell the mapper how high the camera is, and which way up")
     group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
+    group.add_argument("--no-loops", action="store_true",
+                       help="map each walk without recognising places: how far it drifts on the way")
     group.add_argument("--cache", type=Path, help="a folder where rendered walks are kept for the next time, and the "
                        "figures of finished ones, which hold as long as weights and code stay the same: an interrupted "
                        "command goes on, and several can share the work")
@@ -300,7 +307,7 @@ def score_walks(predictor: NetworkPredictor, orders: Iterator[Order], *, chain: 
         for baseline, part in ((False, lines), (True, chained)):
             if baseline and not chain:
                 continue
-            title = order.name + ", chained" * baseline
+            title = titled(order.name, baseline, config)
             line = kept.get(order, title) if kept else None
             if line is None:
                 walk = walk or order.make()
@@ -313,6 +320,6 @@ def score_walks(predictor: NetworkPredictor, orders: Iterator[Order], *, chain: 
                     tqdm.write(f"{title}: ATE {line['ate_m']:.3f} m of {line['path_m']:.1f} m, scale "
                                f"{line['scale']:.3f}", file=sys.stderr)
             part.append(line)
-    medians = [median_line(part, name) for part, name in ((lines, "median"), (chained, "median, chained"))
-               if len(part) > 1]
+    medians = [median_line(part, titled("median", baseline, config)) for baseline, part in
+               ((False, lines), (True, chained)) if len(part) > 1]
     return lines + chained + medians

@@ -6,6 +6,7 @@ roll clockwise as the camera sees it; radians.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +26,9 @@ HEAD_M = (1.4, 1.85)            # heights of a camera on a head, or held before 
 CANDIDATES = 6                 # drawn at once
 OPTIONS = 8                    # directions that each step tries,
 REACH = np.array((1, 1, 1, 1, .9, .75, .6, .4))  # and how much of its length
-ROUNDS = 10
+ROUNDS = 12
+FAR_M = 30.0                   # farther than any wall
+WALL = -1 - label_indices()["wall"]     # its kind in a Space
 
 ALONE = np.array(KIND_WEIGHTS[:-1]) / sum(KIND_WEIGHTS[:-1])  # the parts of a cut are of the other kinds
 
@@ -60,6 +63,53 @@ def random_focal(rng: np.random.Generator) -> float:
     return float(.5 / np.tan(np.radians(np.clip(degrees, 40, 110)) / 2))
 
 
+@dataclass(frozen=True)
+class Demands:
+    """What the views of a path have to show. Left to chance, a camera in a room sees mostly walls at one distance."""
+    focal: float           # / image width
+    closest_m: float       # the median depth of no view is below it
+    objects: float         # so many different ones are in a view, in the mean
+    walls: float           # at most this part of the views is wall
+    farthest_m: float      # so deep is the deepest part of a view, in the mean
+    foreground: float      # half of the views have something nearer than this part of their median depth; 1: whatever
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, focal: float) -> Demands:
+        return cls(focal, closest_m=np.exp(rng.uniform(np.log(.35), np.log(1.6))),
+                   objects=rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45)),
+                   walls=rng.choice((1.0, .42, .25), p=(.3, .35, .35)),
+                   farthest_m=rng.uniform(3.5, 9.0) if rng.random() < .5 else 0.0,
+                   foreground=rng.choice((1.0, .5), p=(.5, .5)))
+
+    def eased(self, ease: float) -> Demands:
+        """`ease` of 1 asks for all of it, less for less."""
+        return replace(self, closest_m=self.closest_m * ease ** 2, objects=self.objects * ease, walls=self.walls / ease,
+                       farthest_m=self.farthest_m * ease ** 2, foreground=min(self.foreground / ease, 1.0))
+
+    def met(self, space: Space, T_world_cam: np.ndarray, share: tuple[float, float] | None = None) -> np.ndarray:
+        """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by, what is asked for is there, and the parts
+        of the views that lie in the next view's image are larger than `share`: the smallest of them, and their mean."""
+        seen = glimpse(space, T_world_cam, self.focal)
+        typical = np.median(seen.depth, axis=2)
+        good = (seen.depth.min(axis=(1, 2)) > .2) & (typical.min(axis=1) > self.closest_m)
+        good &= seen.objects.mean(axis=1) > self.objects
+        if self.objects > 1.5:
+            good &= (seen.objects < 2).mean(axis=1) < .25            # few views of nothing but a wall
+        good &= seen.walls.mean(axis=1) <= self.walls
+        good &= np.minimum(seen.depth.max(axis=2), FAR_M).mean(axis=1) >= self.farthest_m
+        if self.foreground < 1:
+            good &= (seen.depth.min(axis=2) < self.foreground * typical).mean(axis=1) >= .5
+        if share is None or T_world_cam.shape[1] < 2:
+            return good
+        R, t = T_world_cam[..., :3, :3], T_world_cam[..., None, :3, 3]
+        later = (seen.points[:, :-1] - t[:, 1:]) @ R[:, 1:]  # in the next view
+        z = np.maximum(later[..., 2], 1e-6)
+        inside = (later[..., 2] > .1) & (abs(later[..., 0] / z) < .5 / self.focal) & (
+            abs(later[..., 1] / z) < .375 / self.focal)
+        inside = inside.mean(axis=2)
+        return good & (inside.min(axis=1) > share[0]) & (inside.mean(axis=1) > share[1])
+
+
 def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: float) -> np.ndarray:
     """(V, 4, 4): the first candidate that keeps clear of everything and shows something.
 
@@ -69,24 +119,23 @@ def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: f
     pace = rng.beta(2.6, .5) if rng.random() < .85 else rng.uniform(0, .4)  # mostly far apart, sometimes like video
     turning = np.clip(pace + rng.normal(0, .2), 0, 1) if rng.random() < .6 else rng.beta(2.4, .8)
     share = None if kind in ("back", "jump") or rng.random() < .8 else (.1, .25)
-    closest_m = np.exp(rng.uniform(np.log(.35), np.log(1.6)))  # how near the things in the picture may be
-    richest = rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45))  # objects that should be in a picture
+    demands = Demands.random(rng, focal)
     fallback, best = None, -np.inf
     for attempt in range(ROUNDS):
-        ease = 1 - .06 * attempt
-        length = spread(rng, STEP_M, pace * ease, views)
-        turn = spread(rng, STEP_RAD, turning * ease, views)
+        slower = 1 - .02 * attempt
+        length = spread(rng, STEP_M, pace * slower, views)
+        turn = spread(rng, STEP_RAD, turning * slower, views)
         position, angles = MOVES[kind](space, rng, length, turn)
         thirds = (position[:, :-1] + part * (position[:, 1:] - position[:, :-1]) for part in (1 / 3, 2 / 3))
         points = np.concatenate([position, *thirds], axis=1)         # closer than twice the clearance: no wall between
         clear = space.clearance(points.reshape(-1, 3)).reshape(CANDIDATES, -1).min(axis=1)
-        demands = (focal, closest_m * ease ** 2, richest * ease)
+        eased = demands.eased(1 - .065 * attempt)
         T_world_cam = poses(position, angles)
         forward = T_world_cam[..., :3, 2]
         steady = ((forward[:, 1:] * forward[:, :-1]).sum(axis=2) > np.cos(ABRUPT_RAD)).all(axis=1)
         T_world_cam = T_world_cam[steady & (clear > CLEARANCE_M)]
-        for k in np.flatnonzero(sees_well(space, T_world_cam[:, :1], *demands)):  # the first views first
-            if sees_well(space, T_world_cam[k, None], *demands, share)[0]:
+        for k in np.flatnonzero(eased.met(space, T_world_cam[:, :1])):       # the first views first
+            if eased.met(space, T_world_cam[k, None], share)[0]:
                 return T_world_cam[k]
         if clear.max() > best:
             k = int(clear.argmax())
@@ -94,7 +143,7 @@ def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: f
     yaw = rng.uniform(-np.pi, np.pi, (CANDIDATES, 1)) + np.arange(views) * rng.uniform(.05, .4)
     angles = np.stack([yaw, np.full_like(yaw, -.1), np.zeros_like(yaw)], axis=-1)
     T_world_cam = poses(np.broadcast_to(fallback, angles.shape), angles)
-    return T_world_cam[glimpse(space, T_world_cam, focal)[2].sum(axis=1).argmax()]
+    return T_world_cam[glimpse(space, T_world_cam, focal).objects.sum(axis=1).argmax()]
 
 
 def spread(rng: np.random.Generator, bounds: tuple[float, float], pace: float, views: int) -> np.ndarray:
@@ -103,36 +152,25 @@ def spread(rng: np.random.Generator, bounds: tuple[float, float], pace: float, v
     return np.minimum(amount, bounds[1])
 
 
-def sees_well(space: Space, T_world_cam: np.ndarray, focal: float, closest_m: float, objects: float,
-              share: tuple[float, float] | None = None) -> np.ndarray:
-    """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by, there is something to see, and the parts of
-    the views that lie in the next view's image are larger than `share`: the smallest of them, and their mean."""
-    points, depth, seen = glimpse(space, T_world_cam, focal)
-    typical = np.median(depth, axis=2).min(axis=1)
-    good = (depth.min(axis=(1, 2)) > .2) & (typical > closest_m) & (seen.mean(axis=1) > objects)
-    if objects > 1.5:
-        good &= (seen < 2).mean(axis=1) < .25                        # few views of nothing but a wall
-    if share is None or T_world_cam.shape[1] < 2:
-        return good
-    R, t = T_world_cam[..., :3, :3], T_world_cam[..., None, :3, 3]
-    later = (points[:, :-1] - t[:, 1:]) @ R[:, 1:]  # in the next view
-    z = np.maximum(later[..., 2], 1e-6)
-    inside = (later[..., 2] > .1) & (abs(later[..., 0] / z) < .5 / focal) & (abs(later[..., 1] / z) < .375 / focal)
-    inside = inside.mean(axis=2)
-    return good & (inside.min(axis=1) > share[0]) & (inside.mean(axis=1) > share[1])
+@dataclass(frozen=True)
+class Glimpse:
+    """What R rays of each view of K paths of V views meet."""
+    points: np.ndarray     # (K, V, R, 3) in the world
+    depth: np.ndarray      # (K, V, R) metres, infinite where they meet nothing
+    objects: np.ndarray    # (K, V) how many different ones they are
+    walls: np.ndarray      # (K, V) the part of the rays that meet a wall
 
 
-def glimpse(space: Space, T_world_cam: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a dozen rays of each 4:3 view (K, V, 4, 4) meet: points (K, V, R, 3) in the world, their depth (K, V, R),
-    and how many different objects they are (K, V)."""
+def glimpse(space: Space, T_world_cam: np.ndarray, focal: float) -> Glimpse:
+    """A dozen rays of each 4:3 view (K, V, 4, 4)."""
     u, v = np.meshgrid((np.arange(4) + .5) / 4 - .5, ((np.arange(3) + .5) / 3 - .5) * .75)
     rays = np.stack([u.ravel() / focal, v.ravel() / focal, np.ones(u.size)], axis=-1)  # (R, 3), z = 1
     directions = rays @ np.swapaxes(T_world_cam[..., :3, :3], -1, -2)  # (K, V, R, 3)
     origins = np.broadcast_to(T_world_cam[..., None, :3, 3], directions.shape)
     depth, hit = space.cast(origins.reshape(-1, 3), directions.reshape(-1, 3))
     depth, kinds = depth.reshape(directions.shape[:3]), np.sort(space.kind[hit].reshape(directions.shape[:3]), axis=-1)
-    points = origins + directions * np.minimum(depth, 30.0)[..., None]
-    return points, depth, 1 + (np.diff(kinds, axis=-1) != 0).sum(axis=-1)
+    points = origins + directions * np.minimum(depth, FAR_M)[..., None]
+    return Glimpse(points, depth, 1 + (np.diff(kinds, axis=-1) != 0).sum(axis=-1), (kinds == WALL).mean(axis=-1))
 
 
 class Space:
@@ -152,6 +190,7 @@ class Space:
         self.kind = np.where(instance > 0, instance, -1 - label)  # (P,) one number an object
         self.things = np.flatnonzero((instance > 0) & (half.max(axis=1) > .12) & (self.middle[:, 2] < 1.8))
         floor, ceiling = (label == label_indices()[name] for name in ("floor", "ceiling"))
+        floor &= half[:, 2] > .05                                    # a carpet that is laid on it is no other room
         size = abs(T_world_prim[floor, :, :3]).sum(axis=2)
         self.floors = np.concatenate([self.middle[floor] - size, self.middle[floor] + size], axis=1)[:, [0, 3, 1, 4]]
         self.height = float(self.middle[ceiling, 2].min()) - .1

@@ -234,6 +234,35 @@ def slab(assembly: Assembly, room: Room, t: float, label: str, mat: int) -> None
     assembly.add(piece, (room.x0 + room.x1) / 2, (room.y0 + room.y1) / 2, building=True)
 
 
+def lay_carpets(m: Maker, room: Room, assembly: Assembly) -> None:
+    """Some floors have a second finish: along a lane, in a part of the room, or all but a border. To a network that
+    has not seen any, a coloured lane through a room of wood is a bench."""
+    if not m.chance(.35):
+        return
+    mat = m.mat(m.pick(("carpet floor", "carpet floor", "rug", "tile floor", "wood floor", "concrete")), 5)
+    x0, x1, y0, y1 = room.x0, room.x1, room.y0, room.y1
+    kind = m.pick(("lane", "lane", "lane", "cross", "part", "part", "field"))
+    areas = []
+    for along_x in (True, False) if kind == "cross" else (m.chance(.5),):
+        low, high = (y0, y1) if along_x else (x0, x1)
+        if kind == "field":
+            edge = m.between(.2, .4) * min(room.width, room.depth)
+            areas.append((x0 + edge, x1 - edge, y0 + edge, y1 - edge))
+            continue
+        if kind == "part":
+            cut = m.between(.25, .75) * (high - low) + low
+            low, high = (low, cut) if m.chance(.5) else (cut, high)
+        else:
+            wide = min(m.between(.4, 2.0), .6 * (high - low))
+            low = m.between(low, high - wide) if m.chance(.7) else m.pick((low, high - wide))
+            high = low + wide
+        areas.append((x0, x1, low, high) if along_x else (low, high, y0, y1))
+    carpet = Piece("floor")
+    for ax0, ax1, ay0, ay1 in areas[:assembly.left()]:
+        carpet.box(mat, (ax0 + ax1) / 2, (ay0 + ay1) / 2, 0, ax1 - ax0, ay1 - ay0, .003)
+    assembly.add(carpet, building=True)
+
+
 def build_wall(m: Maker, room: Room, index: int, side: int, mat: int, style: Style, assembly: Assembly) -> None:
     t, length, height = style.wall, room.side_length(side), room.height
     wall = Piece("wall")

@@ -14,7 +14,7 @@ from lsm_ros.world.materials import MaterialPool, TextureCatalogue
 from lsm_ros.world.meshes import MeshCatalogue
 from lsm_ros.world.models import model_piece
 from lsm_ros.world.parts import Assembly, Maker
-from lsm_ros.world.plan import build_walls, make_plan
+from lsm_ros.world.plan import build_walls, lay_carpets, make_plan
 from lsm_ros.world.scene import Scene
 
 KINDS = ("home", "office", "kitchen", "bedroom", "bath", "corridor", "apartment")
@@ -41,13 +41,18 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
     assembly, m = Assembly(), Maker(rng, pool, meshes)
     rooms = make_plan(m, kind or chosen)
     build_walls(m, rooms, assembly)
-    lights = []
+    lights, layouts = [], []
     for left, room in zip(range(len(rooms), 0, -1), rooms):
         layout = Layout(m, room, assembly, budget=assembly.left() // left)
         lights.append(light_room(layout))
         RECIPES[room.use](layout)
         decorate(layout)
-    return assembly.scene(pool, *illumination(m, rooms, lights))
+        layouts.append(layout)
+    light = illumination(m, rooms, lights)
+    for layout in layouts:                         # drawn last: a world without these is the one that it was before
+        greenery(layout)
+        lay_carpets(m, layout.room, assembly)
+    return assembly.scene(pool, *light)
 
 
 # ---- groups of furniture
@@ -285,6 +290,15 @@ def extras(layout: Layout, n: int) -> None:
             layout.free(things.person(m), margin=.2)
         else:
             storage(layout, 1)
+
+
+def greenery(layout: Layout) -> None:
+    """Rooms that are full of plants as high as people."""
+    m = layout.m
+    for _ in range(m.count(1, 4) if m.chance(.3) else 0):
+        if not layout.crowded():
+            plant = things.plant(m, small=False)
+            layout.at_wall(plant) if m.chance(.6) else layout.free(plant)
 
 
 def decorate(layout: Layout) -> None:

@@ -106,7 +106,7 @@ def ceiling_lamp(m: Maker, lit: bool) -> Piece:
 def plant(m: Maker, small: bool | None = None) -> Piece:
     small = m.chance(.4) if small is None else small
     r, h = (m.between(.04, .09), m.between(.07, .16)) if small else (m.between(.11, .24), m.between(.2, .5))
-    size = m.between(2.0, 4.5) * r if small or m.chance(.6) else m.between(.9, 1.6)
+    size = m.between(2.0, 4.5) * r if small or m.chance(.6) else m.between(.9, 1.9)
     piece = Piece("plant", 2.4 * r, 2.4 * r, h + size)
     pot = m.mat(m.pick(("pot", "pot", "basket", "ceramic")), 5)
     shape = m.pick(("cylinder", "cone", "box", "ball"))

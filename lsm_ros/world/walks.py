@@ -40,8 +40,8 @@ def smooth_walk(scene: Scene, rng: np.random.Generator, seconds: float, rate: fl
 
 def interest(space: Space, T_world_cam: np.ndarray, focal: float) -> float:
     """How much the views of a walk (V, 4, 4) show: objects in the picture, and no wall that fills it."""
-    _, depth, seen = glimpse(space, T_world_cam[None], focal)
-    return float(np.mean(np.minimum(seen, 5)) + np.mean(np.minimum(np.median(depth, axis=2), 2.0)))
+    seen = glimpse(space, T_world_cam[None], focal)
+    return float(np.mean(np.minimum(seen.objects, 5)) + np.mean(np.minimum(np.median(seen.depth, axis=2), 2.0)))
 
 
 def walk(way: np.ndarray, rng: np.random.Generator, seconds: float, rate: float, height_m: float, speed_mps: float,
