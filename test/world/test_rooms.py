@@ -266,6 +266,24 @@ def test_neighbours_share_a_side():
     assert shared_side(a, Room("office", 3.2, 6, 3, 5, 2.5), .2) is None      # only a metre in common
 
 
+def test_some_floors_have_a_second_finish_that_is_no_room_of_its_own():
+    floor, worlds = LabelSet.load().names.index("floor"), 0
+    for seed in range(60):
+        scene = make_scene(seed)
+        low, high = (scene.T_world_prim[:, :, 3] + side * abs(scene.T_world_prim[:, :, :3]).sum(axis=2)
+                     for side in (-1, 1))
+        slabs = (scene.label == floor) & (low[:, 2] < -.1)
+        carpets = (scene.label == floor) & ~slabs
+        worlds += carpets.any()
+        assert len(Space(scene).floors) == slabs.sum()
+        for k in np.flatnonzero(carpets):
+            assert abs(low[k, 2]) < 1e-6 and high[k, 2] < .005
+            assert scene.instance[k] == 0
+            assert ((low[slabs, :2] < low[k, :2] + 1e-3) & (high[slabs, :2] > high[k, :2] - 1e-3)).all(axis=1).any()
+            assert not (scene.material[slabs] == scene.material[k]).all()
+    assert 15 < worlds < 40
+
+
 def test_materials_carry_textures_of_their_kind(tmp_path):
     folder = tmp_path / "textures"
     for k, category in enumerate(("Wood", "Fabric", "Plaster")):
