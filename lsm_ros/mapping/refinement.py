@@ -222,9 +222,13 @@ def _matched(a: int, b: int, matches: Matches | None) -> _Places:
 
 
 def _followed(a: int, b: int, prediction: WindowPrediction, pictures: Sequence[Picture]) -> _Places:
-    """By corners of b, from where a shows them as far as `prediction` knows."""
+    """By corners of b, from where a shows them as far as `prediction` knows; if few are found, also by those of a."""
+    K, depth = prediction.K, prediction.depth
     T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
-    in_a, in_b = track(pictures[a], pictures[b], T_a_b, prediction.K[a], prediction.K[b], prediction.depth[b])
+    in_a, in_b = track(pictures[a], pictures[b], T_a_b, K[a], K[b], depth[b])
+    if len(in_a) < MIN_SUPPORT:
+        more_b, more_a = track(pictures[b], pictures[a], inverse(T_a_b), K[b], K[a], depth[a])
+        in_a, in_b = np.concatenate([in_a, more_a]), np.concatenate([in_b, more_b])
     return _Places(in_a, in_b, np.full(len(in_a), TRACKED_CONFIDENCE), np.full(len(in_a), TRACKED_SIGMA))
 
 
