@@ -243,6 +243,18 @@ def test_where_one_view_has_few_corners_those_of_the_other_are_followed(scene, p
     assert (turned_off(truth, blurred(truth), few) < 0.4).all()        # 0.8 if only the few were followed
 
 
+def test_a_pair_that_contradicts_the_others_is_left_out(scene):
+    truth, _ = scene
+    off = exp(np.stack([np.zeros(6), np.zeros(6), [0, 0.05, 0, 0.05, 0, 0.05]]))                # 4 degrees
+    elsewhere = replace(truth, T_window_cam=truth.T_window_cam @ off)
+    right = matches_of(truth, 0.2, pairs=((0, 1), (1, 2)))
+    wrong = matches_of(elsewhere, 0.2, pairs=((0, 2),), points=70)
+    both = Matches(*(np.concatenate([getattr(part, name) for part in (right, wrong)])
+                     for name in ("a", "b", "shares_a", "shares_b", "confidence")))
+    alone, contradicted = (turned_off(truth, replace(truth, matches=matches), BARE) for matches in (right, both))
+    np.testing.assert_allclose(contradicted, alone, atol=0.02)
+
+
 def test_features_are_found_again_in_a_shifted_image():
     random = np.random.default_rng(3)
     image = cv2.GaussianBlur(random.integers(0, 255, (240, 320), np.uint8), (0, 0), 2)
