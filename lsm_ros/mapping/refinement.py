@@ -45,6 +45,7 @@ MIN_MATCHES = 8            # fewer are not worth a try
 MIN_SUPPORT = 30           # matches within the gate that a pose between two views needs,
 MIN_SHARE = 0.3            # and as a share of all their matches,
 MIN_SPREAD = 0.04          # and their standard deviation along the narrower side of the cloud, in focal lengths
+STAYS = 0.5                # share of them that must still agree once the poses of all pairs are adjusted together
 RANSAC_ERROR = 0.012       # focal lengths; wide, for here the depth is taken as if it were exact
 RANSAC_ROUNDS = 100
 EPIPOLAR_ERROR = 0.006
@@ -123,7 +124,8 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and
     predicted poses where there are none, join the views; then all matches that agree move all poses together. Where
     they say little, as between views a few centimetres apart, the predicted pose has its say, as it trusts itself.
-    Then corners of the `pictures` are followed between the views of these pairs, and move all poses once more.
+    A pair most of whose matches no longer agree then contradicts the others: it is left out, and the rest begins anew.
+    Finally corners of the `pictures` are followed between the views of the other pairs, and move all poses once more.
     """
     S = len(prediction.depth)
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
@@ -147,21 +149,29 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
             kept[a, b], places[a, b] = seen, shared
     if not kept:
         return unrefined(prediction)
-    T_window_cam, support = _chain(relative, support)
 
     def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float,
                  steps: int) -> tuple[np.ndarray, np.ndarray, float]:
         return adjust(T_window_cam, scales, zoom, list(chain(*kept.values())), K_known, prediction.T_window_cam,
                       _pose_sigma(prediction), steps)
 
-    first = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
+    while True:
+        T_window_cam, joint = _chain(relative, support)
+        first = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
+        wrong = _contradicting(kept, support, *first)
+        if wrong is None:
+            break
+        a, b = wrong
+        relative[a, b], relative[b, a] = predicted[a, b], predicted[b, a]
+        support[a, b] = support[b, a] = 0
+        del kept[wrong], places[wrong]
     moved = _moved(prediction, *first)
     all_followed = _at_once(lambda pair: _followed(*pair, moved, pictures), places)
     for ((a, b), (featured, matched)), followed in zip(places.items(), all_followed, strict=True):
         exact = featured + followed
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         kept[a, b] = _sightings(a, b, exact + matched if few else exact, prediction, sound)
-    return Refinement(_moved(prediction, *adjusted(*first, LAST_STEPS)), support)
+    return Refinement(_moved(prediction, *adjusted(*first, LAST_STEPS)), joint)
 
 
 def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
@@ -222,9 +232,13 @@ def _matched(a: int, b: int, matches: Matches | None) -> _Places:
 
 
 def _followed(a: int, b: int, prediction: WindowPrediction, pictures: Sequence[Picture]) -> _Places:
-    """By corners of b, from where a shows them as far as `prediction` knows."""
+    """By corners of b, from where a shows them as far as `prediction` knows; if few are found, also by those of a."""
+    K, depth = prediction.K, prediction.depth
     T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
-    in_a, in_b = track(pictures[a], pictures[b], T_a_b, prediction.K[a], prediction.K[b], prediction.depth[b])
+    in_a, in_b = track(pictures[a], pictures[b], T_a_b, K[a], K[b], depth[b])
+    if len(in_a) < MIN_SUPPORT:
+        more_b, more_a = track(pictures[b], pictures[a], inverse(T_a_b), K[b], K[a], depth[a])
+        in_a, in_b = np.concatenate([in_a, more_a]), np.concatenate([in_b, more_b])
     return _Places(in_a, in_b, np.full(len(in_a), TRACKED_CONFIDENCE), np.full(len(in_a), TRACKED_SIGMA))
 
 
@@ -320,10 +334,19 @@ def _chain(relative: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.nd
     return T_window_cam, joint
 
 
-def _agree(sightings: _Sightings, T_a_b: np.ndarray) -> np.ndarray:
+def _agree(sightings: _Sightings, T_a_b: np.ndarray, scale: float = 1.0, zoom: float = 1.0) -> np.ndarray:
     """(N,) bool: matches within the gate."""
-    residuals, _, good = _residuals(sightings, inverse(T_a_b)[..., None], jacobian=False)
+    residuals, _, good = _residuals(sightings, inverse(T_a_b)[..., None], scale, zoom, jacobian=False)
     return good & (np.square(residuals).sum(axis=0) < GATE ** 2)
+
+
+def _contradicting(kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]], support: np.ndarray,
+                   T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> tuple[int, int] | None:
+    """The pair of views that lost the largest share of its `support` (S, S) to what `adjust` made of all, if most."""
+    left = {(a, b): _agree(forth, inverse(T_window_cam[a]) @ T_window_cam[b], scales[a], zoom).sum() / support[a, b]
+            for (a, b), (forth, _) in kept.items()}
+    pair = min(left, key=left.get)
+    return pair if left[pair] < STAYS and len(kept) > 1 else None
 
 
 def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | float = 1.0, zoom: float = 1.0,

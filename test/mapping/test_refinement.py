@@ -204,25 +204,55 @@ def test_nothing_is_followed_into_another_scene(scene, pictures):
         assert len(track(pictures[0], bare, T_a_b, K, K, truth.depth[1])[0]) == 0
 
 
-def test_followed_corners_sharpen_what_blurred_matches_leave(scene, pictures):
-    truth, _ = scene
+def matches_of(truth, pixels, pairs=((0, 1), (0, 2), (1, 2)), points=150):
+    """What a network matches that errs by `pixels` of its image, both ways."""
     random = np.random.default_rng(6)
     parts = []
-    for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)):
-        from_a = random.uniform(0.05, 0.95, (150, 2))
-        in_b = seen_in(truth, a, b, from_a) + random.normal(0, 1.0, (150, 2)) / SIZE   # a pixel of the network's image
+    for a, b in (way for pair in pairs for way in (pair, pair[::-1])):
+        from_a = random.uniform(0.05, 0.95, (points, 2))
+        in_b = seen_in(truth, a, b, from_a) + random.normal(0, pixels, (points, 2)) / SIZE
         good = ((in_b > 0) & (in_b < 1)).all(axis=1)
         parts.append((np.full(good.sum(), a), np.full(good.sum(), b), from_a[good], in_b[good]))
     a, b, from_a, in_b = (np.concatenate(part) for part in zip(*parts))
-    matches = Matches(a, b, from_a.astype(np.float32), in_b.astype(np.float32), np.full(len(a), 0.9, np.float32))
+    return Matches(a, b, from_a.astype(np.float32), in_b.astype(np.float32), np.full(len(a), 0.9, np.float32))
+
+
+def turned_off(truth, predicted, shown):
+    """How far the poses of the other views are turned off once refined, degrees."""
     bare = [find_features(np.full((96, 128), 90, np.uint8))] * 3
+    found = refine(predicted, bare, shown).prediction
+    return np.degrees(rotation_angle(rotation_of(found.T_window_cam), rotation_of(truth.T_window_cam)))[1:]
+
+
+def blurred(truth):
     off = exp(np.stack([np.zeros(6), [0.02, 0.03, 0, 0.02, -0.01, 0.01], [-0.03, 0.02, 0.02, -0.02, 0.01, 0.02]]))
     noise = np.exp(0.03 * np.sin(np.linspace(0, 6, SIZE[0])))
-    predicted = replace(truth, matches=matches, T_window_cam=truth.T_window_cam @ off,
-                        depth=(truth.depth * noise).astype(np.float32), confidence=np.full_like(truth.depth, 0.7))
-    matched, followed = (np.degrees(rotation_angle(rotation_of(refine(predicted, bare, shown).prediction.T_window_cam),
-                                                   rotation_of(truth.T_window_cam)))[1:] for shown in (BARE, pictures))
+    return replace(truth, matches=matches_of(truth, 1.0), T_window_cam=truth.T_window_cam @ off,
+                   depth=(truth.depth * noise).astype(np.float32), confidence=np.full_like(truth.depth, 0.7))
+
+
+def test_followed_corners_sharpen_what_blurred_matches_leave(scene, pictures):
+    truth, _ = scene
+    matched, followed = (turned_off(truth, blurred(truth), shown) for shown in (BARE, pictures))
     assert (followed < 0.15).all() and followed.mean() < 0.5 * matched.mean(), (matched, followed)
+
+
+def test_where_one_view_has_few_corners_those_of_the_other_are_followed(scene, pictures):
+    truth, _ = scene
+    few = [*pictures[:2], replace(pictures[2], corners=pictures[2].corners[:5])]
+    assert (turned_off(truth, blurred(truth), few) < 0.4).all()        # 0.8 if only the few were followed
+
+
+def test_a_pair_that_contradicts_the_others_is_left_out(scene):
+    truth, _ = scene
+    off = exp(np.stack([np.zeros(6), np.zeros(6), [0, 0.05, 0, 0.05, 0, 0.05]]))                # 4 degrees
+    elsewhere = replace(truth, T_window_cam=truth.T_window_cam @ off)
+    right = matches_of(truth, 0.2, pairs=((0, 1), (1, 2)))
+    wrong = matches_of(elsewhere, 0.2, pairs=((0, 2),), points=70)
+    both = Matches(*(np.concatenate([getattr(part, name) for part in (right, wrong)])
+                     for name in ("a", "b", "shares_a", "shares_b", "confidence")))
+    alone, contradicted = (turned_off(truth, replace(truth, matches=matches), BARE) for matches in (right, both))
+    np.testing.assert_allclose(contradicted, alone, atol=0.02)
 
 
 def test_features_are_found_again_in_a_shifted_image():
