@@ -130,4 +130,4 @@ class MapperConfig(Options):
                                    maximum=100)
     fused_again: int = option(2, "Keyframes that one push may fuse anew because their poses moved; bounds its time.",
                               minimum=0, maximum=1000)
-    object_min_voxels: int = option(30, "Connected voxels of a class that make an object.", minimum=1, maximum=100000)
+    object_min_voxels: int = option(60, "Connected voxels of a class that make an object.", minimum=1, maximum=100000)

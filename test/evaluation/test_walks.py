@@ -164,14 +164,14 @@ def test_boxes_overlap_as_their_volumes_do():
 
 def test_objects_are_counted_by_box_and_class(room):
     truth = true_points(room, 8.0)
-    boxes = true_boxes(truth, LABELS, 10, .05)
+    boxes = true_boxes(truth, LABELS, .05)
     assert sorted(LABELS.names[box.label] for box in boxes) == sorted(NAMES)
     S_map_world = sim3(exp_so3(np.array([0, 0, .4])), np.array([1.0, 2, 3]), 2.0)
 
     def score(boxes):
         things = [MapObject(i, box.label, "", transform(S_map_world, box.center[None])[0], 2 * box.size, box.yaw + .4,
                             1.0, 100) for i, box in enumerate(boxes)]
-        line = score_objects(things, np.linalg.inv(S_map_world), truth, LABELS, 10, .05)
+        line = score_objects(things, np.linalg.inv(S_map_world), truth, LABELS, .05)
         return line["object_precision"], line["object_recall"]
 
     assert score(boxes) == (1, 1)
@@ -193,7 +193,7 @@ def test_what_is_thinner_than_a_voxel_does_not_count():
     def score(*found):
         things = [MapObject(0, label, "", np.array(center), np.array([.6, .3, .6]), 0.0, 1.0, 100)
                   for label, center in found]
-        line = score_objects(things, np.eye(4), truth, LABELS, 10, .05)
+        line = score_objects(things, np.eye(4), truth, LABELS, .05)
         return line["objects"], line["objects_true"], line["object_precision"], line["object_recall"]
 
     there, cube = (picture, (.3, 1.1, .3)), (box, (3.3, .3, .3))
