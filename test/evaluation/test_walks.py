@@ -181,6 +181,16 @@ def test_objects_are_counted_by_box_and_class(room):
     assert score([boxes[0], boxes[0]]) == (.5, .25)                     # found twice counts once
 
 
+def test_a_speck_is_no_true_object():
+    boxes = []
+    for side in (.1, .3):                                               # 8 voxels and 216
+        edge = np.arange(.01, side, .02)
+        points = np.stack(np.meshgrid(edge, edge, edge, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)
+        label = np.full(len(points), LABELS.index("box"))
+        boxes.append(len(true_boxes(TruePoints(points, label, np.ones_like(label)), LABELS, .05)))
+    assert boxes == [0, 1]
+
+
 def test_what_is_thinner_than_a_voxel_does_not_count():
     side = np.arange(0, .6, .02)
     sheet = np.stack([*np.meshgrid(side, 1.0, side, indexing="ij")], axis=-1).reshape(-1, 3)      # at y = 1
