@@ -114,8 +114,9 @@ class MapperConfig(Options):
     loops: bool = option(True, "Recognise places that were seen before, and pull the map together there.")
     max_keyframes: int = option(600, "Keyframes that are remembered, some 0.6 MB each; beyond it those are forgotten "
                                 "that `forget` says, with what they brought to the map.", minimum=20, maximum=1000000)
-    forget: str = option("farthest", "Which keyframes go first: those farthest from the camera, or the oldest.",
-                         choices=("farthest", "oldest"))
+    forget: str = option("redundant", "Which keyframes go first: those beside another that looks the same way, and the "
+                         "farthest once there are no such; those farthest from the camera; or the oldest.",
+                         choices=("redundant", "farthest", "oldest"))
     map_radius_m: float = option(0.0, "Keyframes farther than this from the camera are forgotten, metres; 0: none.",
                                  minimum=0.0, maximum=10000.0)
     optimised_keyframes: int = option(64, "Newest keyframes whose poses each window may move; all of them now and "
@@ -129,4 +130,4 @@ class MapperConfig(Options):
                                    maximum=100)
     fused_again: int = option(2, "Keyframes that one push may fuse anew because their poses moved; bounds its time.",
                               minimum=0, maximum=1000)
-    object_min_voxels: int = option(30, "Connected voxels of a class that make an object.", minimum=1, maximum=100000)
+    object_min_voxels: int = option(60, "Connected voxels of a class that make an object.", minimum=1, maximum=100000)

@@ -24,6 +24,7 @@ from lsm_ros.mapping.semantic_map import pack
 TRUTH_M = .025                 # edge of the cells in which one true point is kept
 NEAR_M = .05                   # a point of the map is right where the truth is as near as that
 BOX_IOU = .25
+TRUE_VOXELS = 30               # that an object fills at least which counts as true, whatever the map asks of its own
 REVISIT_M, REVISIT_SHARE = 10.0, .3    # a place is seen again after so much way, where so much of the view is shared
 LOOP_M, LOOP_DEG = .5, 15.0    # a loop edge is right where what it says is off by no more than that
 
@@ -142,21 +143,21 @@ class Box:
     yaw: float                 # radians about z
 
 
-def true_boxes(truth: TruePoints, labels: LabelSet, min_voxels: int, voxel_size_m: float) -> list[Box]:
-    """The boxes about what was seen of each countable object, of those that fill as many voxels as an object must."""
+def true_boxes(truth: TruePoints, labels: LabelSet, voxel_size_m: float) -> list[Box]:
+    """The boxes about what was seen of each countable object, of those that fill TRUE_VOXELS."""
     boxes = []
     for instance in np.unique(truth.instances[truth.instances > 0]):
         mine = np.flatnonzero(truth.instances == instance)
         counts = np.bincount(truth.labels[mine], minlength=len(labels))[:len(labels)]      # a bed's pillow is one too
         label = int(counts.argmax())
         voxels = np.unique(pack(np.floor(truth.points[mine] / voxel_size_m).astype(np.int64)))
-        if labels.things[label] and len(voxels) >= min_voxels:
+        if labels.things[label] and len(voxels) >= TRUE_VOXELS:
             boxes.append(Box(label, *upright_box(truth.points[mine], trim=0)))     # the truth has no strays
     return boxes
 
 
 def score_objects(objects: Sequence[MapObject], S_world_map: np.ndarray, truth: TruePoints, labels: LabelSet,
-                  min_voxels: int, voxel_size_m: float) -> Line:
+                  voxel_size_m: float) -> Line:
     """Precision and recall of the map's objects at a 3-D overlap of BOX_IOU with a true object of the same class.
 
     A true object that is thinner than a voxel, such as a picture, counts neither way, and nor does one object of its
@@ -167,7 +168,7 @@ def score_objects(objects: Sequence[MapObject], S_world_map: np.ndarray, truth: 
     turn = float(np.arctan2(R[1, 0], R[0, 0]))
     found = [Box(thing.label, transform(S_world_map, thing.center[None])[0], s * thing.size, thing.yaw + turn)
              for thing in objects]
-    boxes = true_boxes(truth, labels, min_voxels, voxel_size_m)
+    boxes = true_boxes(truth, labels, voxel_size_m)
     flat = [box for box in boxes if box.size.min() < voxel_size_m]
     true = [box for box in boxes if box.size.min() >= voxel_size_m]
     right = paired(found, true, lambda a, b: overlap(a, b) - BOX_IOU)

@@ -161,8 +161,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     line |= poses | {"ate_live_m": live_m}
     line |= scans.score() | score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
     if truth.instances is not None:
-        line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.object_min_voxels,
-                              config.voxel_size_m)
+        line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.voxel_size_m)
     return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory], poses["scale"])
 
 

@@ -7,7 +7,7 @@ prior that the network's metre is, in the mean, as long as the map's metric sour
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -22,6 +22,7 @@ ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigm
 SCALE_SIGMA = 0.1          # trust in one keyframe's own metre, as a log: what holds the scale of a long walk
 GAUGE_SIGMA = 1e-6         # the first keyframe stays where it is
 BRIDGE_SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])     # of an edge over one forgotten keyframe, as of a window
+HEIR_M = 1.0               # how far from a forgotten keyframe the one may be that its loops are handed on to
 STEPS = 5
 
 
@@ -129,9 +130,9 @@ class PoseGraph:
 
     def forget(self, ids: Collection[int]) -> None:
         """Takes keyframes out. Those before and after a gap are tied as they are now, and so is what only one that has
-        gone tied to the rest: nothing falls apart."""
+        gone tied to the rest: nothing falls apart. Loops are handed on to the neighbours of those that have gone."""
         gone = set(ids)
-        self.edges = [edge for edge in self.edges if not {edge.i, edge.j} & gone]
+        self.edges = [edge for edge in self.edges if not {edge.i, edge.j} & gone] + self._handed_on(gone)
         self.travels = [travel for travel in self.travels if not {travel.i, travel.j} & gone]
         part = dict(zip(self._index, self._parts(), strict=True))
         last, missing = None, 0
@@ -148,6 +149,29 @@ class PoseGraph:
         self._S = self.poses(kept)
         self._index = {keyframe_id: n for n, keyframe_id in enumerate(kept)}
         self._solved = None
+
+    def _handed_on(self, gone: set[int]) -> list[Edge]:
+        """The loops of those that go, each between their nearest neighbours in time that stay, one for a pair."""
+        ids, where = list(self._index), self._S[:, :3, 3]
+        stays = np.flatnonzero([i not in gone for i in ids])
+        heirs = {}
+        for n, keyframe_id in enumerate(ids):
+            around = stays[max(0, np.searchsorted(stays, n, "right") - 1):][:2]        # at or before, and after
+            gaps = np.linalg.norm(where[around] - where[n], axis=1)
+            if len(around) and gaps.min() <= HEIR_M:
+                heirs[keyframe_id] = ids[around[gaps.argmin()]]
+        loops = [edge for edge in self.edges if edge.loop]
+        tied = {(edge.i, edge.j) for edge in loops if not {edge.i, edge.j} & gone}
+        handed = []
+        for edge in loops:
+            i, j = heirs.get(edge.i), heirs.get(edge.j)
+            if {edge.i, edge.j} & gone and None not in (i, j) and i != j and (i, j) not in tied:
+                tied.add((i, j))
+                S_i_gone = inverse(self.pose(i)) @ self.pose(edge.i)
+                S_gone_j = inverse(self.pose(edge.j)) @ self.pose(j)
+                handed.append(replace(edge, i=i, j=j, S_i_j=S_i_gone @ edge.S_i_j @ S_gone_j,
+                                      sigma=np.hypot(edge.sigma, BRIDGE_SIGMA)))
+        return handed
 
     def _parts(self) -> np.ndarray:
         """(N,) the number of the connected part of the graph that each keyframe is in."""

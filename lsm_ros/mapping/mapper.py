@@ -429,7 +429,7 @@ class Mapper:
 
     def _forget(self) -> None:
         """Keyframes beyond the limits go, with what they brought."""
-        names = beyond_limits(self._graph.ids, self._graph.poses()[:, :3, 3], self.config)
+        names = beyond_limits(self._graph.ids, self._graph.poses(), self.config)
         if not names:
             return
         self._graph.forget(names)

@@ -15,10 +15,13 @@ HALF_NEIGHBOURS = np.array([d for d in product((-1, 0, 1), repeat=3) if d > (0, 
 LINK = 2                   # voxels
 INSIDE = 0.5               # share of a part's voxels in the box of a larger part, from which on it may belong to it
 LIKELY = 1.2               # nats: the larger part's class may be 3.3 times less likely in the smaller than its own
-TRIM = 4.0                 # per cent of the voxels at either end of an axis that a box leaves out: strays
+TRIM = 2.0                 # per cent of the pixels at either end of an axis that a box leaves out: strays
 YAWS = np.radians(np.arange(0, 90, 3))
+DRAWN = 1500               # points that stand for the pixels of an object
 FOR_YAW = 500              # points that say how a box is turned; more gain nothing
 REMEMBERED = 10            # calls after which an object that is not found any more loses its id
+
+Upright = tuple[np.ndarray, np.ndarray, float]         # centre (3,), full extents (3,) and yaw of a box with z up
 
 
 class ObjectTracker:
@@ -42,8 +45,8 @@ class ObjectTracker:
         known = {i: (thing, age + 1) for i, (thing, age) in self._known.items() if age < REMEMBERED}
         free = set(known)
         found = []
-        for label, members in joined(components(voxels, self._labels.things, self.min_voxels), voxels, evidence):
-            center, size, yaw = upright_box(voxels.cloud.points[members])
+        parts = components(voxels, self._labels.things, self.min_voxels)
+        for label, members, (center, size, yaw) in joined(parts, voxels, evidence):
             same = [i for i in free if known[i][0].label == label]
             gaps = {i: float(np.linalg.norm(known[i][0].center - center)) for i in same
                     if np.linalg.norm(known[i][0].center - center) < 0.5 * max(np.linalg.norm(size),
@@ -87,8 +90,8 @@ def components(voxels: Voxels, things: np.ndarray, min_voxels: int) -> list[np.n
     return [part for part in parts if len(part) >= min_voxels]
 
 
-def joined(parts: list[np.ndarray], voxels: Voxels, evidence: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(label, index array) of the objects that the parts (`components`) make, the one of the largest part first.
+def joined(parts: list[np.ndarray], voxels: Voxels, evidence: np.ndarray) -> list[tuple[int, np.ndarray, Upright]]:
+    """(label, index array, box) of the objects that the parts (`components`) make, the one of the largest part first.
 
     What looks like a cabinet from here and like drawers from there comes as several parts in one place. A part that
     lies in the box of a larger one and may well be of its class belongs to it, and the whole is of the class that all
@@ -97,7 +100,7 @@ def joined(parts: list[np.ndarray], voxels: Voxels, evidence: np.ndarray) -> lis
     parts = sorted(parts, key=len, reverse=True)
     labels = [int(voxels.cloud.labels[part[0]]) for part in parts]
     sums = [evidence[part].sum(axis=0) for part in parts]
-    boxes = [upright_box(voxels.cloud.points[part]) for part in parts]
+    boxes = [box_of(voxels, part) for part in parts]
     groups = [[n] for n in range(len(parts))]
     for small in reversed(range(1, len(parts))):
         own = sums[small][labels[small]]
@@ -110,9 +113,21 @@ def joined(parts: list[np.ndarray], voxels: Voxels, evidence: np.ndarray) -> lis
     objects = []
     for group in filter(None, groups):
         said = sum(sums[n] for n in group)
-        objects.append((max((labels[n] for n in group), key=lambda label: said[label]),
-                        np.concatenate([parts[n] for n in group])))
+        members = np.concatenate([parts[n] for n in group])
+        objects.append((max((labels[n] for n in group), key=lambda label: said[label]), members,
+                        box_of(voxels, members) if len(group) > 1 else boxes[group[0]]))
     return objects
+
+
+def box_of(voxels: Voxels, members: np.ndarray) -> Upright:
+    """The box about the pixels of those voxels.
+
+    About the pixels, not the voxels: depth is the better the nearer a surface is, and there more pixels fall into a
+    voxel. What was seen from afar strays over as many voxels, but few pixels.
+    """
+    ends = np.cumsum(voxels.pixels[members], dtype=np.float64)
+    drawn = np.searchsorted(ends, (np.arange(DRAWN) + 0.5) * (ends[-1] / DRAWN))       # systematic resampling
+    return upright_box(voxels.cloud.points[members[drawn]], TRIM)
 
 
 def inside(points: np.ndarray, center: np.ndarray, size: np.ndarray, yaw: float) -> np.ndarray:
@@ -126,7 +141,7 @@ def axes_of(yaw: float) -> np.ndarray:
     return np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
 
 
-def upright_box(points: np.ndarray, trim: float = TRIM) -> tuple[np.ndarray, np.ndarray, float]:
+def upright_box(points: np.ndarray, trim: float) -> Upright:
     """Centre (3,), full extents (3,) and yaw of the box about points (N, 3), z up.
 
     Along each axis the outermost `trim` per cent of the points at either end may stick out. The yaw, to 3 degrees, is

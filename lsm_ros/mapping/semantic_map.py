@@ -39,6 +39,7 @@ class Voxels:
     cells: np.ndarray              # (V, 3) int64, index of the cell along x, y, z
     cloud: Cloud                   # their mean points, colours, most likely class and mean confidence in the depth
     certainty: np.ndarray          # (V,) float32, probability of that class in a typical sighting, 0..1
+    pixels: np.ndarray             # (V,) float32, of all keyframes, that fell into each
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class SemanticMap:
                                    colors=np.rint(means.colors).clip(0, 255).astype(np.uint8),
                                    labels=means.labels.astype(np.uint16),
                                    confidence=np.rint(255 * means.confidence).clip(1, 255).astype(np.uint8)),
-                      means.certainty.astype(np.float32))
+                      means.certainty.astype(np.float32), means.pixels)
 
     def _sums(self, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
         """Keys (n,) sorted and rows (n, columns) of one keyframe."""
@@ -284,6 +285,7 @@ class _Means(NamedTuple):
     labels: np.ndarray             # (n,)
     confidence: np.ndarray         # (n,) 0..1
     certainty: np.ndarray          # (n,) 0..1
+    pixels: np.ndarray             # (n,)
 
 
 def _means(rows: np.ndarray) -> _Means:
@@ -291,7 +293,7 @@ def _means(rows: np.ndarray) -> _Means:
     mean = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
     mean = np.exp(mean - mean.max(axis=1, keepdims=True))
     return _Means(rows[:, POSITION] / weight, rows[:, COLOR] / weight, rows[:, CLASSES:].argmax(axis=1),
-                  rows[:, WEIGHT] / rows[:, POINTS], 1 / mean.sum(axis=1))
+                  rows[:, WEIGHT] / rows[:, POINTS], 1 / mean.sum(axis=1), rows[:, POINTS])
 
 
 def pack(cells: np.ndarray) -> np.ndarray:

@@ -164,14 +164,14 @@ def test_boxes_overlap_as_their_volumes_do():
 
 def test_objects_are_counted_by_box_and_class(room):
     truth = true_points(room, 8.0)
-    boxes = true_boxes(truth, LABELS, 10, .05)
+    boxes = true_boxes(truth, LABELS, .05)
     assert sorted(LABELS.names[box.label] for box in boxes) == sorted(NAMES)
     S_map_world = sim3(exp_so3(np.array([0, 0, .4])), np.array([1.0, 2, 3]), 2.0)
 
     def score(boxes):
         things = [MapObject(i, box.label, "", transform(S_map_world, box.center[None])[0], 2 * box.size, box.yaw + .4,
                             1.0, 100) for i, box in enumerate(boxes)]
-        line = score_objects(things, np.linalg.inv(S_map_world), truth, LABELS, 10, .05)
+        line = score_objects(things, np.linalg.inv(S_map_world), truth, LABELS, .05)
         return line["object_precision"], line["object_recall"]
 
     assert score(boxes) == (1, 1)
@@ -179,6 +179,16 @@ def test_objects_are_counted_by_box_and_class(room):
     assert score(boxes + [replace(boxes[0], center=boxes[0].center + 5)]) == (.8, 1)
     assert score([replace(box, label=LABELS.index("bed")) for box in boxes]) == (0, 0)
     assert score([boxes[0], boxes[0]]) == (.5, .25)                     # found twice counts once
+
+
+def test_a_speck_is_no_true_object():
+    boxes = []
+    for side in (.1, .3):                                               # 8 voxels and 216
+        edge = np.arange(.01, side, .02)
+        points = np.stack(np.meshgrid(edge, edge, edge, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)
+        label = np.full(len(points), LABELS.index("box"))
+        boxes.append(len(true_boxes(TruePoints(points, label, np.ones_like(label)), LABELS, .05)))
+    assert boxes == [0, 1]
 
 
 def test_what_is_thinner_than_a_voxel_does_not_count():
@@ -193,7 +203,7 @@ def test_what_is_thinner_than_a_voxel_does_not_count():
     def score(*found):
         things = [MapObject(0, label, "", np.array(center), np.array([.6, .3, .6]), 0.0, 1.0, 100)
                   for label, center in found]
-        line = score_objects(things, np.eye(4), truth, LABELS, 10, .05)
+        line = score_objects(things, np.eye(4), truth, LABELS, .05)
         return line["objects"], line["objects_true"], line["object_precision"], line["object_recall"]
 
     there, cube = (picture, (.3, 1.1, .3)), (box, (3.3, .3, .3))

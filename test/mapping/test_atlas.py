@@ -94,7 +94,7 @@ def test_a_map_that_is_loaded_never_meets_the_images_of_another(two_rounds):
         assert np.linalg.norm(T_before[:3, 3] - update.T_map_cam[:3, 3]) < 0.3
 
 
-@pytest.mark.parametrize("forget", ["oldest", "farthest"])
+@pytest.mark.parametrize("forget", ["redundant", "oldest", "farthest"])
 def test_memory_is_bounded_and_what_is_near_stays(forget):
     limited, _ = start(MapperConfig(max_keyframes=20, forget=forget))
     updates = push(limited, FILM[:44])

@@ -1,3 +1,4 @@
+import dataclasses
 import time
 
 import numpy as np
@@ -167,6 +168,25 @@ def test_what_hung_on_a_forgotten_keyframe_alone_is_tied_to_its_neighbours():
     graph.optimise()
     assert np.linalg.norm(graph.poses()[:, :3, 3] - before[:, :3, 3], axis=1).max() < 0.3
     assert {edge.j for edge in graph.edges} >= set(range(20, 30))
+
+
+def test_the_loops_of_the_forgotten_are_handed_on():
+    rng = np.random.default_rng(7)
+    S = np.concatenate([ring(60, rng)] * 2)                     # two rounds
+    graph = chain(S, rng)
+    loops = [dataclasses.replace(measure(S, k - 60, k, rng), loop=True) for k in range(60, 120)]
+    graph.connect(loops)
+    graph.optimise(loop=True)
+    graph.forget(set(range(0, 40, 2)) | set(range(70, 80)))
+    handed = [edge for edge in graph.edges if edge.loop]
+    assert len({(edge.i, edge.j) for edge in handed}) == len(handed) >= 35
+    for edge in handed:
+        error = log((inverse(edge.S_i_j) @ inverse(S[edge.i]) @ S[edge.j])[None])[0]
+        assert np.linalg.norm(error[:3]) < 0.3 and np.linalg.norm(error[3:6]) < 0.1
+    assert max(edge.j for edge in handed if edge.j <= 75) == 69         # the gap's inside is too far from either end
+    before = graph.poses().copy()
+    graph.optimise()
+    assert np.linalg.norm(graph.poses()[:, :3, 3] - before[:, :3, 3], axis=1).max() < 0.1
 
 
 def test_the_covariance_is_that_of_the_edge_in_the_axes_of_the_map():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def voxels(*blocks):
     cells, labels = cells[order], labels[order]
     cloud = Cloud(((cells + 0.5) * 0.1).astype(np.float32), np.zeros((len(cells), 3), np.uint8), labels,
                   np.full(len(cells), 255, np.uint8))
-    return Voxels(cells, cloud, np.full(len(cells), 0.8, np.float32))
+    return Voxels(cells, cloud, np.full(len(cells), 0.8, np.float32), np.ones(len(cells), np.float32))
 
 
 def objects(tracker, scene, **doubts):
@@ -87,13 +89,25 @@ def test_a_turned_box(yaw):
     local = rng.uniform(-0.5, 0.5, (20000, 3)) * (2.0, 0.8, 0.5)
     R = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     strays = rng.uniform(-2, 2, (400, 3)) + (0.5, 0.5, 0)                     # 2 %, most of them to one side
-    center, size, found = upright_box(np.concatenate([local, strays]) @ R.T + (3.0, -1.0, 0.4))
+    center, size, found = upright_box(np.concatenate([local, strays]) @ R.T + (3.0, -1.0, 0.4), trim=4)
     np.testing.assert_allclose(center, (3.0, -1.0, 0.4), atol=0.03)
     np.testing.assert_allclose(size, (2.0 * 0.93, 0.8 * 0.93, 0.5 * 0.93), atol=0.03)
     assert abs((found - yaw + np.pi / 2) % np.pi - np.pi / 2) < np.radians(2)
     center, size, _ = upright_box(local @ R.T, trim=0)
     np.testing.assert_allclose(center, 0, atol=0.01)
     np.testing.assert_allclose(size, (2.0, 0.8, 0.5), atol=0.06)              # the yaw is to 3 degrees
+
+
+def test_what_was_seen_from_afar_does_not_stretch_the_box():
+    chair, behind = block("chair", (0, 0, 0), (5, 5, 10)), block("chair", (5, 0, 2), (11, 5, 8))
+    scene = voxels(chair, behind)
+    stray = scene.cells[:, 0] >= 5                                            # 42 % of the voxels, 1.8 % of the pixels
+    near = dataclasses.replace(scene, pixels=np.where(stray, 1.0, 40.0).astype(np.float32))
+    thing, = objects(ObjectTracker(LABELS, 30), near)
+    np.testing.assert_allclose(thing.size, (0.4, 0.4, 0.9), atol=1e-6)         # from centre to centre of the voxels
+    np.testing.assert_allclose(thing.center, (0.25, 0.25, 0.5), atol=0.05)
+    assert thing.points == 250 + 180
+    assert objects(ObjectTracker(LABELS, 30), scene)[0].size[0] > 0.9
 
 
 def test_nothing():
