@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.spatial import cKDTree
 
 from lsm_ros.config import MapperConfig
 
@@ -32,17 +32,17 @@ def beyond_limits(ids: list[int], S_map_cam: np.ndarray, config: MapperConfig) -
 
 
 def redundant(S_map_cam: np.ndarray, settled: int, count: int) -> np.ndarray:
-    """(n,) int, up to `count` of the first `settled` keyframes, S_map_cam (N, 4, 4): again and again the one that has
-    another nearest by. What it saw, the other sees, and no place is left without a view."""
+    """(n,) int, up to `count` of the first `settled` keyframes, S_map_cam (N, 4, 4): of the two that are nearest to
+    each other the older one, again and again. What it saw, the other sees, and no place is left without a view."""
     axes = S_map_cam[:, :3, 2] / np.linalg.norm(S_map_cam[:, :3, 2], axis=1, keepdims=True)
-    gaps = cdist(*2 * [np.hstack([S_map_cam[:, :3, 3], TURN_M * axes])])
-    np.fill_diagonal(gaps, np.inf)
-    gone: list[int] = []
-    while len(gone) < count:
-        nearest = gaps[:settled].min(axis=1)
-        n = int(nearest.argmin())
-        if nearest[n] > REDUNDANT_M:
+    places = np.hstack([S_map_cam[:, :3, 3], TURN_M * axes])
+    pairs = cKDTree(places).query_pairs(REDUNDANT_M, output_type="ndarray")              # (P, 2), the older one first
+    pairs = pairs[pairs[:, 0] < settled]
+    gaps = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
+    gone: dict[int, None] = {}
+    for older, newer in pairs[np.lexsort((*pairs.T[::-1], gaps))].tolist():
+        if len(gone) == count:
             break
-        gone.append(n)
-        gaps[n], gaps[:, n] = np.inf, np.inf
-    return np.array(gone, int)
+        if older not in gone and newer not in gone:
+            gone[older] = None
+    return np.array(list(gone), int)
