@@ -6,8 +6,10 @@ prior that the network's metre is, in the mean, as long as the map's metric sour
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -22,6 +24,7 @@ ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigm
 SCALE_SIGMA = 0.1          # trust in one keyframe's own metre, as a log: what holds the scale of a long walk
 GAUGE_SIGMA = 1e-6         # the first keyframe stays where it is
 BRIDGE_SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])     # of an edge over one forgotten keyframe, as of a window
+MOST_LOOPS = 8             # of a keyframe, beyond which none is handed on to it: the graph of an hour stays as small
 HEIR_M = 1.0               # how far from a forgotten keyframe the one may be that its loops are handed on to
 STEPS = 5
 
@@ -162,11 +165,14 @@ class PoseGraph:
                 heirs[keyframe_id] = ids[around[gaps.argmin()]]
         loops = [edge for edge in self.edges if edge.loop]
         tied = {(edge.i, edge.j) for edge in loops if not {edge.i, edge.j} & gone}
+        loops_of = Counter(chain.from_iterable(tied))
         handed = []
         for edge in loops:
             i, j = heirs.get(edge.i), heirs.get(edge.j)
-            if {edge.i, edge.j} & gone and None not in (i, j) and i != j and (i, j) not in tied:
+            if {edge.i, edge.j} & gone and None not in (i, j) and i != j and (i, j) not in tied and \
+                    max(loops_of[i], loops_of[j]) < MOST_LOOPS:
                 tied.add((i, j))
+                loops_of.update((i, j))
                 S_i_gone = inverse(self.pose(i)) @ self.pose(edge.i)
                 S_gone_j = inverse(self.pose(edge.j)) @ self.pose(j)
                 handed.append(replace(edge, i=i, j=j, S_i_j=S_i_gone @ edge.S_i_j @ S_gone_j,

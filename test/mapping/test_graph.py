@@ -1,5 +1,6 @@
 import dataclasses
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, log, rotation_of, scale_of, scaling, sim3
-from lsm_ros.mapping.graph import Edge, PoseGraph, Stance, Travel
+from lsm_ros.mapping.graph import MOST_LOOPS, Edge, PoseGraph, Stance, Travel
 from lsm_ros.mapping.loops import LoopCloser
 
 SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])
@@ -187,6 +188,17 @@ def test_the_loops_of_the_forgotten_are_handed_on():
     before = graph.poses().copy()
     graph.optimise()
     assert np.linalg.norm(graph.poses()[:, :3, 3] - before[:, :3, 3], axis=1).max() < 0.1
+
+
+def test_however_many_are_forgotten_a_keyframe_does_not_drown_in_loops():
+    rng = np.random.default_rng(8)
+    S = np.concatenate([ring(60, rng)] * 6)
+    graph = chain(S, rng)
+    graph.connect([dataclasses.replace(measure(S, i, k, rng), loop=True)
+                   for k in range(60, 360) for i in range(k % 60, k, 60)])
+    graph.forget({k for k in range(360) if k % 7})
+    ends = Counter(end for edge in graph.edges if edge.loop for end in (edge.i, edge.j))
+    assert MOST_LOOPS - 1 <= max(ends.values()) <= MOST_LOOPS            # 9 if all were handed on
 
 
 def test_the_covariance_is_that_of_the_edge_in_the_axes_of_the_map():
