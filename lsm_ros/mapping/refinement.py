@@ -55,6 +55,7 @@ NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to
 FIRST_STEPS = 3            # of the adjustment from which corners are followed: it need only be right to a few pixels
 LAST_STEPS = 4             # of the last one, which starts near its end
 THREADS = 2                # that look at pairs of views: the network rests meanwhile, and leaves its cores
+POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first pair and stay: none a window
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
@@ -176,8 +177,7 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
 
 def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
     """`function` of each pair of views, in their order. Most of it is OpenCV's work, which needs no Python lock."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, pairs))
+    return list(POOL.map(function, pairs))
 
 
 def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> WindowPrediction:
