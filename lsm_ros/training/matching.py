@@ -1,8 +1,12 @@
 """Which places of two views show the same point: the truth, and the loss of the descriptors. Letters as in losses.py.
 
-For Q points of each view the descriptors of one other view are asked where they are (cross-entropy over all of its
-cells, as in MASt3R, Leroy et al., 2024), or that they are in no place of it: hidden, or outside the image. The second
-answer has a logit of its own, as the dustbin of SuperGlue (Sarlin et al., 2020).
+For Q points of each view the descriptors of one other view are asked whether they are in it and where (cross-entropy
+over all of its cells, as in MASt3R, Leroy et al., 2024). That they are in no place of it, hidden or outside the image,
+has a logit of its own, as the dustbin of SuperGlue (Sarlin et al., 2020).
+
+Where two views share little, few points drawn at random are in both. So up to half of those that are asked for are, and
+"where" is learned from all of them alike; "whether" weighs them by how often they are met, or the odds of a match would
+be wrong.
 """
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ CELL = 4                    # pixels of the image in a cell of the descriptors
 HIDDEN = 0.03               # a point that lies deeper than what the other view sees there by more than this share
 REACH = 2                   # cells around the right one in which the place between cells is read off
 QUERIES = 256               # points of each view that are asked for, every step others
+CANDIDATES = 4              # times as many are looked at, to find those that are in both views
 
 
 def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: int = QUERIES) -> dict[str, Tensor]:
@@ -26,10 +31,13 @@ def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: 
     cells next to the right one) and, for the log, "hit" (share of visible points whose best cell is at most one off).
     """
     B, S, h, w = targets.depth.shape
-    chosen = torch.randint(h * w, (B, S, queries), device=targets.depth.device)
-    start, place, visible, hidden = correspondences(targets, chosen, shift)
+    drawn = torch.randint(h * w, (B, S, CANDIDATES * queries), device=targets.depth.device)
+    start, place, visible, hidden = correspondences(targets, drawn, shift)
     sound = targets.valid[:, None, None] > 0
-    visible, hidden = (part & sound for part in (visible, hidden))
+    chosen, weight_of = choose(visible & sound, hidden & sound, queries)
+    start, place = (part.gather(2, chosen[..., None].expand(-1, -1, -1, 2)) for part in (start, place))
+    visible, hidden = ((part & sound).gather(2, chosen).flatten(0, 1) for part in (visible, hidden))
+    weight_of = weight_of.flatten(0, 1)
 
     descriptors = output.descriptors
     rows, columns = descriptors.shape[-2:]
@@ -38,10 +46,10 @@ def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: 
     asked = F.grid_sample(descriptors.flatten(0, 1), grid, padding_mode="border", align_corners=False)[:, :, 0]
     other = descriptors.roll(-shift, dims=1).flatten(0, 1).flatten(2)                        # (N, M, cells)
     logits = torch.einsum("nmq,nmc->nqc", asked, other)
-    total = torch.logaddexp(logits.logsumexp(-1), output.unmatched)
+    anywhere = logits.logsumexp(-1)
+    total = torch.logaddexp(anywhere, output.unmatched)
 
     place = place.flatten(0, 1) / CELL - 0.5                                                 # in cells from the first
-    visible, hidden = visible.flatten(0, 1), hidden.flatten(0, 1)
     corners, weight = (torch.stack(part, dim=-1) for part in zip(*neighbours(place, rows, columns)))
     steps = torch.arange(-REACH, REACH + 1, device=place.device)
     around = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).flatten(0, 1)  # (R, 2)
@@ -51,20 +59,42 @@ def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: 
     # One gather: the gradient of each is as large as all logits, a gigabyte in a step.
     target, local = logits.gather(-1, torch.cat([corners, local], dim=-1)).split([4, len(around)], dim=-1)
     target = (weight * target).sum(-1)
-    count = visible.sum().clamp_min(1)
-    found = torch.where(visible, total - target, 0.0).sum()
-    missed = torch.where(hidden, total - output.unmatched, 0.0).sum()
-    asked_for = (count + hidden.sum()).clamp_min(1)        # each point counts alike, or the odds of a match are wrong
+    asked_for = (visible | hidden).sum().clamp_min(1)
+    whether = torch.where(visible, total - anywhere, 0.0) + torch.where(hidden, total - output.unmatched, 0.0)
+    whether = (weight_of * whether).sum() / weight_of.sum().clamp_min(1)
+    where = torch.where(visible, anywhere - target, 0.0).sum() / asked_for
 
     local = local.masked_fill(~inside, -1e4).softmax(-1)
     read = (local[..., None] * cells).sum(2)
-    place_error = torch.where(visible, (read - place).norm(dim=-1), 0.0).sum() / count
+    place_error = torch.where(visible, (read - place).norm(dim=-1), 0.0).sum() / visible.sum().clamp_min(1)
 
     with torch.no_grad():
         highest, best = logits.max(-1)
         best = torch.stack([best % columns, best // columns], dim=-1)
         hit = ((best - place).abs().amax(-1) <= 1) & visible & (highest > output.unmatched)
-    return {"match": (found + missed) / asked_for, "place": place_error, "hit": hit.sum() / count}
+        hit = (weight_of * hit).sum() / (weight_of * visible).sum().clamp_min(1)
+    return {"match": whether + where, "place": place_error, "hit": hit}
+
+
+def choose(visible: Tensor, hidden: Tensor, queries: int) -> tuple[Tensor, Tensor]:
+    """Some of N points each, at random: half of them visible, or as many as there are.
+
+    Args:
+        visible, hidden: (..., N) bool.
+
+    Returns:
+        chosen (..., queries) indices into N, and how many of the N each stands for: 0 where it is neither.
+    """
+    kinds = visible.float(), hidden.float()
+    rarity = sum(kind / kind.sum(-1, keepdim=True).clamp_min(1) for kind in kinds)
+    # Without replacement, by weight (Efraimidis and Spirakis, 2006); the last are those of no kind.
+    order = torch.rand_like(rarity).clamp_min(1e-12).log() / rarity.clamp_min(1e-12)
+    chosen = order.topk(queries, dim=-1).indices
+    stands_for = torch.zeros_like(chosen, dtype=torch.float32)
+    for kind in kinds:
+        mine = kind.gather(-1, chosen)
+        stands_for += mine * kind.sum(-1, keepdim=True) / mine.sum(-1, keepdim=True).clamp_min(1)
+    return chosen, stands_for
 
 
 def correspondences(targets: Targets, chosen: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -23,6 +23,7 @@ ABRUPT_RAD = 1.9               # no step turns by more, be it to get round thing
 ORBIT_RAD = .65                # the largest step around an object
 CLEARANCE_M = .25
 HEAD_M = (1.4, 1.85)            # heights of a camera on a head, or held before a face
+STEEP_RAD = .44                 # below the horizon
 CANDIDATES = 6                 # drawn at once
 OPTIONS = 8                    # directions that each step tries,
 REACH = np.array((1, 1, 1, 1, .9, .75, .6, .4))  # and how much of its length
@@ -72,6 +73,7 @@ class Demands:
     walls: float           # at most this part of the views is wall
     farthest_m: float      # so deep is the deepest part of a view, in the mean
     foreground: float      # half of the views have something nearer than this part of their median depth; 1: whatever
+    held_m: float          # a camera that looks down steeply is at least so high: people hold it
 
     @classmethod
     def random(cls, rng: np.random.Generator, focal: float) -> Demands:
@@ -79,12 +81,13 @@ class Demands:
                    objects=rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45)),
                    walls=rng.choice((1.0, .42, .25), p=(.3, .35, .35)),
                    farthest_m=rng.uniform(3.5, 9.0) if rng.random() < .5 else 0.0,
-                   foreground=rng.choice((1.0, .5), p=(.5, .5)))
+                   foreground=rng.choice((1.0, .5), p=(.5, .5)), held_m=rng.choice((0.0, 1.0, 1.3), p=(.25, .35, .4)))
 
     def eased(self, ease: float) -> Demands:
         """`ease` of 1 asks for all of it, less for less."""
         return replace(self, closest_m=self.closest_m * ease ** 2, objects=self.objects * ease, walls=self.walls / ease,
-                       farthest_m=self.farthest_m * ease ** 2, foreground=min(self.foreground / ease, 1.0))
+                       farthest_m=self.farthest_m * ease ** 2, foreground=min(self.foreground / ease, 1.0),
+                       held_m=self.held_m * ease)
 
     def met(self, space: Space, T_world_cam: np.ndarray, share: tuple[float, float] | None = None) -> np.ndarray:
         """(K, V, 4, 4) -> (K,) bool: nothing fills the picture from near by, what is asked for is there, and the parts
@@ -99,6 +102,8 @@ class Demands:
         good &= np.minimum(seen.depth.max(axis=2), FAR_M).mean(axis=1) >= self.farthest_m
         if self.foreground < 1:
             good &= (seen.depth.min(axis=2) < self.foreground * typical).mean(axis=1) >= .5
+        steep = T_world_cam[..., 2, 2].mean(axis=1) < -np.sin(STEEP_RAD)
+        good &= ~steep | (T_world_cam[..., 2, 3].mean(axis=1) >= self.held_m)
         if share is None or T_world_cam.shape[1] < 2:
             return good
         R, t = T_world_cam[..., :3, :3], T_world_cam[..., None, :3, 3]
@@ -495,13 +500,13 @@ def hand_roll(rng: np.random.Generator, K: int, V: int) -> np.ndarray:
 
 
 def carried(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
-    """Between which heights a camera starts: as asked for, but two in five are where people have their eyes."""
-    return HEAD_M if rng.random() < .4 else (low, high)
+    """Between which heights a camera starts: as asked for, but half of them are where people have their eyes."""
+    return HEAD_M if rng.random() < .5 else (low, high)
 
 
 def gaze(rng: np.random.Generator, K: int, mean: float, deviation: float) -> np.ndarray:
-    """(K, 1) pitch: mostly near the horizon, but one camera in three looks down at what is near."""
-    return np.where(either(rng, K, .35), rng.normal(-.52, .17, (K, 1)), rng.normal(mean, deviation, (K, 1)))
+    """(K, 1) pitch: mostly near the horizon, but two cameras in five look down at what is near."""
+    return np.where(either(rng, K, .4), rng.normal(-.52, .17, (K, 1)), rng.normal(mean, deviation, (K, 1)))
 
 
 MOVES: dict[str, Callable[[Space, np.random.Generator, np.ndarray, np.ndarray], Motion]] = {

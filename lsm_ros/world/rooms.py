@@ -51,6 +51,7 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
     light = illumination(m, rooms, lights)
     for layout in layouts:                         # drawn last: a world without these is the one that it was before
         greenery(layout)
+        left_chairs(layout)
         lay_carpets(m, layout.room, assembly)
     return assembly.scene(pool, *light)
 
@@ -299,6 +300,17 @@ def greenery(layout: Layout) -> None:
         if not layout.crowded():
             plant = things.plant(m, small=False)
             layout.at_wall(plant) if m.chance(.6) else layout.free(plant)
+
+
+def left_chairs(layout: Layout) -> None:
+    """Chairs and armchairs that nobody put back, all about the room, where a camera passes close by."""
+    m = layout.m
+    if not m.chance(.45):
+        return
+    alike = furniture.chair(m) if m.chance(.7) else furniture.chair(m, office=True)
+    for _ in range(m.count(1, 3) + int(layout.room.area / 12)):
+        if not layout.crowded():
+            layout.free(alike if m.chance(.75) else furniture.armchair(m))
 
 
 def decorate(layout: Layout) -> None:

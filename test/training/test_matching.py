@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from lsm_ros.model.heads import Cameras
 from lsm_ros.model.network import NetworkOutput
 from lsm_ros.training.losses import make_targets
-from lsm_ros.training.matching import CELL, correspondences, matching_loss, neighbours
+from lsm_ros.training.matching import CELL, choose, correspondences, matching_loss, neighbours
 from lsm_ros.world.stream import fixed_batch
 
 
@@ -59,6 +59,20 @@ def test_what_a_post_hides_is_not_visible_and_the_unknown_is_neither():
     targets.mask[:] = False
     _, _, visible, hidden = correspondences(targets, chosen, shift=1)
     assert not visible.any() and not hidden.any()
+
+
+def test_of_a_thin_overlap_most_is_asked_for_and_weighed_by_what_it_stands_for():
+    visible, hidden = torch.zeros(2, 1000, dtype=torch.bool), torch.zeros(2, 1000, dtype=torch.bool)
+    visible[0, 100:150], hidden[0, 200:] = True, True        # 50 visible, 800 hidden, 150 unknown
+    hidden[1, :30] = True                                    # hardly anything is known
+    chosen, stands_for = choose(visible, hidden, 200)
+    assert all(len(row.unique()) == 200 for row in chosen)
+    seen, unseen = visible.gather(1, chosen), hidden.gather(1, chosen)
+    assert 40 <= seen[0].sum() <= 50 and seen[0].sum() + unseen[0].sum() == 200
+    assert torch.isclose(stands_for[0][seen[0]].sum(), torch.tensor(50.0))
+    assert torch.isclose(stands_for[0][unseen[0]].sum(), torch.tensor(800.0))
+    assert unseen[1].sum() == 30 and (stands_for[1][unseen[1]] == 1).all()
+    assert stands_for[1].sum() == 30 and not seen[1].any()
 
 
 def test_matching_views_share_the_same_things_in_rendered_rooms():

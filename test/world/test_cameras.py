@@ -169,6 +169,8 @@ def test_cameras_are_as_high_and_look_down_as_far_as_real_ones():
     assert .4 < low < .9 and 1.2 < middle < 1.6 and high > 1.64
     low, middle, high = np.percentile(pitch, (5, 50, 90))
     assert low < -40 and -25 < middle < -8 and high > -3
+    steep = np.array(height)[np.array(pitch) < -30]          # held by people, but for a few
+    assert np.median(steep) > 1.4 and (steep < .9).mean() < .25
 
 
 def test_steps_reach_from_video_to_strides():
