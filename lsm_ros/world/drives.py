@@ -16,9 +16,10 @@ from lsm_ros.data.packed import read_npz
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.camera import crop_intrinsics, intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
-from lsm_ros.world.cameras import Space, poses
+from lsm_ros.world.cameras import poses
 from lsm_ros.world.recording import Camera, draw, furnish
 from lsm_ros.world.scene import CameraPath, Scene
+from lsm_ros.world.space import Space
 from lsm_ros.world.walks import FreeFloor, smooth
 
 SIZE = (256, 192)              # width, height of the pictures: the network's own

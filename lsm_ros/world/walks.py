@@ -6,8 +6,9 @@ import heapq
 import numpy as np
 
 from lsm_ros.errors import InputError
-from lsm_ros.world.cameras import Space, glimpse, poses, random_focal
+from lsm_ros.world.cameras import poses, random_focal
 from lsm_ros.world.scene import CameraPath, Scene
+from lsm_ros.world.space import Space, glimpse
 
 CELL_M = .1
 BODY_M = .30                   # how far the walker's middle keeps from things

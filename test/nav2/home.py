@@ -14,12 +14,12 @@ from tf2_msgs.msg import TFMessage
 from lsm_ros.geometry.camera import crop_intrinsics, intrinsics, unproject
 from lsm_ros.geometry.sim3 import quaternion_from_matrix, transform
 from lsm_ros.ros.conversions import header, image_message
-from lsm_ros.world.cameras import Space
 from lsm_ros.world.drives import Mount
 from lsm_ros.world.recording import Camera, draw
 from lsm_ros.world.renderer import Renderer, SceneBank
 from lsm_ros.world.rooms import make_scene
 from lsm_ros.world.scene import CameraPath
+from lsm_ros.world.space import Space
 from lsm_ros.world.walks import FreeFloor
 
 SIZE, FOCAL = (256, 192), 0.62           # width, height; focal length / width: 78 degrees

@@ -10,7 +10,7 @@ from home import Home
 from robot import RADIUS_M
 
 from lsm_ros.geometry.sim3 import inverse, transform
-from lsm_ros.world.cameras import Space
+from lsm_ros.world.space import Space
 
 PIXELS = 90                # a metre
 FLOOR, TRUTH, COSTMAP, TRACK, GOAL = (236, 232, 225), (60, 60, 66), (205, 120, 40), (30, 110, 220), (40, 150, 60)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from lsm_ros.errors import InputError
-from lsm_ros.world.cameras import ABRUPT_RAD, KINDS, STEP_M, STEP_RAD, Space, camera_path, glimpse, poses, swing
+from lsm_ros.world.cameras import ABRUPT_RAD, KINDS, STEP_M, STEP_RAD, camera_path, poses, swing
 from lsm_ros.world.parts import label_indices
 from lsm_ros.world.rooms import make_scene
 from lsm_ros.world.scene import BOX, POINT, Scene
+from lsm_ros.world.space import Space, glimpse
 from lsm_ros.world.walks import smooth_walk
 
 

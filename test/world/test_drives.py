@@ -6,7 +6,6 @@ import pytest
 
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.sim3 import inverse, rotation_angle
-from lsm_ros.world.cameras import Space
 from lsm_ros.world.drives import (
     RATE_HZ,
     SPEED_MPS,
@@ -19,6 +18,7 @@ from lsm_ros.world.drives import (
     wheel_odometry,
 )
 from lsm_ros.world.rooms import make_scene
+from lsm_ros.world.space import Space
 
 MOUNT = Mount(.5, -.2)
 

@@ -10,7 +10,6 @@ from PIL import Image
 from lsm_ros.errors import InputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import fixtures, furniture, things
-from lsm_ros.world.cameras import Space
 from lsm_ros.world.clutter import litter
 from lsm_ros.world.layout import Layout, overlap
 from lsm_ros.world.lighting import light_room
@@ -26,6 +25,7 @@ from lsm_ros.world.parts import MAX_PRIMITIVES, Assembly, Maker, Piece
 from lsm_ros.world.plan import Opening, Room, make_plan, shared_side
 from lsm_ros.world.rooms import KINDS, RECIPES, make_scene
 from lsm_ros.world.scene import BOX, CONE, SUN
+from lsm_ros.world.space import Space
 
 SEEDS = range(-6, 24)
 FURNITURE = (furniture.chair, furniture.stool, furniture.armchair, furniture.sofa, furniture.table,
