@@ -112,9 +112,7 @@ def one_at_a_time(made: dict[str, NetworkPredictor], frames: Sequence[Frame], ro
 
         def network(predictor=predictor, alone=alone, tokens=tokens) -> None:
             predictor.encode(*alone)
-            output = predictor.decode(tokens, USUAL)
-            if output.descriptors is not None:
-                predictor.match(output.descriptors[0], output.unmatched)
+            predictor.read(tokens, USUAL)
 
         calls[name, "network"] = network
     if not calls:

@@ -15,6 +15,7 @@ REACH = 2              # cells around the best one whose mean is the place, as i
 MIN_CONFIDENCE = 0.1
 CYCLE = 2.5            # cells; a match whose way back ends farther from its start is dropped
 ROWS = 256             # points looked for at a time on a CPU: their logits, 3 MB, stay in its cache
+LOGITS = 1 << 25       # on a GPU: 128 MB, all of a window of four views
 
 
 def find_places(descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
@@ -44,14 +45,17 @@ def find_places(descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
     place = torch.zeros(S, S, len(start), 2, device=device)
     sure = torch.zeros(S, S, len(start), device=device)
     overlap = torch.eye(S, device=device)
-    points = grid.flatten(2).transpose(1, 2)                                               # (S, Q, M)
-    for b in range(S if S > 1 else 0):
-        wanted = torch.cat([points[:b], points[b + 1:]]).flatten(0, 1)
-        parts = [look_for(part, descriptors[b], unmatched, around)
-                 for part in wanted.split(ROWS if device.type == "cpu" else len(wanted))]
-        found, there, seen = (torch.cat(part).unflatten(0, (S - 1, -1)) for part in zip(*parts, strict=True))
-        for others, mine in ((slice(b), slice(b)), (slice(b + 1, S), slice(b, S))):         # all but b
-            place[others, b], sure[others, b], overlap[others, b] = found[mine], there[mine], seen[mine].mean(-1)
+    if S > 1:
+        views = torch.arange(S, device=device)[:, None]
+        others = (views.T + (views.T >= views))[:, :-1]                                    # (S, S - 1): all but b
+        wanted = grid.flatten(2).transpose(1, 2)[others].flatten(1, 2)                     # (S, (S - 1) * Q, M)
+        count = wanted.shape[1]
+        together, most = (1, ROWS) if device.type == "cpu" else (max(1, LOGITS // (count * rows * columns)), count)
+        parts = [look_for(wanted[b:b + together, n:n + most], descriptors[b:b + together], unmatched, around)
+                 for b in range(0, S, together) for n in range(0, count, most)]
+        found, there, seen = (torch.cat([each.flatten(0, 1) for each in part]).unflatten(0, (S, S - 1, -1))
+                              for part in zip(*parts, strict=True))                        # (S, S - 1, Q, ...)
+        place[others, views], sure[others, views], overlap[others, views] = found, there, seen.mean(-1)
 
     # The way back leads through the point of b's own grid that is nearest to the place.
     near = ((place - first) / STRIDE).round().long()
@@ -64,52 +68,52 @@ def find_places(descriptors: Tensor, unmatched: Tensor) -> dict[str, Tensor]:
 def to_matches(found: dict[str, np.ndarray], shape: Sequence[int]) -> Matches:
     """The matches among what `find_places` found on descriptors of `shape` (rows, columns)."""
     rows, columns = shape
-    a, b, q = found["sound"].nonzero()
+    S, _, count = found["sound"].shape
+    index = np.flatnonzero(found["sound"])
+    ab, q = np.divmod(index, count)
     across = len(range(STRIDE // 2, columns, STRIDE))
-    start = np.stack([q % across, q // across], axis=1) * STRIDE + STRIDE // 2
-    size = np.array([columns, rows])
-    return Matches(a, b, ((start + 0.5) / size).astype(np.float32),
-                   ((found["place"][a, b, q] + 0.5) / size).astype(np.float32), found["sure"][a, b, q])
+    size = np.array([columns, rows], np.float32)
+    cell = np.stack(np.divmod(np.arange(count), across)[::-1], axis=1) * STRIDE + STRIDE // 2
+    start = (cell + 0.5).astype(np.float32) / size
+    return Matches(ab // S, ab % S, start.take(q, 0),
+                   (found["place"].reshape(-1, 2).take(index, 0) + np.float32(0.5)) / size, found["sure"].take(index))
 
 
 def look_for(points: Tensor, cells: Tensor, unmatched: Tensor, around: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a view shows each of N points.
+    """Where each of G views shows N points of its own.
 
     Args:
-        points: (N, M) descriptors.
-        cells: (M, rows, columns) descriptors of the view.
+        points: (G, N, M) descriptors.
+        cells: (G, M, rows, columns) descriptors of the views.
         unmatched: () logit of "nowhere".
         around: (R, 2) steps to the cells about the best one.
 
     Returns:
-        place (N, 2) in cells, the probability (N,) that it is there, and that the point is in the view at all.
+        place (G, N, 2) in cells, the probability (G, N) that it is there, and that the point is in the view at all.
     """
-    _, rows, columns = cells.shape
-    weight = points @ cells.flatten(1)                                                     # (N, cells), logits as yet
-    best = argmax(weight)
-    top = weight.gather(1, best[:, None])
-    exp_(weight.sub_(top))
-    anywhere = weight.sum(1)
-    total = anywhere + (unmatched - top[:, 0]).exp()
-    near = torch.stack([best % columns, best // columns], dim=-1)[:, None] + around        # (N, R, 2)
+    _, _, rows, columns = cells.shape
+    top, best, weight, anywhere = weigh(points @ cells.flatten(2))                         # (G, N, cells)
+    total = anywhere + (unmatched - top).exp() * weight.gather(2, best[..., None])[..., 0]
+    near = torch.stack([best % columns, best // columns], dim=-1)[:, :, None] + around     # (G, N, R, 2)
     inside = (near >= 0).all(-1) & (near[..., 0] < columns) & (near[..., 1] < rows)
     index = (near[..., 1] * columns + near[..., 0]).masked_fill(~inside, 0)
-    local = weight.gather(1, index).masked_fill_(~inside, 0)
-    there = local.sum(1)
-    return (local[..., None] * near).sum(1) / there[:, None], there / total, anywhere / total
+    local = weight.gather(2, index).masked_fill_(~inside, 0)
+    there = local.sum(2)
+    return (local[..., None] * near).sum(2) / there[..., None], there / total, anywhere / total
 
 
-def argmax(values: Tensor) -> Tensor:
-    """(N, C) -> (N,). numpy's is ten times as fast as torch's on a CPU."""
-    return torch.from_numpy(values.numpy().argmax(1)) if values.device.type == "cpu" else values.argmax(1)
-
-
-def exp_(values: Tensor) -> None:
-    """In place. OpenCV's takes a third of torch's time on a CPU."""
-    if values.device.type == "cpu":
-        cv2.exp(values.numpy(), values.numpy())
-    else:
-        values.exp_()
+def weigh(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(G, N, C), overwritten -> the largest (G, N), its cell (G, N), exponentials up to a factor (G, N, C), their sum
+    (G, N)."""
+    if logits.device.type != "cpu":
+        top, best = logits.max(2)
+        return top, best, logits.softmax(2), torch.ones_like(top)       # two passes: memory is what they wait for
+    # numpy's argmax is ten times as fast as torch's on a CPU, and OpenCV's exponential takes a third of the time.
+    best = torch.from_numpy(logits.numpy().argmax(2))
+    top = logits.gather(2, best[..., None])
+    weight = logits.sub_(top)
+    cv2.exp(weight.numpy(), weight.numpy())
+    return top[..., 0], best, weight, weight.sum(2)
 
 
 def cell_grid(columns: Tensor, rows: Tensor) -> Tensor:
