@@ -72,6 +72,9 @@ class PredictorConfig(Options):
     threads: int = option(0, "CPU threads of the network; 0 lets torch choose.", minimum=0, maximum=256, read_only=True)
     cuda_graphs: bool = option(True, "On a GPU: records the network's work at the first windows, as CUDA graphs, and "
                                "then launches it in one go.", read_only=True)
+    compile: bool = option(False, "Compiles the network's parts with torch.compile, which takes a minute at the first "
+                           "window of each number of views; on a GPU it needs Triton and a C compiler. Without "
+                           "them the log says so and nothing is compiled.", read_only=True)
     token_cache: int = option(64, "Frames whose encoder tokens are kept for later windows.", minimum=8, maximum=4096,
                               read_only=True)
 

@@ -66,13 +66,11 @@ def engines(config: PredictorConfig, frames: Sequence[Frame], rounds: int, progr
 def make(name: str, config: PredictorConfig) -> NetworkPredictor:
     if name == REFERENCE:
         return Float32(replace(config, cuda_graphs=False), load_network(config.weights or None)[0])
-    predictor = NetworkPredictor(replace(config, cuda_graphs=name != PLAIN))
-    network = predictor.network
+    predictor = NetworkPredictor(replace(config, cuda_graphs=name != PLAIN, compile=name == COMPILED))
+    if predictor.compile_failure:
+        raise RuntimeError(f"not compiled: {predictor.compile_failure}")
     if name == CHANNELS_LAST:
-        network.to(memory_format=torch.channels_last)
-    elif name == COMPILED:
-        network.encode, network.decode = (torch.compile(call, dynamic=False)
-                                          for call in (network.encode, network.decode))
+        predictor.network.to(memory_format=torch.channels_last)
     return predictor
 
 

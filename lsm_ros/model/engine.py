@@ -20,6 +20,7 @@ from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
+from lsm_ros.model.compiling import compile_parts, why_not_compile
 from lsm_ros.model.graphs import Graphs
 from lsm_ros.model.matching import find_places, to_matches
 from lsm_ros.model.network import MAX_VIEWS, PATCH, FrameTokens, Network, NetworkOutput, Priors
@@ -45,6 +46,9 @@ class NetworkPredictor:
             if on_gpu:
                 round_products(network)
         self.network = network.to(self.device).eval()
+        self.compile_failure = why_not_compile(self.device) if config.compile else ""   # why it is not compiled
+        if config.compile and not self.compile_failure:
+            compile_parts(self.network)
         self._graphs = Graphs(self.device) if on_gpu and config.cuda_graphs else None
         self._capacity = config.token_cache
         self._tokens: OrderedDict[int, FrameTokens] = OrderedDict()   # keyframe id -> its tokens, oldest use first

@@ -32,6 +32,7 @@ from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import Options, option
 from lsm_ros.errors import ConfigError
 from lsm_ros.labels import LabelSet, embed
+from lsm_ros.model.compiling import compile_parts
 from lsm_ros.model.network import MAX_VIEWS, Network
 from lsm_ros.model.weights import load_network, save_weights
 from lsm_ros.training.losses import loss, make_priors, make_targets
@@ -292,20 +293,6 @@ def hold_if_not_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
     warmup = min(1.0, (step + 1) / config.warmup)
     return config.learning_rate * warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
-
-
-def compile_parts(network: Network) -> None:
-    """Compiles the parts instead of the whole, and lays convolutions out as the GPU likes them: 2.2 times the samples.
-
-    A compiled block serves all blocks of its kind. The convolutional parts get a graph for each image size (half a
-    minute each): one graph for all sizes took torch 2.11 minutes to make.
-    """
-    torch._dynamo.config.cache_size_limit = 64
-    network.to(memory_format=torch.channels_last)
-    for block in (*network.encoder, *network.decoder):
-        block.compile()
-    for part in (network.backbone, network.dense_head, network.match_head):
-        part.compile(dynamic=False)
 
 
 @torch.no_grad()

@@ -15,13 +15,14 @@ from lsm_ros.model.graphs import MOST, Graphs, Recording
 from lsm_ros.model.network import Network, NetworkConfig
 
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+CONFIG = PredictorConfig(device="cpu", token_cache=8)
 
 
 @pytest.fixture
 def predictor():
     torch.manual_seed(0)
     network = Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af", stem=16))
-    return NetworkPredictor(PredictorConfig(device="cpu", token_cache=8), network)
+    return NetworkPredictor(CONFIG, network)
 
 
 def keyframes(count, first=0, size=(480, 640), K=K):
@@ -241,3 +242,17 @@ def test_a_gpu_agrees_with_the_cpu():
         assert not on_gpu._graphs.failure
         assert np.median(np.abs(np.log(found.depth / expected.depth))) < 0.02
         assert np.abs(found.semantics - expected.semantics).mean() < 0.02
+
+
+# ------------------------------------------------------------------------------------------------------ torch.compile
+
+def test_where_nothing_can_be_compiled_the_network_runs_as_it_is(predictor, monkeypatch, caplog):
+    def refuse(*arguments, **options):
+        raise RuntimeError("Cannot find a working triton installation\nmore")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    plain = NetworkPredictor(replace(CONFIG, compile=True), predictor.network)
+    assert "triton" in plain.compile_failure
+    assert caplog.text.count("working triton") == 1 and "more" not in caplog.text
+    window = Window(keyframes(2))
+    assert_same(plain(window), predictor(window))
