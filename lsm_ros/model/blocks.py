@@ -18,7 +18,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
-        """x (B, N, D), rotary (2, N, D / heads / 2) -> (B, N, D)."""
+        """x (B, N, D), rotary (2, N, D / heads) -> (B, N, D)."""
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q = rotate(self.query_norm(q), rotary).to(v.dtype)
@@ -39,9 +39,9 @@ class Block(nn.Module):
         self.mlp_scale = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
-        """x (B, N, D), rotary (2, N, D / heads / 2) -> (B, N, D)."""
-        x = x + self.attention_scale * self.attention(self.attention_norm(x), rotary)
-        return x + self.mlp_scale * self.mlp(self.mlp_norm(x))
+        """x (B, N, D), rotary (2, N, D / heads) -> (B, N, D)."""
+        x = torch.addcmul(x, self.attention_scale, self.attention(self.attention_norm(x), rotary))
+        return torch.addcmul(x, self.mlp_scale, self.mlp(self.mlp_norm(x)))
 
 
 def rotary_angles(rows: int, columns: int, channels: int, special: int, device=None) -> Tensor:
@@ -50,17 +50,19 @@ def rotary_angles(rows: int, columns: int, channels: int, special: int, device=N
     Half of the frequencies turn with the column, half with the row. The `special` tokens (camera, registers) come
     first and are not turned, so they have no place in the image.
 
-    Returns: (2, special + rows * columns, channels / 2).
+    Returns: (2, special + rows * columns, channels), as `rotate` takes them.
     """
     frequencies = 100.0 ** -(torch.arange(channels // 4, device=device) / (channels // 4))
     row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     angles = torch.cat([column.reshape(-1, 1) * frequencies, row.reshape(-1, 1) * frequencies], dim=1)
     angles = torch.cat([angles.new_zeros(special, channels // 2), angles])
-    return torch.stack([angles.cos(), angles.sin()])
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)])
 
 
 def rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """Turns the channels (i, i + C/2) of x (..., N, C) by the angles of `rotary` (2, N, C/2)."""
+    """Turns the channels (i, i + C/2) of x (..., N, C) by the angles of `rotary` (2, N, C): cosines, and sines with the
+    minus of the first half."""
     cos, sin = rotary.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.cat([second, first], dim=-1).mul_(sin).addcmul_(x, cos)
