@@ -48,7 +48,7 @@ class NetworkPredictor:
         self.network = network.to(self.device).eval()
         self.compile_failure = why_not_compile(self.device) if config.compile else ""   # why it is not compiled
         if config.compile and not self.compile_failure:
-            compile_parts(self.network)
+            compile_parts(self.network, dynamic=False)
         self._graphs = Graphs(self.device) if on_gpu and config.cuda_graphs else None
         self._capacity = config.token_cache
         self._tokens: OrderedDict[int, FrameTokens] = OrderedDict()   # keyframe id -> its tokens, oldest use first
