@@ -15,6 +15,7 @@ PRIOR = 0.02                       # weight of the level first camera beside all
 FLAT = ("floor", "rug", "ceiling")
 STEEP = ("wall", "door", "window", "wardrobe", "refrigerator")
 FLOOR = ("floor", "rug")
+MOST_VIEWS = 64            # of a map that are asked which way is up: more take longer and know no better
 MIN_FLOOR = 0.02           # share of a view's pixels that must show the floor to say something about it
 FLOOR_GATE_DEG = 15.0      # how far the normal of a floor pixel may be from what is up so far
 MEASURED_UP_SIGMA = np.radians(1.5)     # of an IMU at rest in the mean, or of a robot on a floor that is flat
@@ -54,17 +55,23 @@ def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: La
 
 def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, camera_height_m: float = 0.0) -> None:
     """Turns a map upright, by what was measured or by what its views call floors and walls, and puts the floor that
-    they see, or stand on, to z = 0; the first camera to x = y = 0. Every keyframe gets its stance in that."""
-    ids, R = graph.ids, rotation_of(graph.poses())
+    they see, or stand on, to z = 0; the first camera to x = y = 0. Keyframes get their stances in that: in a large map
+    MOST_VIEWS of them, from its first to its last; the others keep those that they had."""
+    ids = graph.ids
+    asked = ids[::-(-len(ids) // MOST_VIEWS)]
+    R = rotation_of(graph.poses(asked))
     R_first_cam = R[0].T @ R
-    told = [(turn, views[i].keyframe.frame.up_cam) for i, turn in zip(ids, R_first_cam, strict=True)]
+    told = [(turn, views[i].keyframe.frame.up_cam) for i, turn in zip(asked, R_first_cam, strict=True)]
     measured = [turn @ up_cam for turn, up_cam in told if up_cam is not None]
-    up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in ids], R_first_cam, labels)
+    up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in asked], R_first_cam, labels)
     graph.move(sim3(upright(up) @ R[0].T, np.zeros(3)))
+    for keyframe_id in asked:
+        graph.stand(keyframe_id, find_stance(views[keyframe_id], graph.pose(keyframe_id), labels, camera_height_m))
     floors = []
     for keyframe_id, S_map_cam in zip(ids, graph.poses(), strict=True):
-        stance = find_stance(views[keyframe_id], S_map_cam, labels, camera_height_m)
-        graph.stand(keyframe_id, stance)
+        stance = graph.stance(keyframe_id)
+        if stance is None:
+            continue
         seen = float(scale_of(S_map_cam)) * stance.height
         height = stance.height_m if np.isfinite(stance.height_m) else seen
         floors += [S_map_cam[2, 3] - height] if np.isfinite(height) else []

@@ -6,8 +6,10 @@ from room import DENSE, SEMANTIC, SIZE, K, camera, cast
 
 from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.geometry.camera import scale_intrinsics
+from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.ground import find_up
+from lsm_ros.mapping.graph import PoseGraph
+from lsm_ros.mapping.ground import MOST_VIEWS, find_up, stand_upright
 from lsm_ros.mapping.views import View, in_bytes
 
 LABELS = LabelSet.load()
@@ -45,3 +47,19 @@ def test_without_floors_and_walls_the_camera_counts_as_level():
     chairs = np.tile(in_bytes(LABELS.embeddings[LABELS.index("chair")]), (24, 32, 1))
     up = find_up([replace(seen, semantics=chairs)], [np.eye(3)], LABELS)
     np.testing.assert_allclose(up, (0, -1, 0), atol=1e-9)
+
+
+def test_a_large_map_is_put_upright_on_its_floor_by_some_of_its_views():
+    class Views(dict):
+        def __getitem__(self, keyframe_id):
+            asked.add(keyframe_id)
+            return super().__getitem__(keyframe_id)
+
+    poses = [camera(0.5 * np.cos(n), 0.5 * np.sin(n), 1.4, 0.4 * n, 0.3, 0.1) for n in range(8)]
+    seen, asked, graph = [view(T) for T in poses], set(), PoseGraph()
+    for n in range(300):
+        graph.add(n, inverse(poses[0]) @ poses[n % 8])
+    stand_upright(graph, Views({n: seen[n % 8] for n in range(300)}), LABELS)
+    assert graph.grounded and len(asked) <= MOST_VIEWS
+    assert np.degrees(np.arccos(graph.pose(299)[2, :3] @ poses[299 % 8][2, :3])) < 1.0
+    assert abs(graph.pose(299)[2, 3] - 1.4) < 0.05
