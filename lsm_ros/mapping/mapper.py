@@ -37,6 +37,7 @@ YOUNG = 4                  # a map of fewer keyframes is begun anew instead
 MOST_CARRIED = 12          # windows in a row that odometry alone may place: who lifts a robot turns no wheel
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
+TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
 
@@ -101,6 +102,7 @@ class Mapper:
         self._views: dict[int, View] = {}
         self._reported: dict[int, np.ndarray] = {}     # T_map_cam as last told to the user
         self._unsettled: set[int] = set()              # keyframes that may have moved since they were fused
+        self._leaving: list[int] = []                  # forgotten ones whose voxels are still there, the oldest first
         self._refused_in_a_row = self._carried_in_a_row = 0
 
     @property
@@ -152,6 +154,7 @@ class Mapper:
         finally:                                       # whatever comes of that, the voxels follow the graph
             self._fuse(keyframe.id)
             self._forget()
+            self._take_out(TAKEN_OUT)
             clock.lap("fusion")
         joined = self._look_back(keyframe, place)
         clock.lap("network")
@@ -162,7 +165,8 @@ class Mapper:
         return update
 
     def settle(self) -> None:
-        """Optimises the whole graph and fuses anew whatever moved: the best map so far, in unbounded time.
+        """Optimises the whole graph, fuses anew whatever moved and takes out what was forgotten: the best map so far,
+        in unbounded time.
 
         Worth calling before the map is saved; between pushes only a few keyframes are fused anew each time.
         """
@@ -171,6 +175,7 @@ class Mapper:
             self._unsettled.update(self._graph.ids)
             for keyframe_id in self._moved():
                 self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
+            self._take_out(len(self._leaving))
 
     def map_cloud(self) -> Cloud:
         """The fused voxels, in the map frame."""
@@ -407,11 +412,11 @@ class Mapper:
 
     def _optimise(self, window: Window, loop: bool) -> None:
         """The newest keyframes and the window's move to where all knowledge agrees best; now and then all do."""
-        ids = self._graph.ids
+        ids, count = self._graph.ids, self.counters.windows      # a full map's own size says nothing
         free = {*ids[-self.config.optimised_keyframes:], *(k.id for k in window.keyframes)} & set(ids)
-        if loop or len(ids) % GLOBAL_EVERY == 0:
+        if loop or count % GLOBAL_EVERY == 0:
             free = set(ids)
-        if self.config.level and (len(ids) in (1, LEVEL_AT) or len(ids) % LEVEL_AT == 0 and not self._graph.grounded):
+        if self.config.level and (len(ids) in (1, LEVEL_AT) or count % LEVEL_AT == 0 and not self._graph.grounded):
             stand_upright(self._graph, self._views, self.labels, self.config.camera_height_m)
             free = set(ids)
         try:
@@ -428,18 +433,24 @@ class Mapper:
             self._unsettled.discard(keyframe_id)
 
     def _forget(self) -> None:
-        """Keyframes beyond the limits go, with what they brought."""
+        """Keyframes beyond the limits go; what they brought follows, push by push."""
         names = beyond_limits(self._graph.ids, self._graph.poses(), self.config)
         if not names:
             return
         self._graph.forget(names)
         self._places.forget(names)
         for keyframe_id in names:
-            self._map.forget(keyframe_id)
             del self._views[keyframe_id]
             self._reported.pop(keyframe_id, None)
         self._unsettled -= names
+        self._leaving += sorted(names)
         self.counters.forgotten_keyframes += len(names)
+
+    def _take_out(self, count: int) -> None:
+        """The voxels lose what forgotten keyframes brought, `count` of these."""
+        for keyframe_id in self._leaving[:count]:
+            self._map.forget(keyframe_id)
+        del self._leaving[:count]
 
     def _moved(self) -> list[int]:
         """Keyframes whose points are off their place in the voxels by half a voxel or more, the farthest first."""

@@ -9,7 +9,9 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import inverse, scale_of
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.mapper import MOST_CARRIED, Mapper
+from lsm_ros.mapping import mapper as mapper_module
+from lsm_ros.mapping.graph import PoseGraph
+from lsm_ros.mapping.mapper import MOST_CARRIED, TAKEN_OUT, Mapper
 
 LABELS = LabelSet.load()
 POSES = walk(72, turns=2.0)                                      # two rounds of 36 frames
@@ -104,6 +106,34 @@ def test_memory_is_bounded_and_what_is_near_stays(forget):
     assert {update.stamp_ns for update in updates[-10:]} <= stamps
     assert len(limited._views) == len(limited._places) == len(limited._map._fused) == len(limited.trajectory())
     assert error(limited) < 0.1
+
+
+def test_a_push_takes_the_voxels_of_few_of_the_forgotten_out_and_in_the_end_all_are_gone():
+    mapper, _ = start()
+    push(mapper, FILM[:44])
+    mapper.configure(MapperConfig(max_keyframes=20))
+    for frame in FILM[44:50]:
+        before = set(mapper._map._fused)
+        mapped = mapper.push(frame) is not None
+        assert len(before - set(mapper._map._fused)) == TAKEN_OUT * mapped
+    assert mapper.keyframes <= 20 < len(mapper._map._fused)
+    mapper.settle()
+    assert set(mapper._map._fused) == set(mapper.pose_graph().ids)
+
+
+def test_a_full_map_is_still_optimised_as_a_whole(monkeypatch):
+    """Every 6 keyframes here, though it has 20 or 21 of them for ever, which is no multiple of that."""
+    whole, optimise = [], PoseGraph.optimise
+
+    def watched(self, free=None, loop=False):
+        whole.append(len(free) == len(self))
+        optimise(self, free, loop)
+
+    monkeypatch.setattr(mapper_module, "GLOBAL_EVERY", 6)
+    monkeypatch.setattr(PoseGraph, "optimise", watched)
+    full, _ = start(MapperConfig(max_keyframes=20, optimised_keyframes=8, loops=False))
+    push(full, FILM[:60])
+    assert full.counters.forgotten_keyframes > 24 and sum(whole[-24:]) == 4
 
 
 def test_what_is_far_is_forgotten():
