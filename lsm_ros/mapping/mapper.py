@@ -246,7 +246,7 @@ class Mapper:
 
     def _look_back(self, keyframe: Keyframe, place: np.ndarray | None) -> bool:
         """If a map that waits is in sight, this one becomes a part of it."""
-        if place is None or not len(self._atlas) or len(self._graph) % LOOK_BACK_EVERY:
+        if place is None or not len(self._atlas) or self.counters.windows % LOOK_BACK_EVERY:
             return False
         refine = self._refine if self.config.refine_poses else lambda window, prediction: unrefined(prediction)
         found = self._atlas.join(self.state(), keyframe, place, self._predict, refine, self.config)
