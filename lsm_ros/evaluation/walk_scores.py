@@ -1,8 +1,9 @@
 """What is true of a walk, and how far a map is from it: the trajectory, points and labels, objects, loops."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from lsm_ros.geometry.camera import scale_intrinsics, unproject
 from lsm_ros.geometry.sim3 import inverse, rotation_angle, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import GraphPicture
+from lsm_ros.mapping.limits import NEVER_FORGOTTEN
 from lsm_ros.mapping.objects import upright_box
 from lsm_ros.mapping.semantic_map import pack
 
@@ -208,34 +210,53 @@ def overlap(a: Box, b: Box) -> float:
 
 # ----------------------------------------------------------------------------------------------------------- loops
 
-def score_loops(walk: Walk, picture: GraphPicture, frames: Sequence[int], metre: float = 1.0) -> Line:
-    """Precision and recall of the loop edges of a pose graph; `frames` are the indices of its nodes.
+class FoundLoops:
+    """The loops of a map as they were found: a bounded map forgets keyframes, and their loops with them."""
+
+    def __init__(self):
+        self.frames: dict[int, int] = {}                       # keyframe id -> frame
+        self.T_i_j: dict[tuple[int, int], np.ndarray] = {}     # frames -> (4, 4), as long as the map holds it
+
+    def look(self, keyframe_id: int, frame: int, picture: GraphPicture) -> None:
+        """To be called with each new keyframe. A loop ends at one of the newest: others were handed on by keyframes
+        that are forgotten."""
+        self.frames[keyframe_id] = frame
+        for (i, j), T_i_j in zip(picture.edges[picture.loop], picture.T_i_j[picture.loop], strict=True):
+            ends = self.frames[picture.ids[i]], self.frames[picture.ids[j]]
+            if max(i, j) >= len(picture.ids) - NEVER_FORGOTTEN or ends in self.T_i_j:
+                self.T_i_j[ends] = T_i_j
+
+
+def score_loops(walk: Walk, loops: Mapping[tuple[int, int], np.ndarray], frames: Iterable[int],
+                metre: float = 1.0) -> Line:
+    """Precision and recall of `loops`, T_i_j (4, 4) of two frames each; `frames` are those that were mapped, in order.
 
     An edge is right by the pose between its ends that it tells, whatever the map makes of it; the map has `metre` of
     its own metres to a true one, which is scored elsewhere. A keyframe is revisiting where one from REVISIT_M of way
     before sees REVISIT_SHARE of its view, and recalled if it has a right loop.
     """
-    T_true, depth = walk.T_world_cam[list(frames)], walk.depth[list(frames)]
-    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[
-        list(frames)]
-    right = []
-    for (i, j), T_i_j in zip(picture.edges[picture.loop], picture.T_i_j[picture.loop], strict=True):
+    frames = list(frames)
+    T_true, depth = walk.T_world_cam[frames], walk.depth[frames]
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[frames]
+    looped: list[tuple[int, int]] = []
+    for (i, j), T_i_j in loops.items():
         told = T_i_j.copy()
         told[:3, 3] /= metre
-        error = inverse(inverse(T_true[i]) @ T_true[j]) @ told
+        error = inverse(inverse(walk.T_world_cam[i]) @ walk.T_world_cam[j]) @ told
         turn_deg = np.degrees(rotation_angle(error[:3, :3], np.eye(3)))
-        right.append(np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG)
-    looped = set(picture.edges[picture.loop][np.array(right, bool)].ravel().tolist())
+        if np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG:
+            looped.append((i, j))
+    recalled = set(chain.from_iterable(looped))
     revisiting = []
     for k in range(len(frames)):
         gaps = np.linalg.norm(T_true[:k, :3, 3] - T_true[k, :3, 3], axis=1)
         facing = T_true[:k, :3, 2] @ T_true[k, :3, 2]
         old = np.flatnonzero((way[:k] < way[k] - REVISIT_M) & (gaps < 4.0) & (facing > .3))
         if len(old) and max(shared(depth, walk.K, T_true, k, old)) > REVISIT_SHARE:
-            revisiting.append(k)
-    return {"loops": int(picture.loop.sum()), "loop_precision": float(np.mean(right)) if right else None,
+            revisiting.append(frames[k])
+    return {"loops": len(loops), "loop_precision": len(looped) / len(loops) if loops else None,
             "revisits": len(revisiting),
-            "loop_recall": float(np.mean([k in looped for k in revisiting])) if revisiting else None}
+            "loop_recall": float(np.mean([k in recalled for k in revisiting])) if revisiting else None}
 
 
 def shared(depth: np.ndarray, K: np.ndarray, T_world_cam: np.ndarray, a: int, others: Sequence[int]) -> list[float]:

@@ -27,6 +27,7 @@ from lsm_ros.evaluation.metrics import at_grid
 from lsm_ros.evaluation.report import Line, cell, table, write_json
 from lsm_ros.evaluation.scans import Scans
 from lsm_ros.evaluation.walk_scores import (
+    FoundLoops,
     Walk,
     positions,
     score_cloud,
@@ -135,7 +136,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     """
     kind, config = (ChainedMapper, replace(config, loops=False)) if chain else (Mapper, config)
     mapper = kind(predict, labels, config, describe)
-    live, seconds, scans = [], [], Scans(labels, config.max_depth_m)
+    live, seconds, scans, loops = [], [], Scans(labels, config.max_depth_m), FoundLoops()
     index = {frame.stamp_ns: k for k, frame in enumerate(walk.frames)}
     title = titled(walk.name, chain, config)
     for frame in tqdm(walk.frames, desc=title, unit="frame", disable=not progress):
@@ -146,6 +147,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
         if update is not None:
             k = index[update.stamp_ns]
             live.append((k, update.T_map_cam))
+            loops.look(update.keyframe_id, k, mapper.pose_graph())
             if walk.upright and walk.labels is not None:
                 scans.add(update, walk.depth[k], walk.labels[k], walk.K, walk.T_world_cam[k])
     mapper.settle()
@@ -162,7 +164,7 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     line |= scans.score() | score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
     if truth.instances is not None:
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.voxel_size_m)
-    return line | score_loops(walk, mapper.pose_graph(), [k for k, _ in trajectory], poses["scale"])
+    return line | score_loops(walk, loops.T_i_j, loops.frames.values(), poses["scale"])
 
 
 def titled(name: str, chain: bool, config: MapperConfig) -> str:
