@@ -38,11 +38,12 @@ LOST = 0.2                          # share of the images that may be missing
 AHEAD_S, OLD_S = 0.05, 1.0          # a live image is not from the future, and not older than this
 OTHER_CLOCK_S = 60.0                # beyond this it is not late but of another clock
 ANSWER_S = 10.0                     # a node that is there gets this much longer to answer
-PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")      # since Jazzy, and before
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")     # up to Jazzy (Fast DDS 2), and since
 ENVIRONMENT = ("ROS_DISTRO", "ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", *PROFILES)
 PARAMETERS = ("odom_frame", "base_frame", "floor_frame", "tf_mode", "map_frame", "input_wait_s", "use_sim_time")
 EVERYONES = ("/rosout", "/parameter_events", "/tf", "/tf_static", "/diagnostics", "/clock")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+LOOKS_UP = 0.9                  # z component of the direction of view in the robot: within 26 degrees of the vertical
 AWAITED = 3                     # images back whose TF must be there: odometry comes a little after its image
 GOOD = ("images_received", "window_matches", "mapper.frames", "mapper.keyframes", "mapper.windows")     # no losses
 ODD_STATES = {                      # of an active node -> what to do
@@ -286,7 +287,8 @@ class Examiner(Node):
             return [Finding(OK, topic, "the intrinsics are used")]
         if self.count_publishers(topic):
             return [Finding(NOTE, topic, "it is published, but the intrinsics are estimated by the network",
-                            "camera_info_refused in the diagnostics says why; use_camera_info")]
+                            "calibrate the camera if its K is all zeros; else camera_info_refused in the diagnostics "
+                            "says why; use_camera_info")]
         return [Finding(NOTE, topic, "nobody publishes it, so the network estimates the intrinsics",
                         "calibrate the camera, or set camera_info_topic")]
 
@@ -309,28 +311,47 @@ class Examiner(Node):
         found = [Finding(PROBLEM, "TF", f"{child!r} has {len(parents)} parents: {', '.join(sorted(parents))}",
                          "a frame has one; stop one of the publishers, or change tf_mode")
                  for child, parents in sorted(self.parents.items()) if len(parents) > 1]
+        if self.images.stamps and not self.images.frame_id:
+            return [*found, Finding(PROBLEM, "TF", "the images have no frame_id", "set that of the driver to the "
+                                    "camera's optical frame (x right, y down, z forward)")]
+        return [*found, *self._check_odometry(), *self._check_mount()] if self.images.frame_id else found
+
+    def _check_odometry(self) -> list[Finding]:
         odom, camera = self.parameters.get("odom_frame"), self.images.frame_id
-        if not odom or not camera:
-            return found
+        if not odom:
+            return []
         if not self.tree.knows(odom):
             level = PROBLEM if self.parameters.get("tf_mode") == "map_odom" else NOTE
-            return [*found, Finding(level, "TF", f"nobody publishes {odom!r}, so the map goes without odometry",
-                                    "set odom_frame, or start the odometry")]
+            return [Finding(level, "TF", f"nobody publishes {odom!r}, so the map goes without odometry",
+                            "set odom_frame, or start the odometry")]
         try:
             self.tree.lookup(odom, camera, self.images.stamps[-AWAITED:][0])
-            found.append(Finding(OK, "TF", f"{odom} -> {camera} is known at the images' stamps"))
+            return [Finding(OK, "TF", f"{odom} -> {camera} is known at the images' stamps")]
         except TooEarlyError as error:
             wait_s = self.parameters.get("input_wait_s", 0.0)
             level = PROBLEM if error.behind_s > OLD_S else NOTE
-            found.append(Finding(level, "TF", f"{odom} -> {camera} is behind the newest image: {error}",
-                                 f"input_wait_s is {wait_s:g}; are the clocks of camera and odometry one?"))
+            return [Finding(level, "TF", f"{odom} -> {camera} is behind the newest image: {error}",
+                            f"input_wait_s is {wait_s:g}; are the clocks of camera and odometry one?")]
         except TransformError as error:
-            found.append(Finding(PROBLEM, "TF", str(error), "publish the camera's place on the robot "
-                                 "(robot_state_publisher, static_transform_publisher), or set odom_frame to ''"))
-        floor = self.parameters.get("floor_frame")
+            return [Finding(PROBLEM, "TF", str(error), "publish the camera's place on the robot "
+                            "(robot_state_publisher, static_transform_publisher), or set odom_frame to ''")]
+
+    def _check_mount(self) -> list[Finding]:
+        """Which way the camera looks by TF, and whether its height is known."""
+        floor, found = self.parameters.get("floor_frame"), []
         if floor and not self.tree.knows(floor):
             found.append(Finding(NOTE, "TF", f"nobody publishes {floor!r}, so the camera's height is unknown",
                                  "set floor_frame, or mapper.camera_height_m"))
+        for frame in filter(None, (floor, self.parameters.get("base_frame"))):
+            try:
+                T_robot_cam = self.tree.lookup(frame, self.images.frame_id, self.images.stamps[-AWAITED:][0])
+            except TransformError:
+                continue
+            if T_robot_cam[2, 2] > LOOKS_UP:
+                found.append(Finding(PROBLEM, "TF", f"by TF {self.images.frame_id!r} looks straight up from {frame!r}, "
+                                     "as a frame with x forward does", "the frame_id of the images must be the "
+                                     "camera's optical frame: x right, y down, z forward"))
+            break
         return found
 
 
@@ -370,8 +391,8 @@ def _check_size(topic: str, sizes: Sequence[int], gaps_s: np.ndarray, rmw: str, 
     told = f"{1 / period_s:.1f} images/s of {max(sizes) / 1e6:.2f} MB, {lost:.0%} of them missing"
     if max(sizes) <= FAST_DDS_LIMIT or "fastrtps" not in rmw:
         return [Finding(OK if lost <= LOST else NOTE, topic, told)]
-    mend = (f"start the camera with {PROFILES[0]}={resource('config/fastdds_large_messages.xml')}, or use compressed "
-            f"images")
+    mend = (f"start the camera with {PROFILES[0]} (after Jazzy {PROFILES[1]})="
+            f"{resource('config/fastdds_large_messages.xml')}, or use compressed images")
     if lost > LOST:
         return [Finding(PROBLEM, topic, f"{told}; more than 0.5 MB does not fit Fast DDS's shared memory", mend)]
     return [Finding(OK if has_profile else NOTE, topic, told, "" if has_profile else mend)]
