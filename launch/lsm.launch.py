@@ -56,8 +56,9 @@ def nodes(context: LaunchContext) -> list[Node]:
     started = [Node(package="lsm_ros", executable="lsm_node", name="lsm", namespace=namespace, output="screen",
                     parameters=[given["params_file"], parameters])]
     if given["rviz"].lower() == "true":
+        fixed = ["-f", given["map_frame"]] if given["map_frame"] else []        # else that of lsm.rviz
         started.append(Node(package="rviz2", executable="rviz2", name="rviz2", output="log",
-                            arguments=["-d", str(SHARE / "config" / "rviz" / "lsm.rviz")],
+                            arguments=["-d", str(SHARE / "config" / "rviz" / "lsm.rviz"), *fixed],
                             parameters=[{"use_sim_time": given["use_sim_time"].lower() == "true"}],
                             remappings=[(f"/lsm/{topic}", posixpath.join(namespace, topic)) for topic in TOPICS]))
     return started

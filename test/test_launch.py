@@ -89,6 +89,14 @@ def test_rviz_follows_the_namespace(load, namespace, topic):
     assert topics == {before for before, _ in rviz["remappings"]}
 
 
+def test_rviz_looks_from_the_map_s_frame(load):
+    default = yaml.safe_load((ROOT / "config/rviz/lsm.rviz").read_text())["Visualization Manager"]["Global Options"]
+    assert default["Fixed Frame"] == yaml.safe_load((ROOT / "config/lsm.yaml").read_text())["/**"]["ros__parameters"][
+        "map_frame"]
+    assert "-f" not in started(load("lsm.launch.py"), rviz="true")[1]["arguments"]
+    assert started(load("lsm.launch.py"), rviz="true", map_frame="map")[1]["arguments"][2:] == ["-f", "map"]
+
+
 def test_parameters_and_topics_are_the_nodes(load):
     parameters = pytest.importorskip("lsm_ros.ros.parameters", reason="no ROS 2 on this machine")
     entities = load("lsm.launch.py")
