@@ -9,7 +9,7 @@ import yaml
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
 
-FILES = ("voxel_layer", "stvl", "semantic_layer", "keepout_filter")
+FILES = ("voxel_layer", "stvl", "semantic_layer", "keepout_filter", "collision_monitor")
 
 
 def text_of(name: str) -> str:
@@ -115,6 +115,15 @@ def test_the_semantic_layer_knows_every_class_once():
         assert 0 <= source[kind]["base_cost"] <= source[kind]["max_cost"] <= 254
         assert 0 <= source[kind]["mark_confidence"] <= 255
     assert source["driven_on"]["max_cost"] == 0 and source["expected_update_rate"] == 0.0
+
+
+def test_the_collision_monitor_does_not_stop_a_robot_without_a_laser():
+    found = yaml.safe_load(text_of("collision_monitor"))["collision_monitor"]["ros__parameters"]
+    assert found["observation_sources"] == ["lsm"]                    # a list, and no scan
+    source = found["lsm"]
+    assert (source["type"], source["topic"]) == ("pointcloud", "/lsm/obstacle_cloud")
+    assert source["source_timeout"] == 0.0                            # else silence stops it
+    assert 0 < source["min_height"] < source["max_height"]
 
 
 def test_the_keepout_filter_finds_its_mask():
