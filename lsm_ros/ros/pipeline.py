@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rclpy.clock import Clock
 
@@ -56,6 +57,7 @@ class Pipeline:
         self._predictor, self._inputs, self._health, self._clock = predictor, inputs, health, clock
         self._publishers, self._map_odom, self._answers = publishers, map_odom, answers
         self._log = RunLog()
+        self._T_map_cam: np.ndarray | None = None       # of the newest keyframe; None where it has no place in the map
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._stamp: int | None = None                  # of the newest image
         self._ahead: int | None = None                  # the stamp of an image that was refused for it
@@ -105,7 +107,7 @@ class Pipeline:
         self._predictor.reset()
         self._publishers.map_changed(self._stamp or 0, anew=True)
         self._map_odom.forget()
-        self._log = RunLog()
+        self._log, self._T_map_cam = RunLog(), None
         self._shape, self._stamp, self._ahead = None, None, None
         self.state, self.matches, self.world = "waiting", None, {}
 
@@ -200,10 +202,16 @@ class Pipeline:
             if abs(age_s) < PLAUSIBLE_AGE_S:
                 seconds["stamp_to_cloud"] = age_s
 
+        standing, self._T_map_cam = self._T_map_cam, None
         update = self.mapper.push(frame, publish)
         if update is None:
             self.state = self._state_without_update(before)
+            if self.state in ("still", "dark"):         # still that keyframe's view, or none
+                self._T_map_cam = standing
+            if self.state == "still" and standing is not None:
+                self._map_odom.begin(standing, frame.T_odom_cam)
             return
+        self._T_map_cam = update.T_map_cam
         self.matches, self.world = update.matches, map_values(update, self.mapper)
         self.state = "weak" if update.matches == 0 else "tracking"
         self._publishers.map_changed(update.stamp_ns)

@@ -110,6 +110,15 @@ class MapOdomPublisher:
             self._health.problem("map_odom_without_odometry", f"{edge} is not corrected: TF does not tie "
                                  f"{self._config.odom_frame!r} to the camera at the image's stamp")
 
+    def begin(self, T_map_cam: np.ndarray, T_odom_cam: np.ndarray | None) -> None:
+        """The same of an image that still shows the last window's view, as long as no window has had odometry.
+
+        The first image is mostly older than the first transform that is heard, and a robot that stands makes no second
+        window; Nav2 gives up a minute without a map.
+        """
+        if self._T_map_odom is None and T_odom_cam is not None:
+            self._T_map_odom = T_map_cam @ inverse(T_odom_cam)
+
     @property
     def state(self) -> str:
         """For the diagnostics."""

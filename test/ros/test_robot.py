@@ -12,6 +12,7 @@ from tf2_msgs.msg import TFMessage
 
 from lsm_ros.geometry.sim3 import exp_so3, matrix_from_quaternion, sim3
 from lsm_ros.ros.conversions import stamp_ns, transform
+from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.tf_buffer import MOVING
 
 T_odom_room = sim3(exp_so3(np.array([0.0, 0.0, 0.7])), np.array([3.0, -2.0, 0.1]))      # odometry starts anywhere
@@ -90,6 +91,32 @@ def test_without_odometry_map_odom_sends_nothing_and_says_so(start, camera: Came
     camera.spin(1.0)
     assert not odometer.edges
     assert camera.diagnostics["lsm/lsm: camera"]["map_odom"] == "waits for a window with odometry"
+
+
+def test_a_robot_that_stands_has_a_map_though_its_first_image_had_no_odometry(start, camera: Camera,
+                                                                              odometer: Odometer):
+    start("tf_mode:=map_odom", "map_frame:=map")
+    camera.connect()
+    view = camera.image()
+    stamp = stamp_ns(view.header.stamp)
+
+    def send() -> None:
+        nonlocal stamp
+        stamp += STEP_NS
+        view.header.stamp = ros_time(stamp)
+        camera.send(view)
+        camera.spin(0.1)
+
+    end = time.monotonic() + 60
+    while not odometer.odometry and time.monotonic() < end:
+        send()
+    assert camera.counter("odometry_missing") == 0 and not odometer.edges
+    while not odometer.edges and time.monotonic() < end:
+        odometer.tell("odom", FRAME_ID, stamp + STEP_NS, T_odom_room)
+        send()
+    assert len(odometer.edges) and len(odometer.odometry) == 1, "the robot has not moved"
+    np.testing.assert_allclose(matrix(odometer.edges[-1][1].transform) @ T_odom_room,
+                               matrix(odometer.odometry[0].pose.pose), atol=1e-6)
 
 
 def test_disabled_it_hears_no_image_and_enabled_again_it_goes_on(start, camera: Camera):
