@@ -33,6 +33,7 @@ if TYPE_CHECKING:       # torch and OpenCV take a second to load, which --help n
     from lsm_ros.mapping.mapper import Mapper
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+FROM_PIP_ALONE = ("torch", "safetensors", "rosbags")        # no rosdep keys: a shell without the environment lacks them
 NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 TRAJECTORY_ERRORS = ("path_length_m", "ate_sim3_m", "ate_se3_m", "scale", "rotation_deg_median")
 
@@ -104,6 +105,12 @@ def main(argv: list[str] | None = None) -> int:
         return arguments.run(arguments)
     except LsmError as error:
         print(f"lsm: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except ModuleNotFoundError as error:
+        if error.name not in FROM_PIP_ALONE:
+            raise
+        print(f"lsm: {sys.executable} has no {error.name}; activate the environment of README.md",
+              file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

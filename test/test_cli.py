@@ -182,6 +182,18 @@ def test_without_ros_it_says_so(capsys, monkeypatch, command):
     assert "has no rclpy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("program", ["lsm", "lsm_node", "lsm_player"])
+def test_a_shell_without_the_virtual_environment_is_told(program, tmp_path):
+    for name in ("torch", "safetensors"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('none here', name={name!r})")
+    script = Path(__file__).parents[1] / "scripts" / program
+    ended = subprocess.run([sys.executable, script, *(["labels"] if program == "lsm" else [])], text=True,
+                           capture_output=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert ended.returncode and not ended.stdout
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.startswith(f"{program}: {sys.executable} has no ") and "README.md" in ended.stderr
+
+
 def test_help_and_version_do_not_wait_for_torch():
     code = ("import sys; from lsm_ros import cli\ntry: cli.main(['--version'])\nexcept SystemExit: pass\n"
             "print('torch' in sys.modules)")
