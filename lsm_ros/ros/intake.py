@@ -83,8 +83,8 @@ class Intake:
     def _on_info(self, info: CameraInfo) -> None:
         # The message comes with every image and hardly ever changes; NaN, which equals nothing, is compared as text.
         roi = info.roi
-        key = (info.k.tobytes(), tuple(map(str, info.d)), info.distortion_model, info.width, info.height,
-               info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)
+        key = (info.k.tobytes(), info.p.tobytes(), tuple(map(str, info.d)), info.distortion_model, info.width,
+               info.height, info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)
         if key == self._info_key:
             return
         self._info_key = key
