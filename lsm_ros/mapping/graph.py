@@ -35,7 +35,7 @@ class Edge:
     i: int
     j: int
     S_i_j: np.ndarray          # (4, 4) float64
-    sigma: np.ndarray          # (7,) float64: translation in the units of i (3), rotation in radians (3), log of scale
+    sigma: np.ndarray          # (7,) float64: along the axes of j: shift in its units (3), radians (3), log of scale
     loop: bool = False         # whether it ties the present to a place that was seen long before
 
 

@@ -54,6 +54,8 @@ CLEAR = 0.6                # share of all matches that ends the search for a bet
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 FIRST_STEPS = 3            # of the adjustment from which corners are followed: it need only be right to a few pixels
 LAST_STEPS = 4             # of the last one, which starts near its end
+TOGETHER = 6.0             # how much farther off poses are than so many matches would leave them if their errors were
+                           # independent: those of depth go together over a surface; 5 to 9 on real windows
 THREADS = 2                # that look at pairs of views: the network rests meanwhile, and leaves its cores
 POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first pair and stay: none a window
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
@@ -64,11 +66,14 @@ class Refinement:
     """A window after its images have been heard."""
     prediction: WindowPrediction   # with moved poses, depths scaled view by view, and focal lengths that were unknown
     support: np.ndarray            # (S, S) int, matches behind the pose between two views; 0: it is predicted
+    pose_sigma: np.ndarray         # (S, S, 6) float64: [a, b] are the errors of T_a_b as matches leave it, along the
+                                   # axes of b, in the window's metre (3), and about them, in radians (3)
 
 
 def unrefined(prediction: WindowPrediction) -> Refinement:
     """The prediction as it is."""
-    return Refinement(prediction, np.zeros((len(prediction.depth),) * 2, int))
+    S = len(prediction.depth)
+    return Refinement(prediction, np.zeros((S, S), int), np.full((S, S, 6), np.inf))
 
 
 @dataclass(frozen=True)
@@ -152,13 +157,13 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
         return unrefined(prediction)
 
     def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float,
-                 steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+                 steps: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
         return adjust(T_window_cam, scales, zoom, list(chain(*kept.values())), K_known, prediction.T_window_cam,
                       _pose_sigma(prediction), steps)
 
     while True:
         T_window_cam, joint = _chain(relative, support)
-        first = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
+        *first, _ = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
         wrong = _contradicting(kept, support, *first)
         if wrong is None:
             break
@@ -172,7 +177,8 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
         exact = featured + followed
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         kept[a, b] = _sightings(a, b, exact + matched if few else exact, prediction, sound)
-    return Refinement(_moved(prediction, *adjusted(*first, LAST_STEPS)), joint)
+    *last, normal = adjusted(*first, LAST_STEPS)
+    return Refinement(_moved(prediction, *last), joint, _errors(last[0], normal))
 
 
 def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
@@ -411,9 +417,10 @@ def _apart(T: np.ndarray) -> np.ndarray:
 
 def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list[_Sightings], K_known: bool,
            T_predicted: np.ndarray, pose_sigma: np.ndarray | None,
-           steps: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best, from those given on. The first
-    pose stays.
+           steps: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best, from those given on, and the
+    matrix of the normal equations (7 S + 1, 7 S + 1): of each view its pose's step and the log of its scale; of all the
+    log of the zoom. The first pose stays.
 
     Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1, and under the
     same kernel poses near `T_predicted` (S, 4, 4), as far as their errors `pose_sigma` (S, 6) are told.
@@ -452,4 +459,18 @@ def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list
         T_window_cam = T_window_cam @ exp(step[:-1].reshape(S, 7)[:, :6])
         logs[6:-1:7] += step[6:-1:7]
         logs[-1] += step[-1]
-    return T_window_cam, np.exp(logs[6:-1:7]), float(np.exp(logs[-1]))
+    return T_window_cam, np.exp(logs[6:-1:7]), float(np.exp(logs[-1])), A
+
+
+def _errors(T_window_cam: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """(S, S, 6) `pose_sigma` of a Refinement: the marginal covariance of each pair, by the normal equations (7 S + 1,
+    7 S + 1) of the poses (S, 4, 4). Points on one plane, or in a part of the image, say less than as many all over it.
+    """
+    S = len(T_window_cam)
+    poses = 7 * np.arange(S)[:, None] + np.arange(6)
+    covariance = np.linalg.inv(normal)[poses[:, None, :, None], poses[:, None]]        # (S, S, 6, 6)
+    own = covariance[np.arange(S), np.arange(S)]
+    turned = -adjoint(inverse(T_window_cam)[None] @ T_window_cam[:, None])[..., :6, :6]    # b's step by that of a
+    across = turned @ covariance
+    variance = own[None] + turned @ own[:, None] @ np.swapaxes(turned, -1, -2) + across + np.swapaxes(across, -1, -2)
+    return TOGETHER * np.sqrt(np.maximum(np.diagonal(variance, axis1=-2, axis2=-1), 0))

@@ -197,7 +197,8 @@ def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.nd
 
 def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen: np.ndarray) -> tuple[Edge, ...]:
     """One edge for each pair of views that see each other: far more certain where matches support it than where the
-    network stands alone, and the less certain the fewer they are, or the less the views share.
+    network stands alone, and the less certain the fewer they are and the less their places tell, or the less the views
+    share.
 
     S views have S - 1 independent poses but S (S - 1) / 2 pairs, so each pair's variance is S / 2 times its own.
     """
@@ -214,13 +215,14 @@ def _edge(ids: list[int], refinement: Refinement, units: dict[int, float], a: in
     prediction, matches = refinement.prediction, refinement.support[a, b]
     T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
     S_a_b = scaling(units[ids[a]]) @ T_a_b @ scaling(1 / units[ids[b]])
-    depth = float(np.median(prediction.depth[a])) * units[ids[a]]
-    distance = float(np.linalg.norm(S_a_b[:3, 3]))
+    depth, distance = float(np.median(prediction.depth[a])), float(np.linalg.norm(T_a_b[:3, 3]))
     error, variance = (MATCHED, MATCHES / matches) if matches else (PREDICTED, 1 / share)
-    translation = error.depth * depth + error.baseline * distance
-    rotation = error.rotation + error.parallax * distance / depth
-    sigma = np.array([translation] * 3 + [rotation] * 3 + [SCALE_SIGMA])
-    return Edge(ids[a], ids[b], S_a_b, sigma * np.sqrt(factor * variance))
+    shift, turn = error.depth * depth + error.baseline * distance, error.rotation + error.parallax * distance / depth
+    sigma = np.sqrt(variance) * np.repeat([shift, turn], 3)
+    if matches:
+        sigma = np.hypot(sigma, refinement.pose_sigma[a, b])
+    sigma[:3] *= units[ids[b]]
+    return Edge(ids[a], ids[b], S_a_b, np.sqrt(factor) * np.append(sigma, SCALE_SIGMA * np.sqrt(variance)))
 
 
 def _loops(ids: list[int], refinement: Refinement, views: dict[int, View], old: frozenset[int],

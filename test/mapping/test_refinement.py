@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsm_ros.contracts import Matches, WindowPrediction
-from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, rotation_angle, rotation_of, sim3, transform
+from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, log, rotation_angle, rotation_of, sim3, transform
 from lsm_ros.mapping.features import Features, find_features, match, work_image
 from lsm_ros.mapping.refinement import refine
 from lsm_ros.mapping.tracking import picture_of, track
@@ -241,6 +241,25 @@ def test_where_one_view_has_few_corners_those_of_the_other_are_followed(scene, p
     truth, _ = scene
     few = [*pictures[:2], replace(pictures[2], corners=pictures[2].corners[:5])]
     assert (turned_off(truth, blurred(truth), few) < 0.4).all()        # 0.8 if only the few were followed
+
+
+def test_matches_in_a_part_of_the_image_leave_poses_less_certain(scene):
+    truth, features = scene
+    right = np.all([np.abs(f.shares - seen_in(truth, 0, v, features[0].shares)).max(axis=1) < 1e-6
+                    for v, f in enumerate(features)], axis=0)
+    x, y = (features[0].shares - np.median(features[0].shares[right], axis=0)).T
+    part = np.flatnonzero(right)[np.argsort(np.hypot(x, y)[right])[:40]]
+    everywhere = np.random.default_rng(0).permutation(np.flatnonzero(right))[:40]
+    found = [refine(truth, [Features(f.shares[chosen], f.descriptors[chosen]) for f in features], BARE)
+             for chosen in (part, everywhere)]
+    few, many = (np.linalg.norm(f.pose_sigma, axis=2) for f in found)
+    assert found[0].support.max() == found[1].support.max() == 40
+    assert (few > 1.5 * many)[~np.eye(3, dtype=bool)].all()
+    for f in found:
+        off = log(inverse(inverse(truth.T_window_cam[0]) @ truth.T_window_cam[2])
+                  @ inverse(f.prediction.T_window_cam[0]) @ f.prediction.T_window_cam[2])[:6]
+        assert (np.abs(off) < 3 * f.pose_sigma[0, 2]).all() and (f.pose_sigma[0, 2, 3:] < 0.1).all()
+    assert np.isinf(refine(truth, [Features(f.shares[:0], f.descriptors[:0]) for f in features], BARE).pose_sigma).all()
 
 
 def test_a_pair_that_contradicts_the_others_is_left_out(scene):
