@@ -216,14 +216,20 @@ class FoundLoops:
     def __init__(self):
         self.frames: dict[int, int] = {}                       # keyframe id -> frame
         self.T_i_j: dict[tuple[int, int], np.ndarray] = {}     # frames -> (4, 4), as long as the map holds it
+        self._handed_on: set[tuple[int, int]] = set()          # others
+        self._held: set[int] = set()                           # keyframes in the map
 
     def look(self, keyframe_id: int, frame: int, picture: GraphPicture) -> None:
-        """To be called with each new keyframe. A loop ends at one of the newest: others were handed on by keyframes
-        that are forgotten."""
+        """To be called with each new keyframe. Loops between older ones that turn up as others are forgotten were
+        handed on by these; loops that the map believed late turn up without that."""
         self.frames[keyframe_id] = frame
+        forgot, self._held = not self._held <= set(picture.ids), set(picture.ids)
+        oldest = len(picture.ids) - NEVER_FORGOTTEN if forgot else 0
         for (i, j), T_i_j in zip(picture.edges[picture.loop], picture.T_i_j[picture.loop], strict=True):
             ends = self.frames[picture.ids[i]], self.frames[picture.ids[j]]
-            if max(i, j) >= len(picture.ids) - NEVER_FORGOTTEN or ends in self.T_i_j:
+            if ends not in self.T_i_j and max(i, j) < oldest:
+                self._handed_on.add(ends)
+            if ends not in self._handed_on:
                 self.T_i_j[ends] = T_i_j
 
 

@@ -256,9 +256,10 @@ def test_loops_count_as_found_though_the_map_forgets_them_and_not_when_handed_on
     found, ids = FoundLoops(), list(range(100, 140))
     for n, keyframe_id in enumerate(ids):
         found.look(keyframe_id, 2 * n, picture(ids[:n + 1], *[(3, 39)] * (n == 39)))
-    found.look(140, 80, picture([*ids[10:], 140]))                    # the end of the loop is forgotten
-    found.look(141, 82, picture([*ids[10:], 140, 141], (0, 2), (1, 31)))
-    assert set(found.T_i_j) == {(6, 78), (22, 82)}
+    ids = [*ids[10:], 140]                                            # one end of the loop is forgotten,
+    found.look(140, 80, picture(ids, (0, 2), (1, 30)))                # and two turn up, one of them of the newest
+    found.look(141, 82, picture([*ids, 141], (0, 2), (1, 30), (1, 10)))      # and a third, without forgetting
+    assert set(found.T_i_j) == {(6, 78), (22, 80), (22, 40)}
 
 
 def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path):
