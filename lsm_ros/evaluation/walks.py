@@ -230,9 +230,9 @@ class Kept:
         """`weights` "" are the shipped ones."""
         self._folder = folder
         package = Path(__file__).parents[1]
-        sources = [package / "config.py", package / "labels.py", Path(__file__),
-                   *(Path(__file__).with_name(name) for name in ("scans.py", "walk_scores.py")),
-                   *(file for part in ("geometry", "mapping", "model") for file in (package / part).glob("*.py"))]
+        sources = [package / "config.py", package / "labels.py",
+                   *(file for part in ("evaluation", "geometry", "mapping", "model")
+                     for file in (package / part).glob("*.py"))]
         self._state = [read_header(Path(weights or SHIPPED))[0]["__metadata__"].get("sha256"),
                        *(hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(sources))]
 
