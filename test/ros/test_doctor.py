@@ -115,13 +115,14 @@ OPTICAL = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
     ("camera_optical", OPTICAL, ""),
     ("camera_link", np.eye(4), "by TF 'camera_link' looks straight up from 'base_link'"),
     ("", None, "the images have no frame_id")])
-def test_the_frame_of_the_images_is_an_optical_one(frame_id, T_base_cam, problem):
-    with doctor.examining("/lsm/lsm") as examiner:
-        examiner.parameters = {"odom_frame": "odom", "base_frame": "base_link", "floor_frame": "base_footprint"}
-        examiner.images = Images(stream(), [0.02] * 60, [60_000] * 60, frame_id)
-        if T_base_cam is not None:
-            examiner._on_edges(TFMessage(transforms=[transform(T_base_cam, 0, "base_link", frame_id)]), static=True)
-        found = examiner._check_tf()
+def test_the_frame_of_the_images_is_an_optical_one(camera: Camera, frame_id, T_base_cam, problem):
+    examiner = doctor.Examiner("/lsm/lsm")
+    examiner.parameters = {"odom_frame": "odom", "base_frame": "base_link", "floor_frame": "base_footprint"}
+    examiner.images = Images(stream(), [0.02] * 60, [60_000] * 60, frame_id)
+    if T_base_cam is not None:
+        examiner._on_edges(TFMessage(transforms=[transform(T_base_cam, 0, "base_link", frame_id)]), static=True)
+    found = examiner._check_tf()
+    examiner.destroy_node()
     assert problem in "; ".join(item.text for item in found if item.level == PROBLEM)
     assert bool(problem) == any(item.level == PROBLEM for item in found)
     heard = [item.text for item in found if item.level == NOTE]
