@@ -223,7 +223,8 @@ class FoundLoops:
         """To be called with each new keyframe. Loops between older ones that turn up as others are forgotten were
         handed on by these; loops that the map believed late turn up without that."""
         self.frames[keyframe_id] = frame
-        forgot, self._held = not self._held <= set(picture.ids), set(picture.ids)
+        held = set(picture.ids)
+        forgot, self._held = not self._held <= held, held
         oldest = len(picture.ids) - NEVER_FORGOTTEN if forgot else 0
         for (i, j), T_i_j in zip(picture.edges[picture.loop], picture.T_i_j[picture.loop], strict=True):
             ends = self.frames[picture.ids[i]], self.frames[picture.ids[j]]

@@ -34,9 +34,10 @@ def matching_loss(output: NetworkOutput, targets: Targets, shift: int, queries: 
     drawn = torch.randint(h * w, (B, S, CANDIDATES * queries), device=targets.depth.device)
     start, place, visible, hidden = correspondences(targets, drawn, shift)
     sound = targets.valid[:, None, None] > 0
-    chosen, weight_of = choose(visible & sound, hidden & sound, queries)
+    visible, hidden = (part & sound for part in (visible, hidden))
+    chosen, weight_of = choose(visible, hidden, queries)
     start, place = (part.gather(2, chosen[..., None].expand(-1, -1, -1, 2)) for part in (start, place))
-    visible, hidden = ((part & sound).gather(2, chosen).flatten(0, 1) for part in (visible, hidden))
+    visible, hidden = (part.gather(2, chosen).flatten(0, 1) for part in (visible, hidden))
     weight_of = weight_of.flatten(0, 1)
 
     descriptors = output.descriptors
