@@ -15,7 +15,7 @@ from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import CLEARANCE_M, FAR_M, OPTIONS, Space, glimpse, towards
 
 KINDS = ("drive", "turn", "look", "hand", "door", "orbit", "back", "jump", "cut")
-KIND_WEIGHTS = (.14, .08, .06, .25, .10, .14, .07, .06, .10)
+KIND_WEIGHTS = (.13, .08, .06, .23, .09, .19, .06, .06, .10)
 STEP_M = (.02, 1.6)            # between consecutive views, log-uniform
 STEP_RAD = (.018, 1.22)
 ABRUPT_RAD = 1.9               # no step turns by more, be it to get round things
@@ -72,7 +72,10 @@ class Demands:
 
     @classmethod
     def random(cls, rng: np.random.Generator, focal: float) -> Demands:
-        return cls(focal, closest_m=np.exp(rng.uniform(np.log(.35), np.log(1.6))),
+        if rng.random() < .15:      # one thing on a bare floor, whose size only the way that cameras are held can tell
+            return cls(focal, closest_m=rng.uniform(.8, 1.6), objects=1.0, walls=.17, farthest_m=0.0, foreground=1.0,
+                       held_m=rng.choice((.6, 1.0), p=(.3, .7)))
+        return cls(focal, closest_m=np.exp(rng.uniform(np.log(.4), np.log(2.0))),
                    objects=rng.choice((1.0, 3.0, 4.5), p=(.08, .47, .45)),
                    walls=rng.choice((1.0, .42, .25), p=(.3, .35, .35)),
                    farthest_m=rng.uniform(3.5, 9.0) if rng.random() < .5 else 0.0,

@@ -28,7 +28,7 @@ class Room:
 
     A wall's frame: origin at the corner where the side begins, x along the wall, y into the room; yaw k * 90 degrees.
     """
-    use: str                   # living, bedroom, kitchen, bath, office, corridor, mixed
+    use: str                   # living, bedroom, kitchen, bath, office, corridor, hall, mixed
     x0: float
     x1: float
     y0: float
@@ -59,10 +59,10 @@ class Room:
 
 
 USES = {"home": ("living",), "office": ("office",), "kitchen": ("kitchen",), "bedroom": ("bedroom",), "bath": ("bath",),
-        "corridor": ("corridor", "office", "mixed"),
+        "hall": ("hall",), "corridor": ("corridor", "office", "mixed"),
         "apartment": ("living", "bedroom", "kitchen", "bath", "corridor", "mixed")}
 SIDES = {"living": (3.2, 8.0), "office": (2.8, 8.0), "kitchen": (2.4, 5.5), "bedroom": (2.6, 5.5), "bath": (2.4, 4.0),
-         "corridor": (1.4, 2.4), "mixed": (2.4, 7.0)}
+         "corridor": (1.4, 2.4), "hall": (6.0, 14.0), "mixed": (2.4, 7.0)}
 LARGE = {"living": ((6.0, 10.0), (4.5, 7.5)), "office": ((7.0, 13.0), (5.0, 9.0)), "kitchen": ((5.0, 8.0), (3.5, 6.0))}
 """Lofts, open-plan offices, kitchens that are lived in; metres along x and y."""
 
@@ -78,6 +78,8 @@ def make_plan(m: Maker, kind: str) -> list[Room]:
         use = USES[kind][0]
         long, short = LARGE[use] if use in LARGE and m.chance(.3) else (SIDES[use], SIDES[use])
         w, d = m.between(*long), m.between(*short)
+        if use == "hall":
+            height = max(height, m.between(2.6, 5.0))
         rooms = [Room(use, 0, w, 0, min(d, 2.2 * w), height)]
         if m.chance(.3):                                            # a second one behind a door or a wide opening
             d = rooms[0].depth

@@ -17,9 +17,9 @@ from lsm_ros.world.parts import Assembly, Maker
 from lsm_ros.world.plan import build_walls, lay_carpets, make_plan
 from lsm_ros.world.scene import Scene
 
-KINDS = ("home", "office", "kitchen", "bedroom", "bath", "corridor", "apartment")
+KINDS = ("home", "office", "kitchen", "bedroom", "bath", "corridor", "apartment", "hall")
 MATERIALS_WITH_MESHES = 256     # as many as packing.py takes: a model has up to six of its own
-KIND_WEIGHTS = (.22, .17, .14, .17, .08, .07, .15)
+KIND_WEIGHTS = (.20, .16, .13, .15, .07, .07, .13, .09)
 
 
 def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | None = None,
@@ -50,8 +50,9 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
         layouts.append(layout)
     light = illumination(m, rooms, lights)
     for layout in layouts:                         # drawn last: a world without these is the one that it was before
-        greenery(layout)
-        left_chairs(layout)
+        if layout.room.use != "hall":
+            greenery(layout)
+            left_chairs(layout)
         lay_carpets(m, layout.room, assembly)
     return assembly.scene(pool, *light)
 
@@ -423,6 +424,21 @@ def corridor(layout: Layout) -> None:
         layout.on_wall(things.hooks(m), .75, .9)
 
 
+def hall(layout: Layout) -> None:
+    """A wide floor, all but bare: a few things stand free on it, as in a lobby, a workshop or a laboratory."""
+    m = layout.m
+    makes = (furniture.cabinet, lambda m: furniture.cabinet(m, low=True), lambda m: furniture.drawers(m, small=True),
+             lambda m: furniture.drawers(m, small=False), furniture.bookshelf, furniture.rack, furniture.table,
+             furniture.desk, furniture.chair, furniture.armchair, furniture.sofa, things.cardboard_box, things.person,
+             fixtures.refrigerator, lambda m: things.plant(m, small=False))
+    for _ in range(m.pick((1, 1, 2, 3, 5, 8))):
+        layout.free(litter(m, m.pick(makes)(m), "any", m.pick((0, 1, 3))), margin=.2, around=.6)
+    if m.chance(.5):
+        storage(layout, m.count(1, 4))
+    if m.chance(.35):
+        extras(layout, m.count(0, 3))
+
+
 def mixed(layout: Layout) -> None:
     """Anything with anything, so that no class leans on its company."""
     m = layout.m
@@ -441,4 +457,4 @@ def mixed(layout: Layout) -> None:
 
 
 RECIPES = {"living": living, "bedroom": bedroom, "kitchen": kitchen, "bath": bath, "office": office,
-           "corridor": corridor, "mixed": mixed}
+           "corridor": corridor, "hall": hall, "mixed": mixed}
