@@ -18,7 +18,7 @@ from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Travel
 from lsm_ros.mapping.ground import find_stance, stand_upright
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.limits import beyond_limits
-from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
+from lsm_ros.mapping.loops import ALIKE, LoopCloser, Places, fulfilled
 from lsm_ros.mapping.objects import ObjectTracker
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
@@ -124,20 +124,11 @@ class Mapper:
             return None
         place = self._describe(keyframe) if self._describe and self.config.loops else None
         clock.lap("network")
-        selection = self._select(keyframe, place)
-        window = selection.window
-        clock.lap("window")
-        prediction = self._predict(selection.asked())
-        clock.lap("network")
         try:
-            check_prediction(prediction, len(window.keyframes))
-            refinement = self._refine(window, prediction) if self.config.refine_poses else unrefined(prediction)
-            clock.lap("refinement")
-            refinement, registration = self._place(selection, refinement)
+            window, refinement, registration = self._locate(keyframe, place, clock)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
-        clock.lap("alignment")
         matches = int(refinement.support[-1].max()) if len(window.keyframes) > 1 else None
         self.counters.unsupported_windows += matches == 0
         self._remember(window, refinement, registration, place)
@@ -308,6 +299,38 @@ class Mapper:
     def _select(self, keyframe: Keyframe, place: np.ndarray | None) -> Selection:
         alike = None if place is None else self._places.most_alike(place, self._graph.ids)
         return select_window(keyframe, self._views, self._graph, self.config.window_views, self.lost, alike)
+
+    def _locate(self, keyframe: Keyframe, place: np.ndarray | None,
+                clock: Stopwatch) -> tuple[Window, Refinement, Registration]:
+        """The keyframe's window and where it lies: beside the keyframes before it or, where nothing ties it to them
+        though it looks like another place of the map, there. Raises AlignmentError if it lies nowhere."""
+        try:
+            return self._try(keyframe, place, clock)
+        except AlignmentError:
+            alike = [] if place is None else self._places.most_alike(place, self._graph.ids)[:1]
+            if self.lost or len(self._views) < YOUNG or not any(likeness >= ALIKE for _, likeness in alike):
+                raise
+            refused, self._refused_in_a_row = self._refused_in_a_row, LOST_AFTER       # it may have been carried away
+            try:
+                return self._try(keyframe, place, clock)
+            except AlignmentError:
+                self._refused_in_a_row = refused
+            raise
+
+    def _try(self, keyframe: Keyframe, place: np.ndarray | None,
+             clock: Stopwatch) -> tuple[Window, Refinement, Registration]:
+        selection = self._select(keyframe, place)
+        window = selection.window
+        clock.lap("window")
+        prediction = self._predict(selection.asked())
+        clock.lap("network")
+        try:
+            check_prediction(prediction, len(window.keyframes))
+            refinement = self._refine(window, prediction) if self.config.refine_poses else unrefined(prediction)
+            clock.lap("refinement")
+            return window, *self._place(selection, refinement)
+        finally:
+            clock.lap("alignment")
 
     def _register(self, selection: Selection, refinement: Refinement) -> Registration:
         """Raises AlignmentError if the window has no place in the map."""

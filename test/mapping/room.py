@@ -117,14 +117,16 @@ class FakeNetwork:
         semantics = np.zeros((*names.shape, self._labels.embeddings.shape[1]), np.float32)
         for name in np.unique(names):
             semantics[names == name] = self._labels.embeddings[self._labels.index(name)]
+        matches, overlap = self._match(T_room_cam) if self._matches else (None, None)
         return WindowPrediction(depth=(depth * factor).astype(np.float32),
                                 confidence=np.where(wild, 0.6, rng.uniform(0.5, 1.0, depth.shape)).astype(np.float32),
                                 K=np.stack([scale_intrinsics(K, SIZE, DENSE)] * S), T_window_cam=T, scale=float(factor),
-                                semantics=semantics, matches=self._match(T_room_cam) if self._matches else None)
+                                semantics=semantics, matches=matches, overlap=overlap)
 
-    def _match(self, T_room_cam: np.ndarray) -> Matches:
-        """Points on a grid of every view, in each of the others that sees them."""
-        K_dense, found = scale_intrinsics(K, SIZE, DENSE), []
+    def _match(self, T_room_cam: np.ndarray) -> tuple[Matches, np.ndarray]:
+        """Points on a grid of every view, in each of the others that sees them, and the share (S, S) of them that it
+        sees."""
+        K_dense, found, overlap = scale_intrinsics(K, SIZE, DENSE), [], np.eye(len(T_room_cam), dtype=np.float32)
         for a, b in permutations(range(len(T_room_cam)), 2):
             points = cast(T_room_cam[a], DENSE)[2][1::2, 1::2].reshape(-1, 3)
             start = pixel_centres(DENSE[1], DENSE[0])[1::2, 1::2].reshape(-1, 2)
@@ -132,7 +134,7 @@ class FakeNetwork:
             inside = (z > 0) & (pixels >= 0).all(axis=1) & (pixels < DENSE).all(axis=1)
             column, row = np.where(inside[:, None], pixels, 0).astype(int).T
             inside &= np.abs(cast(T_room_cam[b], DENSE)[0][row, column] / z - 1) < 0.02
-            n = int(inside.sum())
+            n, overlap[a, b] = int(inside.sum()), inside.mean()
             found.append((np.full(n, a), np.full(n, b), start[inside] / DENSE, pixels[inside] / DENSE, np.full(n, 0.9)))
-        return Matches(*(np.concatenate(part) for part in zip(*found))) if found else Matches(
-            *(np.empty(0, int),) * 2, *(np.empty((0, 2)),) * 2, np.empty(0))
+        none = [(*(np.empty(0, int),) * 2, *(np.empty((0, 2)),) * 2, np.empty(0))]
+        return Matches(*(np.concatenate(part) for part in zip(*found or none))), overlap

@@ -57,6 +57,22 @@ def test_a_second_round_is_recognised(two_rounds):
     assert without.counters.recognitions == 0
 
 
+def test_a_camera_that_is_carried_away_finds_itself_at_once():
+    mapper, _ = start()
+    push(mapper, FILM[:36])                                      # a round, of which the second one's middle is the end
+    known = mapper.counters.windows
+    assert len(push(mapper, FILM[52:60])) == mapper.counters.windows - known > 4
+    assert mapper.counters.refused_windows == 0 and error(mapper) < 0.06
+
+
+def test_a_camera_that_is_carried_to_where_nobody_was_is_refused_as_before():
+    mapper, network = start()
+    push(mapper, FILM[:12])
+    asked = len(network.calls)
+    assert mapper.push(FILM[22]) is None and mapper.counters.refused_windows == 1 and not mapper.lost
+    assert len(network.calls) == asked + 1, "nothing in the map looks like it: it is not searched"
+
+
 def test_a_camera_that_stays_lost_begins_another_map_and_comes_back_to_the_first():
     there, astray = POSES[:14], [*POSES[16:34], *POSES[16:34][::-1]]
     elsewhere, back = POSES[18:30], POSES[30:50]                 # the second round begins at 36
