@@ -21,6 +21,7 @@ import numpy as np
 
 from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
+from lsm_ros.mapping.bending import Soundings, bent
 from lsm_ros.mapping.features import Features, find_features, match, work_image
 from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline
@@ -131,7 +132,8 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     predicted poses where there are none, join the views; then all matches that agree move all poses together. Where
     they say little, as between views a few centimetres apart, the predicted pose has its say, as it trusts itself.
     A pair most of whose matches no longer agree then contradicts the others: it is left out, and the rest begins anew.
-    Finally corners of the `pictures` are followed between the views of the other pairs, and move all poses once more.
+    Finally corners of the `pictures` are followed between the views of the other pairs, and move all poses once more;
+    what they then tell of the depth bends it.
     """
     S = len(prediction.depth)
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
@@ -178,7 +180,10 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         kept[a, b] = _sightings(a, b, exact + matched if few else exact, prediction, sound)
     *last, normal = adjusted(*first, LAST_STEPS)
-    return Refinement(_moved(prediction, *last), joint, _errors(last[0], normal))
+    told = _soundings(prediction, chain(*kept.values()), *last)
+    moved = _moved(prediction, *last)
+    depth = np.stack([bent(plane, sounded) for plane, sounded in zip(moved.depth, told, strict=True)])
+    return Refinement(replace(moved, depth=depth), joint, _errors(last[0], normal))
 
 
 def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
@@ -369,16 +374,7 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
         T_b_a: (4, 4, N), or (4, 4, 1) for all.
         scales: of the depth of a, (N,) or one for all.
     """
-    R, t = T_b_a[:3, :3], T_b_a[:3, 3]
-    points = sightings.points * scales
-    points[:2] /= zoom
-    seen = (R * points).sum(axis=1) + t
-    nearest = NEAR * points[2]
-    good = seen[2] > nearest
-    z = np.maximum(seen[2], nearest)
-    place = seen[:2] / z
-    turned = (R[:2] - place[:, None] * R[2]) * (zoom / z)              # (2, 3, N), of the place by the point in a
-    by_depth = (turned * points).sum(axis=1)
+    place, turned, by_depth, good = _projected(sightings.points, T_b_a, scales, zoom)
 
     # (sigma^2 I + d d^T)^-1/2 in closed form: near b's lens d is so long that no Cholesky factor is left.
     d = sightings.depth_sigma * by_depth
@@ -391,12 +387,34 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
     residuals = whiten(zoom * place - sightings.rays)
     if not jacobian:
         return residuals, None, good
-    J = np.empty((8, 2, len(z)), z.dtype)
+    points = _scaled(sightings.points, scales, zoom)
+    J = np.empty((8, *place.shape), place.dtype)
     J[:3] = turned.swapaxes(0, 1)
     J[3:6] = np.cross(points[:, None], J[:3], axis=0)
     J[6] = by_depth
     J[7] = zoom * place - (turned[:, :2] * points[:2]).sum(axis=1)
     return residuals, whiten(J), good
+
+
+def _projected(points: np.ndarray, T_b_a: np.ndarray, scales: np.ndarray | float,
+               zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Where view b sees points (3, N) of view a, on its plane z = 1 (2, N); how that place, times `zoom`, moves with
+    the point in a (2, 3, N) and with the log of its depth (2, N); and whether the point is before the camera (N,)."""
+    points = _scaled(points, scales, zoom)
+    R, t = T_b_a[:3, :3], T_b_a[:3, 3]
+    seen = (R * points).sum(axis=1) + t
+    nearest = NEAR * points[2]
+    z = np.maximum(seen[2], nearest)
+    place = seen[:2] / z
+    turned = (R[:2] - place[:, None] * R[2]) * (zoom / z)
+    return place, turned, (turned * points).sum(axis=1), seen[2] > nearest
+
+
+def _scaled(points: np.ndarray, scales: np.ndarray | float, zoom: float) -> np.ndarray:
+    """Points (3, N) of a view whose depth is `scales` times as large and whose focal length `zoom` times."""
+    points = points * scales
+    points[:2] /= zoom
+    return points
 
 
 def _pose_sigma(prediction: WindowPrediction) -> np.ndarray | None:
@@ -460,6 +478,26 @@ def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list
         logs[6:-1:7] += step[6:-1:7]
         logs[-1] += step[-1]
     return T_window_cam, np.exp(logs[6:-1:7]), float(np.exp(logs[-1])), A
+
+
+def _soundings(prediction: WindowPrediction, kept: Iterable[_Sightings], T_window_cam: np.ndarray, scales: np.ndarray,
+               zoom: float) -> list[Soundings]:
+    """What the views tell of each other's depth once they lie where `adjust` has put them: a point moves along its
+    epipolar line as its depth changes, and one that is not near that line is another point."""
+    size = np.array(prediction.depth.shape[:0:-1])
+    found: list[list[Soundings]] = [[] for _ in scales]
+    for sightings in kept:
+        a, points = sightings.a, sightings.points
+        T_b_a = inverse(T_window_cam[sightings.b]) @ T_window_cam[a]
+        place, _, by_depth, good = _projected(points, T_b_a[..., None], scales[a], zoom)
+        off = sightings.rays - zoom * place
+        length = np.linalg.norm(by_depth, axis=0) + 1e-9
+        good &= np.abs(by_depth[0] * off[1] - by_depth[1] * off[0]) < GATE * sightings.sigma * length
+        pixels = (prediction.K[a] @ (points / points[2]))[:2].T
+        error = (by_depth * off).sum(axis=0) / length ** 2
+        parts = pixels / size, points[2] * scales[a], error, sightings.sigma / length
+        found[a].append(Soundings(*(part[good] for part in parts), sightings.confidence[good]))
+    return [Soundings.joined(parts) for parts in found]
 
 
 def _errors(T_window_cam: np.ndarray, normal: np.ndarray) -> np.ndarray:

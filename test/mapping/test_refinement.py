@@ -237,6 +237,20 @@ def test_followed_corners_sharpen_what_blurred_matches_leave(scene, pictures):
     assert (followed < 0.15).all() and followed.mean() < 0.5 * matched.mean(), (matched, followed)
 
 
+def test_depth_bends_to_what_followed_corners_tell(scene, pictures):
+    truth, _ = scene
+    v, u = (np.mgrid[:96, :128] / [[[96]], [[128]]]) - 0.5
+    bend = np.exp([0.1 * u, 0.1 * v, -0.1 * u]).astype(np.float32)
+
+    def off(depth):
+        error = np.log(depth / truth.depth)
+        return np.abs(error - np.median(error)).mean()           # scale is not theirs to tell
+
+    slanted = replace(blurred(truth), depth=truth.depth * bend)
+    bare = [find_features(np.full((96, 128), 90, np.uint8))] * 3
+    assert off(refine(slanted, bare, pictures).prediction.depth) < 0.6 * off(slanted.depth)
+
+
 def test_where_one_view_has_few_corners_those_of_the_other_are_followed(scene, pictures):
     truth, _ = scene
     few = [*pictures[:2], replace(pictures[2], corners=pictures[2].corners[:5])]
