@@ -8,7 +8,7 @@ import numpy as np
 
 WORK_WIDTH = 320           # larger images are reduced: a fifth of the time of VGA, and on noisy ones more matches hold
 FEATURES = 800
-LAYERS = 2                 # of an octave: one less than OpenCV's default saves a fifth of the time, and no score is lower
+LAYERS = 2                 # of an octave: one less than usual saves a fifth of the time, and no score is lower
 CONTRAST = 0.01            # a quarter of OpenCV's default: bare walls have faint corners, and matching sorts them out
 RATIO = 0.85               # of the distances to the nearest and the second nearest descriptor
 
