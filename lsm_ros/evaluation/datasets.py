@@ -141,7 +141,7 @@ def open_folder(folder: Path) -> FolderSequence:
 
 
 KINDS = {"home": ("home", "bedroom", "apartment", "bath"), "office": ("office",), "kitchen": ("kitchen",),
-         "corridor": ("corridor",)}
+         "corridor": ("corridor",), "hall": ("hall",)}
 """The kinds that are scored apart, and the kinds of world/rooms.py that each stands for."""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
-NODES = (3, 4, 5)          # of the grid: along the image's columns, its rows, and the log of depth
+NODES = (3, 4, 5)          # of the grid: across the image, down it, and in the log of depth
 NODE_SIGMA = 0.10          # error of predicted depth where it goes together, as a log,
 STEP_SIGMA = 0.04          # and by how much it differs from one node to the next one
 POINT_SIGMA = 0.02         # what is a point's own

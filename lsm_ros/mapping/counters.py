@@ -19,6 +19,7 @@ class Counters:
     windows: int = 0               # keyframes that became part of the map
     unsupported_windows: int = 0   # those of them whose pose no match backs: it is merely predicted, and may be wrong
     carried_windows: int = 0       # those of them that odometry alone placed: nothing else did, or it contradicted
+    odometry_jumps: int = 0        # times that odometry began anew; what it told before was left out
     refused_windows: int = 0       # keyframes whose window could not be aligned, and was left out
     refused_views: int = 0         # earlier keyframes that a good window contradicted; they got no edge from it
     recognitions: int = 0          # windows that recognised a place of long before

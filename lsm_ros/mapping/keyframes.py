@@ -20,7 +20,9 @@ CHANGED_LEVELS = 12.0      # mean change of brightness that makes a keyframe whe
 
 
 def reduced(frame: Frame) -> Frame:
-    """The frame as it is kept: at most KEPT_WIDTH wide, K scaled with it."""
+    """The frame as it is kept: at most KEPT_WIDTH wide, K scaled with it; of a measured depth as many pixels."""
+    if frame.depth is not None and (step := -(-frame.depth.shape[1] // KEPT_WIDTH)) > 1:
+        frame = replace(frame, depth=frame.depth[step // 2::step, step // 2::step].copy())
     height, width = frame.image.shape[:2]
     if width <= KEPT_WIDTH:
         return frame

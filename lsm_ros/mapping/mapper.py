@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,21 +25,29 @@ from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, contradicts, travelled
+from lsm_ros.mapping.scale import MetricEstimator, contradicts, jumped, travelled
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.views import View
-from lsm_ros.mapping.windows import Selection, select_window
+from lsm_ros.mapping.windows import Selection, reach, select_window
 
 LEVEL_AT = 8               # keyframes after which the vertical and the floor, first taken from one view, are found anew
 GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole graph; a loop has one of its own
 RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
-MOST_CARRIED = 12          # windows in a row that odometry alone may place: who lifts a robot turns no wheel
+MOST_CARRIED = 12          # windows in a row that odometry alone may place
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
+
+
+class _Located(NamedTuple):
+    """A window that lies somewhere in the map."""
+    window: Window
+    refinement: Refinement
+    registration: Registration
+    travel: Travel | None      # what odometry says of the way to it, where that is believed
 
 
 class Mapper:
@@ -95,6 +104,7 @@ class Mapper:
         self.map_id = self._next_map_id                # another number is another map: nothing ties it to this one
         self._next_map_id += 1
         self._stamp_ns: int | None = None
+        self._odometry: np.ndarray | None = None       # T_odom_cam of the last frame
         self._shape: tuple[int, ...] | None = None
         self._graph = PoseGraph()
         self._places, self._closer, self._scale = Places(), LoopCloser(), MetricEstimator()
@@ -125,13 +135,13 @@ class Mapper:
         place = self._describe(keyframe) if self._describe and self.config.loops else None
         clock.lap("network")
         try:
-            window, refinement, registration = self._locate(keyframe, place, clock)
+            window, refinement, registration, travel = self._locate(keyframe, place, clock)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
         matches = int(refinement.support[-1].max()) if len(window.keyframes) > 1 else None
         self.counters.unsupported_windows += matches == 0
-        self._remember(window, refinement, registration, place)
+        self._remember(window, refinement, registration, travel, place)
         loop = self._close_loops(registration)
         self._measure(window, refinement, registration)
         self._optimise(window, loop)
@@ -282,6 +292,11 @@ class Mapper:
             count.bad_stamps += 1
             raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before; "
                              "reset the map to begin anew")
+        if self._odometry is not None and frame.T_odom_cam is not None and jumped(
+                self._odometry, frame.T_odom_cam, 1e-9 * (frame.stamp_ns - self._stamp_ns)):
+            self.counters.odometry_jumps += 1          # it has begun anew: nothing that it told before compares
+            self._views = {i: view.without_odometry() for i, view in self._views.items()}
+        self._odometry = frame.T_odom_cam
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
 
     def _keep(self, frame: Frame) -> Keyframe | None:
@@ -296,76 +311,80 @@ class Mapper:
         self._next_id += 1
         return Keyframe(self._next_id - 1, reduced(frame))
 
-    def _select(self, keyframe: Keyframe, place: np.ndarray | None) -> Selection:
+    def _locate(self, keyframe: Keyframe, place: np.ndarray | None, clock: Stopwatch) -> _Located:
+        """The keyframe's window, and where it lies: beside the keyframes before it; where these do not hold it, where
+        odometry takes it; or, if there is none, in another place of the map that it looks like. Raises AlignmentError
+        if it lies nowhere.
+        """
         alike = None if place is None else self._places.most_alike(place, self._graph.ids)
-        return select_window(keyframe, self._views, self._graph, self.config.window_views, self.lost, alike)
-
-    def _locate(self, keyframe: Keyframe, place: np.ndarray | None,
-                clock: Stopwatch) -> tuple[Window, Refinement, Registration]:
-        """The keyframe's window and where it lies: beside the keyframes before it or, where nothing ties it to them
-        though it looks like another place of the map, there. Raises AlignmentError if it lies nowhere."""
+        travel = self._travel(keyframe)
+        selection, refinement = self._ask(keyframe, alike, self.lost, clock)
         try:
-            return self._try(keyframe, place, clock)
-        except AlignmentError:
-            alike = [] if place is None else self._places.most_alike(place, self._graph.ids)[:1]
-            if self.lost or len(self._views) < YOUNG or not any(likeness >= ALIKE for _, likeness in alike):
-                raise
-            refused, self._refused_in_a_row = self._refused_in_a_row, LOST_AFTER       # it may have been carried away
+            return self._place(selection, refinement, travel)
+        except AlignmentError as refusal:
+            why = refusal
+        finally:
+            clock.lap("alignment")
+        if travel is None and self._elsewhere(alike):
             try:
-                return self._try(keyframe, place, clock)
+                return self._place(*self._ask(keyframe, alike, True, clock), None)
             except AlignmentError:
-                self._refused_in_a_row = refused
-            raise
+                pass                                   # what looks like it is another place
+            finally:
+                clock.lap("alignment")
+        if travel is None or self._carried_in_a_row >= MOST_CARRIED:
+            raise why
+        return self._carry(selection.window, unrefined(refinement.prediction), travel)
 
-    def _try(self, keyframe: Keyframe, place: np.ndarray | None,
-             clock: Stopwatch) -> tuple[Window, Refinement, Registration]:
-        selection = self._select(keyframe, place)
-        window = selection.window
+    def _elsewhere(self, alike: list[tuple[int, float]] | None) -> bool:
+        """Whether a camera that is not lost sees what looks like a place of the map where it was not just now."""
+        recent = self._graph.ids[-reach(self.config.window_views):]
+        return not self.lost and bool(alike) and alike[0][1] >= ALIKE and alike[0][0] not in recent
+
+    def _ask(self, keyframe: Keyframe, alike: list[tuple[int, float]] | None, lost: bool,
+             clock: Stopwatch) -> tuple[Selection, Refinement]:
+        """What the network and the images say. Raises AlignmentError for a prediction that is no geometry."""
+        selection = select_window(keyframe, self._views, self._graph, self.config.window_views, lost, alike)
         clock.lap("window")
         prediction = self._predict(selection.asked())
         clock.lap("network")
-        try:
-            check_prediction(prediction, len(window.keyframes))
-            refinement = self._refine(window, prediction) if self.config.refine_poses else unrefined(prediction)
-            clock.lap("refinement")
-            return window, *self._place(selection, refinement)
-        finally:
-            clock.lap("alignment")
+        check_prediction(prediction, len(selection.window.keyframes))
+        refinement = self._refine(selection.window, prediction) if self.config.refine_poses else unrefined(prediction)
+        clock.lap("refinement")
+        return selection, refinement
+
+    def _place(self, selection: Selection, refinement: Refinement, travel: Travel | None) -> _Located:
+        """Where the window lies by what it shows. Raises AlignmentError if it has no place in the map, or if `travel`
+        says otherwise and has not been believed too often: who is lifted turns no wheel."""
+        window, registration = selection.window, self._register(selection, refinement)
+        if travel is not None:
+            S_map_newest = registration.S_map_window @ refinement.prediction.T_window_cam[-1]
+            said = [edge for edge in registration.edges if (edge.i, edge.j) == (travel.i, travel.j)]
+            if not any(contradicts(edge, travel, self._graph.pose(travel.i), S_map_newest) for edge in said):
+                self._carried_in_a_row = 0
+            elif self._carried_in_a_row < MOST_CARRIED:
+                raise AlignmentError("the images say something else than odometry")
+            else:
+                travel = None
+        return _Located(window, refinement, registration, travel)
 
     def _register(self, selection: Selection, refinement: Refinement) -> Registration:
         """Raises AlignmentError if the window has no place in the map."""
         keyframes = selection.window.keyframes
         ids = [keyframe.id for keyframe in keyframes]
         if len(ids) > 1:
-            return register(ids, refinement, self._views, self._graph, self.config, selection.old, self.lost)
+            return register(ids, refinement, self._views, self._graph, self.config, selection.old, selection.lost)
         return Registration(S_map_window=sim3(upright(UP_CV), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
 
-    def _place(self, selection: Selection, refinement: Refinement) -> tuple[Refinement, Registration]:
-        """Where the window lies by what it shows, or, where that fails or goes against the wheels, by odometry.
-
-        Raises AlignmentError if neither knows.
-        """
-        newest, travel = selection.window.keyframes[-1], self._travel(selection.window.keyframes[-1])
-        try:
-            registration = self._register(selection, refinement)
-        except AlignmentError:
-            if travel is None or self._carried_in_a_row >= MOST_CARRIED:
-                raise
-            registration = None
-        if registration is not None and travel is not None:
-            S_map_newest = registration.S_map_window @ refinement.prediction.T_window_cam[-1]
-            said = [edge for edge in registration.edges if (edge.i, edge.j) == (travel.i, travel.j)]
-            if any(contradicts(edge, travel, self._graph.pose(travel.i), S_map_newest) for edge in said):
-                registration = None
-        if registration is not None:
-            self._carried_in_a_row = 0
-            return refinement, registration
+    def _carry(self, window: Window, refinement: Refinement, travel: Travel) -> _Located:
+        """The newest keyframe where odometry takes it, tied to nothing else."""
         self.counters.carried_windows += 1
         self._carried_in_a_row += 1
         T_window_cam = refinement.prediction.T_window_cam
         S_map_newest = rigid_of(self._graph.pose(travel.i)) @ travel.T_i_j @ scaling(self.metric.scale)
-        return (unrefined(refinement.prediction),
-                Registration(S_map_newest @ inverse(T_window_cam[-1]), units={newest.id: 1.0}, refused=(), edges=()))
+        registration = Registration(S_map_newest @ inverse(T_window_cam[-1]), units={window.keyframes[-1].id: 1.0},
+                                    refused=(), edges=())
+        return _Located(window, refinement, registration, travel)
 
     def _travel(self, newest: Keyframe) -> Travel | None:
         """What odometry says of the way from the last mapped keyframe to the newest; None: it has no say."""
@@ -385,10 +404,10 @@ class Mapper:
             self._atlas.put_away(self.map_id, self.state())
             self._begin()
 
-    def _remember(self, window: Window, refinement: Refinement, registration: Registration,
+    def _remember(self, window: Window, refinement: Refinement, registration: Registration, travel: Travel | None,
                   place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph; the views that hold the window get its opinion on them too."""
-        prediction, travel = refinement.prediction, self._travel(window.keyframes[-1])
+        prediction = refinement.prediction
         for index, keyframe in enumerate(window.keyframes):
             if keyframe.id not in registration.units:
                 continue

@@ -6,7 +6,8 @@ depth, and the poses moved to where they project best, in two turns. The first f
 the network itself, everywhere and across wide baselines, right to a pixel or two, and those of features of the images
 (mapping/features.py). In the second, corners of one image are followed into the other from where these poses say that
 they are, to a quarter of a pixel (mapping/tracking.py), and take the place of the network's matches where they are
-many. Where nothing matches, the network's pose stands alone.
+many. Where nothing matches, the network's pose stands alone. What the views then triangulate bends their depth
+(mapping/bending.py).
 """
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ FLOAT = np.float32         # of the rows of the adjustment, which are many; pose
 @dataclass(frozen=True)
 class Refinement:
     """A window after its images have been heard."""
-    prediction: WindowPrediction   # with moved poses, depths scaled view by view, and focal lengths that were unknown
+    prediction: WindowPrediction   # with moved poses, bent depths, and focal lengths that were unknown
     support: np.ndarray            # (S, S) int, matches behind the pose between two views; 0: it is predicted
     pose_sigma: np.ndarray         # (S, S, 6) float64: [a, b] are the errors of T_a_b as matches leave it, along the
                                    # axes of b, in the window's metre (3), and about them, in radians (3)

@@ -26,6 +26,7 @@ PARALLAX_SIGMA = 0.02      # error of a distance between two cameras, as a share
 TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
 TURN_SIGMA = (0.05, 0.02, 0.005)       # of its rotation: share of the turn, radians a metre, and radians
 GATE = 4.0                 # sigmas of odometry beyond which an edge is not believed
+FASTEST, SLACK = (2.0, 4.0), (0.1, 0.2)     # m/s and rad/s, and m and rad: odometry that moves by more has begun anew
 SCALE_DOUBT = 0.1          # of the way: the scale of an edge is not known better
 MIN_DEPTHS = 50            # measured depths of a keyframe
 MAX_SPREAD = 0.25          # of the measurements in one keyframe, as a log
@@ -108,6 +109,13 @@ def odometry_scales(frames: list[Frame], T_window_cam: np.ndarray, units: list[f
         if travel_m >= MIN_TRAVEL_M and seen > 0:
             found.append((travel_m / (seen * units[a]), 0.05 + PARALLAX_SIGMA * depth / seen))
     return found
+
+
+def jumped(T_odom_before: np.ndarray, T_odom_now: np.ndarray, elapsed_s: float) -> bool:
+    """Whether odometry says of one camera what no robot does: a driver that starts again, or a filter that is set."""
+    step = log(inverse(T_odom_before) @ T_odom_now)[:6]
+    return bool(np.linalg.norm(step[:3]) > FASTEST[0] * elapsed_s + SLACK[0]
+                or np.linalg.norm(step[3:]) > FASTEST[1] * elapsed_s + SLACK[1])
 
 
 def travelled(a: Keyframe, b: Keyframe) -> Travel | None:

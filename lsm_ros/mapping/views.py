@@ -56,6 +56,11 @@ class View:
                        K=(n * self.K + other.K) / (n + 1),
                        semantics=in_bytes(n * self.semantics.astype(np.float32) + other.semantics), averaged=n + 1)
 
+    def without_odometry(self) -> View:
+        """As if odometry had known nothing of the keyframe."""
+        frame = replace(self.keyframe.frame, T_odom_cam=None)
+        return replace(self, keyframe=replace(self.keyframe, frame=frame))
+
     @property
     def log_probabilities(self) -> np.ndarray:
         """(hs, ws, C) float32, of the classes."""

@@ -63,7 +63,7 @@ def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, si
     reference = ids[-1]
     dilated = [ids[-back] for back in DILATION[1:] if back <= len(ids)]
     places = size - 2
-    past = ids[:-PAST * DILATION[size - 2]] if not lost else []
+    past = ids[:-reach(size)] if not lost else []
     revisited = _revisited(reference, past, views, graph, alike) if places > 1 else []
     useful = _most_seen(reference, dilated, views, graph, MIN_OVERLAP)
     chosen = [i for i in dilated if i in useful][:places - len(revisited)] + revisited
@@ -71,6 +71,11 @@ def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, si
     chosen += near[:places - len(chosen)]
     window = Window(tuple(views[i].keyframe for i in (reference, *chosen)) + (newest,))
     return Selection(window, frozenset(past) & set(chosen), lost)
+
+
+def reach(size: int) -> int:
+    """How many keyframes back the present of a window of `size` views reaches; what is older is the past."""
+    return PAST * DILATION[size - 2]
 
 
 def _revisited(reference: int, past: list[int], views: dict[int, View], graph: PoseGraph,

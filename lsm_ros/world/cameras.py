@@ -72,7 +72,8 @@ class Demands:
 
     @classmethod
     def random(cls, rng: np.random.Generator, focal: float) -> Demands:
-        if rng.random() < .15:      # one thing on a bare floor, whose size only the way that cameras are held can tell
+        if rng.random() < .15:      # down at a floor, however little stands on it: then the size of things is told by
+                                    # nothing but how cameras are held
             return cls(focal, closest_m=rng.uniform(.8, 1.6), objects=1.0, walls=.17, farthest_m=0.0, foreground=1.0,
                        held_m=rng.choice((.6, 1.0), p=(.3, .7)))
         return cls(focal, closest_m=np.exp(rng.uniform(np.log(.4), np.log(2.0))),

@@ -425,7 +425,7 @@ def corridor(layout: Layout) -> None:
 
 
 def hall(layout: Layout) -> None:
-    """A wide floor, all but bare: a few things stand free on it, as in a lobby, a workshop or a laboratory."""
+    """A wide floor, most of it bare: some things stand free on it, as in a lobby, a workshop or a laboratory."""
     m = layout.m
     makes = (furniture.cabinet, lambda m: furniture.cabinet(m, low=True), lambda m: furniture.drawers(m, small=True),
              lambda m: furniture.drawers(m, small=False), furniture.bookshelf, furniture.rack, furniture.table,

@@ -7,7 +7,7 @@ from room import FakeNetwork, frames, walk
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.geometry.alignment import align_trajectory
-from lsm_ros.geometry.sim3 import inverse, scale_of
+from lsm_ros.geometry.sim3 import inverse, scale_of, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.mapping.graph import PoseGraph
@@ -71,6 +71,9 @@ def test_a_camera_that_is_carried_to_where_nobody_was_is_refused_as_before():
     asked = len(network.calls)
     assert mapper.push(FILM[22]) is None and mapper.counters.refused_windows == 1 and not mapper.lost
     assert len(network.calls) == asked + 1, "nothing in the map looks like it: it is not searched"
+    network._nonsense = range(10_000)
+    assert mapper.push(later(FILM[12])) is None
+    assert len(network.calls) == asked + 2, "it looks like where it was just now"
 
 
 def test_a_camera_that_stays_lost_begins_another_map_and_comes_back_to_the_first():
@@ -211,6 +214,68 @@ def test_wheels_carry_the_map_over_windows_that_make_no_sense():
     blind, network = start(nonsense=range(4, 10_000), outliers=0.0)
     push(blind, with_wheels(FILM[:30]))
     assert blind.counters.carried_windows == MOST_CARRIED and blind.lost, "who is lifted turns no wheel"
+
+
+def test_wheels_that_stand_still_while_the_images_move_are_believed_for_a_while():
+    """Who is lifted and carried about: image after image matches, and none agrees with the wheels."""
+    mapper, _ = start(outliers=0.0)
+    film = with_wheels(FILM[:60])
+    stand = film[12].T_odom_cam
+    push(mapper, film[:12])
+    push(mapper, [dataclasses.replace(frame, T_odom_cam=stand) for frame in film[12:60]])
+    assert mapper.counters.carried_windows == MOST_CARRIED and mapper.counters.refused_windows == 0
+    (one, T_one), (two, T_two) = mapper.trajectory()[-2:]
+    moved, truth = (np.linalg.norm((inverse(a) @ b)[:3, 3]) for a, b in (
+        (T_one, T_two), (POSES[one // 100_000_000], POSES[two // 100_000_000])))
+    assert moved == pytest.approx(truth, rel=0.2)
+
+
+def test_a_camera_that_is_carried_away_with_its_wheels_still_is_put_right_by_loops():
+    """Until two windows agree that it is elsewhere the wheels are believed."""
+    mapper, _ = start(outliers=0.0)
+    film = with_wheels(FILM)
+    push(mapper, film[:36])
+    stand = film[35].T_odom_cam
+    updates = push(mapper, [dataclasses.replace(frame, T_odom_cam=stand @ inverse(film[52].T_odom_cam) @
+                                                frame.T_odom_cam) for frame in film[52:62]])
+    assert mapper.counters.carried_windows == 1 and mapper.counters.refused_windows == 0
+    found = np.stack([update.T_map_cam[:3, 3] for update in updates[3:]])
+    before = np.stack([T[:3, 3] for _, T in mapper.trajectory()[:len(mapper.trajectory()) - len(updates)]])
+    stamps = [stamp for stamp, _ in mapper.trajectory()][:len(before)]
+    S_room_map, _ = align_trajectory(before, np.stack([POSES[stamp // 100_000_000][:3, 3] for stamp in stamps]))
+    truth = np.stack([POSES[update.stamp_ns // 100_000_000][:3, 3] for update in updates[3:]])
+    assert np.linalg.norm(transform(S_room_map, found) - truth, axis=1).max() < 0.3
+
+
+def test_odometry_that_begins_anew_moves_nothing():
+    """A base driver that starts again, metres from where it had begun."""
+    mapper, _ = start(outliers=0.0)
+    film = with_wheels(FILM[:36])
+    push(mapper, film[:20])
+    again = [dataclasses.replace(frame, T_odom_cam=inverse(film[20].T_odom_cam) @ frame.T_odom_cam)
+             for frame in film[20:]]
+    assert np.linalg.norm(film[19].T_odom_cam[:3, 3]) > 1.0
+    push(mapper, again)
+    assert mapper.counters.odometry_jumps == 1
+    assert mapper.counters.carried_windows == 0 and mapper.counters.refused_windows == 0 and error(mapper) < 0.06
+
+
+def test_a_search_that_fails_leaves_nothing_behind():
+    mapper, network = start()
+    push(mapper, FILM[:36])
+    asked = len(network.calls)
+
+    def out_of_memory(window):
+        if len(network.calls) > asked:
+            raise MemoryError
+        return network(window)
+
+    mapper._predict = out_of_memory
+    with pytest.raises(MemoryError):
+        mapper.push(FILM[52])
+    assert not mapper.lost and mapper.counters.refused_windows == 0
+    mapper._predict = network
+    assert mapper.push(FILM[53]) is not None
 
 
 def test_the_network_gets_no_odometry_of_views_that_lie_far_apart_in_time():

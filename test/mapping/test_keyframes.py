@@ -76,3 +76,11 @@ def test_large_images_are_kept_smaller_with_their_intrinsics():
     assert kept.image.shape == (KEPT_WIDTH * 9 // 16, KEPT_WIDTH, 3) and kept.stamp_ns == 7
     np.testing.assert_allclose(kept.K, intrinsics(250, 250, 160, 90))
     assert reduced(kept) is kept
+
+
+def test_a_measured_depth_is_kept_with_as_many_pixels_as_the_image():
+    depth = np.arange(480 * 848, dtype=np.float32).reshape(480, 848)
+    for image in (shifted(0), shifted(0)[:160, :160]):
+        kept = reduced(Frame(0, image, depth=depth)).depth
+        assert kept.shape == (160, 283) and kept.base is None, "not a view that holds all of it"
+        assert kept[0, 0] == depth[1, 1] and kept[-1, -1] == depth[478, 847]

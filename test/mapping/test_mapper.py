@@ -72,7 +72,7 @@ def test_the_trajectory_is_right_though_every_window_has_another_scale(walked):
 def test_matched_points_put_poor_poses_right(film):
     poor = {"pose": 0.1}                                         # 6 degrees and half of the baseline
     (alone, _), (refined, _) = run(film[:60], **poor), run(film[:60], MapperConfig(), **poor)
-    assert trajectory_error(refined)[1] < 0.1
+    assert trajectory_error(refined)[1] < 0.15
     assert trajectory_error(refined)[1] < trajectory_error(alone)[1] / 2
 
 
