@@ -104,7 +104,7 @@ class Mapper:
         self.map_id = self._next_map_id                # another number is another map: nothing ties it to this one
         self._next_map_id += 1
         self._stamp_ns: int | None = None
-        self._odometry: np.ndarray | None = None       # T_odom_cam of the last frame
+        self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
         self._shape: tuple[int, ...] | None = None
         self._graph = PoseGraph()
         self._places, self._closer, self._scale = Places(), LoopCloser(), MetricEstimator()
@@ -292,11 +292,11 @@ class Mapper:
             count.bad_stamps += 1
             raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before; "
                              "reset the map to begin anew")
-        if self._odometry is not None and frame.T_odom_cam is not None and jumped(
-                self._odometry, frame.T_odom_cam, 1e-9 * (frame.stamp_ns - self._stamp_ns)):
-            self.counters.odometry_jumps += 1          # it has begun anew: nothing that it told before compares
-            self._views = {i: view.without_odometry() for i, view in self._views.items()}
-        self._odometry = frame.T_odom_cam
+        if frame.T_odom_cam is not None:
+            before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
+            if before and jumped(before[1], frame.T_odom_cam, 1e-9 * (frame.stamp_ns - before[0])):
+                self.counters.odometry_jumps += 1      # it has begun anew: nothing that it told before compares
+                self._views = {i: view.without_odometry() for i, view in self._views.items()}
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
 
     def _keep(self, frame: Frame) -> Keyframe | None:
