@@ -187,6 +187,11 @@ class Mapper:
         return self._map.take_changes(self.config.min_observations)
 
     @property
+    def on_floor(self) -> bool:
+        """Whether z = 0 is the floor; a map that was loaded knows it before the camera has found itself."""
+        return self._graph.grounded
+
+    @property
     def keyframes(self) -> int:
         """Those in the map."""
         return len(self._graph)

@@ -165,7 +165,7 @@ class Pipeline:
         self._publishers.relabel(labels)
         self.mapper.relabel(labels)
         self._log = RunLog()                            # the frames that it keeps show the labels of before
-        self._publishers.map_changed(self._stamp or 0, anew=True)
+        self._publishers.map_changed(self._stamp or 0)
         return f"{len(labels)} classes: {', '.join(labels.names)}"
 
     def query(self, text: str, threshold: float) -> QueryResult:

@@ -138,7 +138,7 @@ class Publishers:
                                                  frame))
             self._shown = ids
         if {self._map, self._occupancy, self._keepout} & due:
-            self._publish_voxels(mapper.map_cloud(), due, options)
+            self._publish_voxels(mapper.map_cloud(), mapper.on_floor, due, options)
 
     def _publish_changes(self, changes: Changes, at: Header) -> None:
         """An empty cloud says that the map begins anew; then comes what it has."""
@@ -147,10 +147,9 @@ class Publishers:
         if len(changes.cloud):
             self._changes.publish(cloud_message(changes.cloud, at))
 
-    def _publish_voxels(self, cloud: Cloud, due: set[Publisher], options: NodeOptions) -> None:
+    def _publish_voxels(self, cloud: Cloud, on_floor: bool, due: set[Publisher], options: NodeOptions) -> None:
         """The whole map and what is drawn from above of it. Raises InputError for a grid that is too large."""
         stamp, config, robot = self._map_stamp, options.node, self._robot(options.node)
-        on_floor = self._newest is not None and self._newest.on_floor
         cell_m = max(config.occupancy_resolution_m, options.mapper.voxel_size_m)
         if self._map in due:
             self._map.publish(cloud_message(cloud, header(stamp, config.map_frame)))

@@ -123,3 +123,17 @@ def test_a_map_begun_anew_knows_no_distances():
         assert not publishers.map_is_wanted()
     assert [message.markers[1].text for message in node.said["label_markers"]] == ["chair 3.5 m", "chair"]
     assert {stamp_ns(message.markers[0].header.stamp) for message in node.said["label_markers"]} == {STAMP}
+
+
+@pytest.mark.parametrize("on_floor, cells", [(True, ({0}, {0})), (False, ({100}, {0, 100}))])
+def test_a_map_without_a_view_is_judged_by_its_own_floor(on_floor, cells):
+    """A floor, and over it, higher than the robot, what would stand in its way: as after load_map."""
+    across = np.stack(np.meshgrid(np.arange(10), np.arange(10)), axis=-1).reshape(-1, 2) * 0.05
+    points = np.concatenate([np.pad(across, ((0, 0), (0, 1)), constant_values=z) for z in (0.0, 2.0)])
+    labels = np.repeat([LABELS.index("floor"), LABELS.index("cabinet")], len(across)).astype(np.uint16)
+    world = Cloud(points.astype(np.float32), np.zeros((200, 3), np.uint8), labels, np.full(200, 255, np.uint8))
+    node, config = StandIn("occupancy", "keepout_mask"), NodeConfig(keepout_labels="cabinet")
+    publishers = Publishers(node, LABELS, config)
+    publishers.map_changed(STAMP, anew=True)
+    publishers.publish_map(SimpleNamespace(map_cloud=lambda: world, on_floor=on_floor), NodeOptions(config))
+    assert tuple(set(node.said[topic][0].data) - {-1} for topic in ("occupancy", "keepout_mask")) == cells

@@ -1,0 +1,62 @@
+"""What the worker's thread does with images and services, with a stand-in for the node and for all that it hears."""
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+from harness import FRAME_ID
+from room import FakeNetwork, frames, walk
+from std_msgs.msg import Header
+from test_publishers import StandIn
+
+from lsm_ros.config import MapperConfig
+from lsm_ros.labels import LabelSet
+from lsm_ros.ros.conversions import image_message
+from lsm_ros.ros.conversions import time as ros_time
+from lsm_ros.ros.diagnostics import Health
+from lsm_ros.ros.parameters import NodeConfig, NodeOptions
+from lsm_ros.ros.pipeline import Pipeline
+from lsm_ros.ros.publishers import Publishers
+
+LABELS = LabelSet.load()
+POSES = walk(60)
+FILM = frames(POSES)
+
+
+class Robot:
+    """A pipeline and what it says: the topics `readers` are read, `T_odom_cam` is the odometry of the next images."""
+
+    def __init__(self, *readers: str):
+        network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
+        network.labels, network.reset = LABELS, lambda: None
+        self.node, self.T_odom_cam, self.corrections = StandIn(*readers), None, []
+        self.health = Health(SimpleNamespace(warning=lambda text: None))
+        self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
+        inputs = SimpleNamespace(complete=lambda frame, *_: replace(frame, T_odom_cam=self.T_odom_cam), shown={})
+        map_odom = SimpleNamespace(forget=lambda: self.corrections.append("forgotten"), begin=lambda *_: None,
+                                   correct=lambda T_map_cam, T_odom_cam: self.corrections.append(T_odom_cam))
+        self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom, None,
+                                 self.health, self.node.get_clock(), self.options)
+
+    def see(self, film, small: bool = False) -> None:
+        for frame in film:
+            image = frame.image[::2, ::2].copy() if small else frame.image
+            message = image_message(image, Header(stamp=ros_time(frame.stamp_ns), frame_id=FRAME_ID))
+            self.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
+
+    def published(self, topic: str) -> list:
+        self.pipeline.publish_map()
+        return self.node.said[topic]
+
+    def counts(self) -> dict[str, int]:
+        return self.health.snapshot()["counts"]
+
+
+def test_other_words_keep_the_distances_of_objects():
+    robot = Robot("label_markers")
+    robot.see(FILM[:20])
+    for words in ([], [name for name in LABELS.names if name != "bed"]):
+        robot.pipeline.set_classes(words)
+        names = [marker.text for marker in robot.published("label_markers")[-1].markers if marker.text]
+        assert names and all(name.endswith(" m") for name in names), "labels have changed, the camera has not moved"
