@@ -40,7 +40,7 @@ class NodeConfig(Options):
                                    "network estimates them.", read_only=True)
     image_rectified: bool = option(False, "True where the images are rectified already (image_rect topics): then P of "
                                    "CameraInfo is their camera, not K.", read_only=True)
-    tf_mode: str = option("estimates", "estimates: map_frame -> camera_frame and the window's keyframes; leaf: the "
+    tf_mode: str = option("estimates", "estimates: map_frame -> camera_frame and the eight newest keyframes; leaf: the "
                           "image's frame_id -> map_frame; map_odom: map_frame -> odom_frame, as a localiser has it "
                           "(REP 105); none: no TF.", choices=("estimates", "leaf", "map_odom", "none"))
     map_frame: str = option("lsm_map", "Frame of the map: z up, metres, the floor at z = 0 once it is found, the first "

@@ -19,7 +19,7 @@ from lsm_ros.ros.tf_buffer import MOVING
 
 RIVAL_S = 5.0               # another localiser that has been silent for this long is gone
 SENT = 200                  # transforms of ours that are recognised when they come back to our own ears
-MOST_KEYFRAMES = 8          # frames of keyframes that are re-sent with a window; a window has at most 8 views
+KEYFRAMES = 8               # the newest ones, as many as a window has views at most; tf2 never forgets a frame's name
 
 
 class TransformPublisher:
@@ -28,9 +28,15 @@ class TransformPublisher:
     def __init__(self, node: Node):
         self._node = node
         self._publisher = node.create_publisher(TFMessage, "/tf", MOVING)
+        self._map_id: int | None = None
+        self._newest: dict[int, np.ndarray] = {}            # T_map_cam of the map's newest keyframes, by id
 
     def publish(self, update: MapUpdate, image_frame: str, config: NodeConfig) -> None:
-        edges = transforms(update, image_frame, config)
+        """An update tells only of keyframes that have moved, so the others are remembered."""
+        known = self._newest if update.map_id == self._map_id else {}
+        self._map_id = update.map_id
+        self._newest = dict(sorted((known | update.T_map_keyframes).items())[-KEYFRAMES:])
+        edges = transforms(update, list(self._newest.values())[::-1], image_frame, config)
         if edges:
             self._publisher.publish(TFMessage(transforms=edges))
 
@@ -38,10 +44,11 @@ class TransformPublisher:
         self._node.destroy_publisher(self._publisher)
 
 
-def transforms(update: MapUpdate, image_frame: str, config: NodeConfig) -> list:
+def transforms(update: MapUpdate, T_map_keyframes: list[np.ndarray], image_frame: str, config: NodeConfig) -> list:
     """The TransformStamped of a window, all at the stamp of its newest image.
 
     Args:
+        T_map_keyframes: (4, 4) of the keyframes that have a frame, the newest first.
         image_frame: frame_id of the image, the child of nothing of ours; the parent of the map in the mode `leaf`.
     """
     stamp = update.stamp_ns
@@ -49,16 +56,18 @@ def transforms(update: MapUpdate, image_frame: str, config: NodeConfig) -> list:
         return []
     if config.tf_mode == "leaf":
         return [transform(inverse(update.T_map_cam), stamp, image_frame, config.map_frame)]
-    newest = sorted(update.T_map_keyframes)[-MOST_KEYFRAMES:]
-    poses: list[tuple[str, np.ndarray]] = [(config.camera_frame, update.T_map_cam)]
-    poses += [(keyframe_frame(config, id), update.T_map_keyframes[id]) for id in newest]
-    return [transform(T_map_cam, stamp, config.map_frame, name) for name, T_map_cam in poses]
+    names = [config.camera_frame, *(keyframe_frame(config, age) for age in range(len(T_map_keyframes)))]
+    return [transform(T_map_cam, stamp, config.map_frame, name)
+            for name, T_map_cam in zip(names, [update.T_map_cam, *T_map_keyframes], strict=True)]
 
 
-def keyframe_frame(config: NodeConfig, keyframe_id: int) -> str:
-    """lsm_keyframe_7 beside lsm_camera, robot1/keyframe_7 beside robot1/camera: robots that share TF stay apart."""
+def keyframe_frame(config: NodeConfig, age: int) -> str:
+    """lsm_keyframe_0 beside lsm_camera, robot1/keyframe_0 beside robot1/camera: robots that share TF stay apart.
+
+    0 is the newest one, so the names are always the same few: a name for each keyframe would fill every tf2 buffer.
+    """
     stem = config.camera_frame.removesuffix("camera")
-    return f"{stem}{'_' if stem == config.camera_frame else ''}keyframe_{keyframe_id}"
+    return f"{stem}{'_' if stem == config.camera_frame else ''}keyframe_{age}"
 
 
 class MapOdomPublisher:

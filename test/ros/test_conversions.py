@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -23,7 +24,7 @@ from lsm_ros.mapping.graph import GraphPicture
 from lsm_ros.mapping.occupancy import Grid
 from lsm_ros.ros import conversions
 from lsm_ros.ros.parameters import NodeConfig
-from lsm_ros.ros.transforms import keyframe_frame, transforms
+from lsm_ros.ros.transforms import TransformPublisher, keyframe_frame, transforms
 
 STAMP = 1_700_000_000_123_456_789       # as a float64 of seconds it would end in ...457
 
@@ -224,20 +225,37 @@ def test_odometry_has_the_covariance_that_is_known():
 
 def test_estimates_touch_no_frame_of_others():
     T_map_cam = sim3(exp_so3(np.array([0.1, 0.2, 0.3])), np.array([1.0, 2.0, 3.0]))
-    edges = transforms(update(T_map_cam, range(3, 23)), "camera_optical", NodeConfig())
+    edges = transforms(update(T_map_cam, range(3, 23)), [np.eye(4)] * 8, "camera_optical", NodeConfig())
     assert {edge.header.frame_id for edge in edges} == {"lsm_map"}
-    assert [edge.child_frame_id for edge in edges] == ["lsm_camera", *(f"lsm_keyframe_{n}" for n in range(15, 23))]
+    assert [edge.child_frame_id for edge in edges] == ["lsm_camera", *(f"lsm_keyframe_{n}" for n in range(8))]
     assert {conversions.stamp_ns(edge.header.stamp) for edge in edges} == {STAMP}
 
 
 def test_leaf_hangs_the_map_below_the_camera():
     T_map_cam = sim3(exp_so3(np.array([0.1, 0.2, 0.3])), np.array([1.0, 2.0, 3.0]))
-    [edge] = transforms(update(T_map_cam, range(1)), "camera_optical", NodeConfig(tf_mode="leaf"))
+    [edge] = transforms(update(T_map_cam, range(1)), [T_map_cam], "camera_optical", NodeConfig(tf_mode="leaf"))
     assert (edge.header.frame_id, edge.child_frame_id) == ("camera_optical", "lsm_map")
     t = edge.transform.translation
     np.testing.assert_allclose((t.x, t.y, t.z), inverse(T_map_cam)[:3, 3])
     for mode in ("none", "map_odom"):
-        assert transforms(update(T_map_cam, range(1)), "camera_optical", NodeConfig(tf_mode=mode)) == []
+        assert transforms(update(T_map_cam, range(1)), [], "camera_optical", NodeConfig(tf_mode=mode)) == []
+
+
+def test_the_newest_keyframes_have_the_same_few_names():
+    """tf2 keeps every name that it has ever heard; and an update tells only of the keyframes that have moved."""
+    said = []
+    publisher = TransformPublisher(SimpleNamespace(create_publisher=lambda *_: SimpleNamespace(publish=said.append)))
+
+    def frames(map_id: int, *moved: int) -> dict[str, float]:
+        T = {n: sim3(np.eye(3), np.array([n, 0.0, 0.0])) for n in moved}
+        publisher.publish(replace(update(np.eye(4), range(1)), T_map_keyframes=T, map_id=map_id), "image", NodeConfig())
+        return {edge.child_frame_id: edge.transform.translation.x for edge in said[-1].transforms[1:]}
+
+    for n in range(30):
+        seen = frames(0, n)
+    assert seen == {f"lsm_keyframe_{age}": 29 - age for age in range(8)}
+    assert frames(0, 3, 30) == {f"lsm_keyframe_{age}": 30 - age for age in range(8)}
+    assert frames(1, 40) == {"lsm_keyframe_0": 40}, "of another map"
 
 
 @pytest.mark.parametrize(("camera", "keyframe"), [("lsm_camera", "lsm_keyframe_7"),
