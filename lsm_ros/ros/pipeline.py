@@ -59,6 +59,7 @@ class Pipeline:
         self._log = RunLog()
         self._T_map_cam: np.ndarray | None = None       # of the newest keyframe; None where it has no place in the map
         self._shape: tuple[int, ...] | None = None      # of the images in the map
+        self._camera_shape: tuple[int, ...] | None = None       # of the newest image, whatever became of the map
         self._stamp: int | None = None                  # of the newest image
         self._ahead: int | None = None                  # the stamp of an image that was refused for it
         self._most_views = options.mapper.window_views  # fewer than wanted once the device was out of memory
@@ -142,13 +143,18 @@ class Pipeline:
     def load(self, folder: str) -> str:
         """Takes a map that `save` wrote in place of the present one. Returns what was loaded.
 
-        Raises InputError where there is none that can be read, and the present map stays.
+        Raises InputError where there is none that can be read, or where the camera's images have another size than the
+        map's, and the present map stays.
         """
         if not folder:
             raise InputError("folder is empty; it must name the folder of a saved map")
         state = read_map(_path(folder), self.mapper.labels)
+        if self._camera_shape not in (None, state.image_shape):
+            raise InputError(f"the map's images are {_size(state.image_shape)}, the camera's "
+                             f"{_size(self._camera_shape)}; it can only go on with images of its own size")
         self.reset()
         self.mapper.restore(state)
+        self._shape = state.image_shape
         self.state = "lost"                             # until the camera recognises where it is
         self._publishers.map_changed(max(stamp for stamp, _ in self.mapper.trajectory()), anew=True)
         return f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
@@ -189,6 +195,7 @@ class Pipeline:
         stamp = stamp_ns(message_header.stamp)
         frame = self._frame(work, stamp)
         decoded_s = time.perf_counter()
+        self._camera_shape = frame.image.shape
         self._reset_if_another_stream(frame)
         before = replace(self.mapper.counters)
         seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s}
@@ -245,7 +252,7 @@ class Pipeline:
         shape, stamp = frame.image.shape, frame.stamp_ns
         if self._shape is not None and shape != self._shape:
             self._health.problem("resolution_changes", f"the images changed from {_size(self._shape)} to "
-                                 f"{_size(shape)}; the map starts again")
+                                 f"{_size(shape)}; the map starts again, and a saved one stays in its folder")
             self.reset()
         elif self._stamp is not None and stamp < self._stamp - JUMP_BACK_NS:
             self._health.problem("time_jumps_back", f"the stamps jumped back by {(self._stamp - stamp) * 1e-9:.3f} s "

@@ -5,12 +5,14 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 from harness import FRAME_ID
 from room import FakeNetwork, frames, walk
 from std_msgs.msg import Header
 from test_publishers import StandIn
 
 from lsm_ros.config import MapperConfig
+from lsm_ros.errors import InputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.ros.conversions import image_message
 from lsm_ros.ros.conversions import time as ros_time
@@ -31,7 +33,8 @@ class Robot:
         network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
         network.labels, network.reset = LABELS, lambda: None
         self.node, self.T_odom_cam, self.corrections = StandIn(*readers), None, []
-        self.health = Health(SimpleNamespace(warning=lambda text: None))
+        self.warnings: list[str] = []
+        self.health = Health(SimpleNamespace(warning=self.warnings.append))
         self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
         inputs = SimpleNamespace(complete=lambda frame, *_: replace(frame, T_odom_cam=self.T_odom_cam), shown={})
         map_odom = SimpleNamespace(forget=lambda: self.corrections.append("forgotten"), begin=lambda *_: None,
@@ -51,6 +54,42 @@ class Robot:
 
     def counts(self) -> dict[str, int]:
         return self.health.snapshot()["counts"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> str:
+    """The folder of a map of 160 x 120 images."""
+    robot = Robot()
+    robot.see(FILM[:12])
+    return robot.pipeline.save(str(tmp_path_factory.mktemp("saved")))
+
+
+def test_a_map_of_another_image_size_is_refused_with_both_sizes_and_the_present_one_stays(saved):
+    robot = Robot()
+    robot.see(FILM[:12], small=True)
+    robot.pipeline.reset()                              # the camera is the same one
+    robot.see(FILM[12:20], small=True)
+    before = robot.pipeline.mapper.trajectory()
+    with pytest.raises(InputError, match="the map's images are 160x120, the camera's 80x60"):
+        robot.pipeline.load(saved)
+    assert before and [stamp for stamp, _ in robot.pipeline.mapper.trajectory()] == [stamp for stamp, _ in before]
+    robot.pipeline.reset()
+    with pytest.raises(InputError, match="80x60"):
+        robot.pipeline.load(saved)
+
+
+def test_a_camera_of_another_size_than_a_map_that_was_loaded_before_it_came_begins_a_new_one_and_says_so(saved):
+    robot = Robot()
+    robot.pipeline.load(saved)
+    robot.see(FILM[:12], small=True)
+    assert robot.counts()["resolution_changes"] == 1 and "images_refused" not in robot.counts()
+    assert robot.warnings == ["resolution_changes (1 so far): the images changed from 160x120 to 80x60; the map starts "
+                              "again, and a saved one stays in its folder"]
+    assert len(robot.pipeline.mapper.trajectory()) > 3
+    same = Robot()
+    same.pipeline.load(saved)
+    same.see(FILM[12:20])
+    assert not same.warnings and not same.pipeline.mapper.lost
 
 
 def test_other_words_keep_the_distances_of_objects():
