@@ -74,6 +74,7 @@ class SemanticMap:
         self._cubes: dict[int, np.ndarray] = {}    # key of a cube -> (512,) int32 rows of its cells, -1: none
         self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32, the rows
         self._fused: dict[int, _Fused] = {}
+        self._asked = 0                            # the sightings that the last `take_changes` wanted
         self._used = 0                             # rows that were ever given to a voxel ...
         self._free = np.empty(0, np.int64)         # ... of these, the ones that were given back
         self._emptied: list[np.ndarray] = []       # rows that have lost their last sighting since the last `_reclaim`
@@ -153,8 +154,12 @@ class SemanticMap:
         """What has changed since the last call, the values as `voxels` would show them.
 
         A voxel that is part of the map no more is at the centre of its cell and has the confidence 0, as no other has.
-        The cost is that of the voxels that changed, but for a look at one byte of each.
+        The cost is that of the voxels that changed, but for a look at one byte of each; it is that of all voxels where
+        the last call wanted another number of sightings.
         """
+        if min_observations != self._asked:
+            self._look_again()
+            self._asked = min_observations
         keys, sums, gone = [], [], []
         for number, changed in enumerate(self._changed):
             rows = np.flatnonzero(changed)
@@ -178,6 +183,11 @@ class SemanticMap:
                                    colors=np.concatenate([now.colors, np.zeros((len(centres), 3), np.uint8)]),
                                    labels=np.concatenate([now.labels, np.zeros(len(centres), np.uint16)]),
                                    confidence=np.concatenate([now.confidence, np.zeros(len(centres), np.uint8)])))
+
+    def _look_again(self) -> None:
+        """All voxels count as changed. Not the rows that no voxel has: `take_changes` would give them back twice."""
+        for block, changed in zip(self._blocks, self._changed, strict=True):
+            changed |= block[:, SIGHTINGS] > 0.5
 
     def _voxels(self, keys: np.ndarray, means: _Means) -> Voxels:
         cells = unpack(keys)

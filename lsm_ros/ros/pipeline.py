@@ -78,7 +78,9 @@ class Pipeline:
             self._health.problem("worker_exceptions", repr(error), traceback.format_exc())
 
     def configure(self, options: NodeOptions) -> None:
-        """Takes parameters that were changed while running."""
+        """Takes parameters that were changed while running; what the map's topics latch follows them."""
+        if options != self.options:
+            self._publishers.map_changed(self._stamp)
         if options.mapper.window_views != self.options.mapper.window_views:
             self._most_views = options.mapper.window_views
         self.options = options
@@ -106,7 +108,7 @@ class Pipeline:
         """Forgets the map and starts again with the next image."""
         self.mapper.reset()
         self._predictor.reset()
-        self._publishers.map_changed(self._stamp or 0, anew=True)
+        self._publishers.map_changed(self._stamp, anew=True)
         self._map_odom.forget()
         self._log, self._T_map_cam = RunLog(), None
         self._shape, self._stamp, self._ahead = None, None, None
@@ -131,7 +133,7 @@ class Pipeline:
         path = _path(folder or f"lsm_map_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}")
         mapper = self.mapper
         mapper.settle()
-        self._publishers.map_changed(self._stamp or 0)
+        self._publishers.map_changed(self._stamp)
         save_run(path, Run(
             mapper.map_cloud(), mapper.trajectory(), mapper.objects(), mapper.labels, title=path.name,
             samples=self._log.samples(),
@@ -171,7 +173,7 @@ class Pipeline:
         self._publishers.relabel(labels)
         self.mapper.relabel(labels)
         self._log = RunLog()                            # the frames that it keeps show the labels of before
-        self._publishers.map_changed(self._stamp or 0)
+        self._publishers.map_changed(self._stamp)
         return f"{len(labels)} classes: {', '.join(labels.names)}"
 
     def query(self, text: str, threshold: float) -> QueryResult:

@@ -106,9 +106,10 @@ class Publishers:
             self._odometry.publish(odometry(update, config.map_frame, config.camera_frame))
         self._window.publish(update, image_frame, self._robot(config), options)
 
-    def map_changed(self, stamp: int, anew: bool = False) -> None:
-        """The map has changed with the image of this stamp (nanoseconds); or it was begun `anew`, without a view."""
-        self._map_stamp = stamp
+    def map_changed(self, stamp: int | None, anew: bool = False) -> None:
+        """The map has changed with the image of this stamp (nanoseconds), or since the last one where there was none
+        yet (None); or it was begun `anew`, without a view."""
+        self._map_stamp = self._map_stamp if stamp is None else stamp
         if anew:
             self._newest = None
         self._stale = set(self._whole_map)

@@ -229,7 +229,8 @@ def test_unsure_pixels_of_things_are_kept(things, columns):
 
 
 def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch):
-    """After walls have come, moved and gone at random the map is the one that has only seen those that are left."""
+    """After walls have come, moved and gone at random the map is the one that has only seen those that are left, for
+    a reader, too, who wants now more sightings and now fewer."""
     monkeypatch.setattr(semantic_map, "BLOCK", 64)
     rng = np.random.default_rng(3)
     voxels, reader, left = SemanticMap(2, 0.05, 0.25, 8.0), Reader(0.05), {}
@@ -243,7 +244,9 @@ def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch
                             exp(rng.normal(size=6) * (2, 2, 2, 0.3, 0.3, 0.3)))
             voxels.fuse(*left[number])
         if rng.random() < 0.2:
-            reader.read(voxels.take_changes(1))
+            wanted = int(rng.integers(1, 4))
+            reader.read(voxels.take_changes(wanted))
+            assert reader.has(voxels.voxels(wanted))
         if rng.random() < 0.2:
             check_things(voxels)
     straight = SemanticMap(2, 0.05, 0.25, 8.0)

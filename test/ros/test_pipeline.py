@@ -10,6 +10,7 @@ from harness import FRAME_ID
 from room import FakeNetwork, frames, walk
 from std_msgs.msg import Header
 from test_publishers import StandIn
+from test_topics import apply
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.errors import InputError
@@ -90,6 +91,24 @@ def test_a_camera_of_another_size_than_a_map_that_was_loaded_before_it_came_begi
     same.pipeline.load(saved)
     same.see(FILM[12:20])
     assert not same.warnings and not same.pipeline.mapper.lost
+
+
+def test_the_increments_are_the_map_whatever_the_parameters():
+    robot = Robot("map_cloud", "map_cloud_updates")
+    robot.see(FILM[:20])
+    cells, sizes = {}, []
+    for sightings in (1, 3, 2, 1):
+        wanted = replace(robot.options.mapper, min_observations=sightings)
+        robot.pipeline.configure(replace(robot.options, mapper=wanted))
+        increments = robot.published("map_cloud_updates")
+        for message in increments:
+            apply(cells, message)
+        increments.clear()
+        whole = {}
+        apply(whole, robot.node.said["map_cloud"][-1])
+        assert cells == whole
+        sizes.append(len(whole))
+    assert sizes[1] < sizes[2] < sizes[3] == sizes[0]
 
 
 def test_other_words_keep_the_distances_of_objects():
