@@ -57,6 +57,7 @@ class Pipeline:
         self._predictor, self._inputs, self._health, self._clock = predictor, inputs, health, clock
         self._publishers, self._map_odom, self._answers = publishers, map_odom, answers
         self._log = RunLog()
+        self._map_id: int | None = None                 # of the newest window
         self._T_map_cam: np.ndarray | None = None       # of the newest keyframe; None where it has no place in the map
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._camera_shape: tuple[int, ...] | None = None       # of the newest image, whatever became of the map
@@ -204,6 +205,9 @@ class Pipeline:
 
         def publish(update: MapUpdate) -> None:
             mapped_s = time.perf_counter()
+            if update.map_id != self._map_id:           # nothing ties the transform of the map before to this one
+                self._map_odom.forget()
+                self._map_id = update.map_id
             self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
             self._publishers.publish_update(update, message_header.frame_id, self.options)
             seconds.update(mapper=mapped_s - decoded_s, image_to_cloud=time.perf_counter() - work.received_s)

@@ -102,7 +102,7 @@ class MapOdomPublisher:
         self._node.destroy_publisher(self._publisher)
 
     def forget(self) -> None:
-        """The map is another one: nothing is sent until it has a window."""
+        """The map is another one: nothing is sent until it has a window with odometry."""
         self._T_map_odom = None
 
     def correct(self, T_map_cam: np.ndarray, T_odom_cam: np.ndarray | None) -> None:

@@ -13,8 +13,10 @@ from test_publishers import StandIn
 from test_topics import apply
 
 from lsm_ros.config import MapperConfig
+from lsm_ros.contracts import Frame
 from lsm_ros.errors import InputError
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.ros.conversions import image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
@@ -28,20 +30,27 @@ FILM = frames(POSES)
 
 
 class Robot:
-    """A pipeline and what it says: the topics `readers` are read, `T_odom_cam` is the odometry of the next images."""
+    """A pipeline and what it says: the topics `readers` are read, the next images have odometry where `wheels` is set.
+
+    `told` is what the sender of map -> odom is told: "forget", "odometry" or "none" of a window.
+    """
 
     def __init__(self, *readers: str):
-        network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
+        self.network = network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
         network.labels, network.reset = LABELS, lambda: None
-        self.node, self.T_odom_cam, self.corrections = StandIn(*readers), None, []
+        self.node, self.wheels, self.told = StandIn(*readers), False, []
         self.warnings: list[str] = []
         self.health = Health(SimpleNamespace(warning=self.warnings.append))
         self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
-        inputs = SimpleNamespace(complete=lambda frame, *_: replace(frame, T_odom_cam=self.T_odom_cam), shown={})
-        map_odom = SimpleNamespace(forget=lambda: self.corrections.append("forgotten"), begin=lambda *_: None,
-                                   correct=lambda T_map_cam, T_odom_cam: self.corrections.append(T_odom_cam))
+        inputs = SimpleNamespace(complete=self._complete, shown={})
+        map_odom = SimpleNamespace(
+            forget=lambda: self.told.append("forget"), begin=lambda *_: None,
+            correct=lambda _, T_odom_cam: self.told.append("none" if T_odom_cam is None else "odometry"))
         self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom, None,
                                  self.health, self.node.get_clock(), self.options)
+
+    def _complete(self, frame: Frame, *_) -> Frame:
+        return replace(frame, T_odom_cam=POSES[frame.stamp_ns // 100_000_000]) if self.wheels else frame
 
     def see(self, film, small: bool = False) -> None:
         for frame in film:
@@ -109,6 +118,24 @@ def test_the_increments_are_the_map_whatever_the_parameters():
         assert cells == whole
         sizes.append(len(whole))
     assert sizes[1] < sizes[2] < sizes[3] == sizes[0]
+
+
+def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
+    """The first window of the other one has no odometry to replace it."""
+    monkeypatch.setattr(mapper_module, "GIVE_UP_AFTER", 4)
+    robot = Robot()
+    robot.wheels = True
+    robot.see(FILM[:16])
+    assert robot.told[0] == "forget" and set(robot.told[1:]) == {"odometry"}
+    robot.told.clear()
+    robot.wheels, robot.network._nonsense = False, range(10_000)
+    for number in range(16, 60):
+        if not robot.pipeline.mapper.counters.new_maps:
+            robot.see(FILM[number:number + 1])
+    robot.network._nonsense = ()
+    robot.see(FILM[number:])
+    assert robot.pipeline.mapper.counters.new_maps == 1
+    assert robot.told[:2] == ["forget", "none"]
 
 
 def test_other_words_keep_the_distances_of_objects():
