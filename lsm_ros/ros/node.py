@@ -156,7 +156,7 @@ class LsmNode(LifecycleNode):
             self._inputs.stop()
             self._intake = None
         if self._worker:
-            self._worker.discard()
+            self._discard()
 
     def _stop_working(self) -> None:
         self._stop_listening()
@@ -198,6 +198,10 @@ class LsmNode(LifecycleNode):
         elif self._worker.offer(work):
             self._health.count("images_replaced_by_newer")
 
+    def _discard(self) -> None:
+        if self._worker.discard():
+            self._health.count("images_discarded")
+
     def _on_map_timer(self) -> None:
         waiting = self._map_job is not None and not self._map_job.done()
         if not waiting and self._output.map_is_wanted():
@@ -224,14 +228,14 @@ class LsmNode(LifecycleNode):
     # while a callback of the default group is in progress, rclpy takes no image.
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._worker.discard()
+        self._discard()
         return await self._answer(self._pipeline.reset, response, "the map is empty")
 
     async def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         return await self._answer(partial(self._pipeline.save, request.folder), response)
 
     async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
-        self._worker.discard()
+        self._discard()
         return await self._answer(partial(self._pipeline.load, request.folder), response)
 
     async def _on_set_classes(self, request: SetClasses.Request, response: SetClasses.Response) -> SetClasses.Response:
@@ -242,12 +246,15 @@ class LsmNode(LifecycleNode):
                                   response)
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._paused = request.data
-        if self._paused:
-            self._worker.discard()
+        active = self._map_timer is not None
+        if active:
+            self._paused = request.data
+        if active and self._paused:
+            self._discard()
         elif self._intake:
             self._intake.expect_images()
-        response.success, response.message = True, "paused" if self._paused else "running"
+        response.success = active
+        response.message = ("paused" if self._paused else "running") if active else f"the node is {self._stage}"
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

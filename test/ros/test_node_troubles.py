@@ -14,14 +14,16 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from test_node import goes_on
 
 from lsm_ros.ros.conversions import compressed_message, image_to_array
 from lsm_ros.ros.process import spin
 
 MAPPING = "lsm/lsm: mapping"
-FATES = ("mapper.frames", "images_replaced_by_newer", "images_before_camera_info")      # of an image that was received
+# Of an image that was received.
+FATES = ("mapper.frames", "images_replaced_by_newer", "images_before_camera_info", "images_while_paused",
+         "images_discarded")
 
 
 def test_an_unknown_parameter_stops_the_node_and_is_named(start):
@@ -73,6 +75,33 @@ def test_the_newest_image_wins_and_a_second_interrupt_ends_at_once(start, camera
         time.sleep(0.1)
     # Ours while the window goes on, or the default one once Python takes itself apart.
     assert node.process.returncode in (128 + signal.SIGINT, -signal.SIGINT)
+
+
+def test_an_image_that_a_service_or_a_transition_drops_is_counted(start, camera: Camera):
+    start("predictor.weights:=slow 2.0")
+    camera.connect()
+
+    def one_waits() -> None:
+        """An image waits while the window in progress goes on."""
+        replaced = camera.counter("images_replaced_by_newer")
+        while camera.counter("images_replaced_by_newer") < replaced + 2:
+            camera.walk(2)
+
+    def pause(yes: bool) -> SetBool.Response:
+        return camera.call(SetBool, "/lsm/pause", SetBool.Request(data=yes))
+
+    one_waits()
+    assert pause(True).message == "paused"
+    camera.walk(2)
+    assert pause(False).message == "running"
+    one_waits()
+    camera.call(ChangeState, "/lsm/lsm/change_state", ChangeState.Request(
+        transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
+    camera.spin_until(lambda: sum(map(camera.counter, FATES)) == camera.counter("images_received"),
+                      what="for every image to be accounted for")
+    assert camera.counter("images_discarded") >= 1
+    for yes in (True, False):
+        assert (pause(yes).success, pause(yes).message) == (False, "the node is inactive")
 
 
 def test_a_failing_network_is_counted_and_the_node_goes_on(start, camera: Camera):
