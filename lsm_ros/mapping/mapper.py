@@ -169,10 +169,14 @@ class Mapper:
         """Optimises the whole graph, fuses anew whatever moved and takes out what was forgotten: the best map so far,
         in unbounded time.
 
-        Worth calling before the map is saved; between pushes only a few keyframes are fused anew each time.
+        Worth calling before the map is saved; between pushes only a few keyframes are fused anew each time. A graph
+        without a solution is counted, and keeps its poses.
         """
         if self._views:
-            self._graph.optimise()
+            try:
+                self._graph.optimise()
+            except AlignmentError:
+                self.counters.unsolved_graphs += 1
             self._unsettled.update(self._graph.ids)
             for keyframe_id in self._moved():
                 self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))

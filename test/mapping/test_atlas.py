@@ -6,6 +6,7 @@ import pytest
 from room import FakeNetwork, frames, walk
 
 from lsm_ros.config import MapperConfig
+from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import inverse, scale_of, transform
 from lsm_ros.labels import LabelSet
@@ -153,6 +154,19 @@ def test_a_full_map_is_still_optimised_as_a_whole(monkeypatch):
     full, _ = start(MapperConfig(max_keyframes=20, optimised_keyframes=8, loops=False))
     push(full, FILM[:60])
     assert full.counters.forgotten_keyframes > 24 and sum(whole[-24:]) == 4
+
+
+def unsolvable(self, free=None, loop=False):
+    raise AlignmentError("the pose graph is not determined")
+
+
+def test_a_graph_without_a_solution_is_settled_as_it_is(monkeypatch):
+    mapper, _ = start()
+    push(mapper, FILM[:6])
+    monkeypatch.setattr(PoseGraph, "optimise", unsolvable)
+    before = mapper._graph.poses().copy()
+    mapper.settle()
+    assert mapper.counters.unsolved_graphs == 1 and (mapper._graph.poses() == before).all()
 
 
 def test_what_is_far_is_forgotten():
