@@ -69,10 +69,14 @@ class Atlas:
             S_map_cam = found.S_map_window @ refinement.prediction.T_window_cam[-1] @ scaling(1 / ratio)
             ties = [replace(edge, S_i_j=edge.S_i_j @ scaling(1 / ratio), loop=True) for edge in found.edges
                     if edge.j == keyframe.id]
-            graph.absorb(present.graph, S_map_cam @ inverse(present.graph.pose(keyframe.id)))
-            graph.connect(ties)
-            graph.optimise(loop=True)
+            joined = graph.copy()                  # the one that waits stays whole if there is no solution
+            joined.absorb(present.graph, S_map_cam @ inverse(present.graph.pose(keyframe.id)))
+            joined.connect(ties)
+            try:
+                joined.optimise(loop=True)
+            except AlignmentError:
+                continue
             self._maps.remove(waiting)
-            return replace(waiting, state=replace(waiting.state, views=views | present.views,
+            return replace(waiting, state=replace(waiting.state, graph=joined, views=views | present.views,
                                                   places=[*waiting.places.items(), *present.places]))
         return None

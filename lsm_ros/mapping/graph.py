@@ -123,6 +123,13 @@ class PoseGraph:
         """Puts the whole map into another frame (4, 4): turned, shifted, scaled."""
         self._S = S_new_map @ self._S
 
+    def copy(self) -> PoseGraph:
+        """Another graph of the same keyframes and ties, which are never changed themselves."""
+        twin = PoseGraph()
+        twin.metric, twin.grounded = self.metric, self.grounded
+        twin.absorb(self, np.eye(4))
+        return twin
+
     def absorb(self, other: PoseGraph, S_map_other: np.ndarray) -> None:
         """Takes in the keyframes of another map, and what ties them; S_map_other (4, 4) says where that map lies."""
         self._index |= {keyframe_id: len(self._index) + n for n, keyframe_id in enumerate(other._index)}

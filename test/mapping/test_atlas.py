@@ -169,6 +169,30 @@ def test_a_graph_without_a_solution_is_settled_as_it_is(monkeypatch):
     assert mapper.counters.unsolved_graphs == 1 and (mapper._graph.poses() == before).all()
 
 
+def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
+    """The next look joins them."""
+    mapper, network = start()
+    push(mapper, FILM[:10])
+    waiting = mapper.state()
+    mapper._begin()
+    push(mapper, [later(frame) for frame in FILM[4:12]])
+    mapper._atlas.put_away(0, waiting)
+    present, newest = mapper.state(), mapper._views[mapper.pose_graph().ids[-1]].keyframe
+    known = [(state.graph.ids, len(state.graph.edges), state.graph.poses().tobytes()) for state in (waiting, present)]
+
+    def join():
+        return mapper._atlas.join(present, newest, network.describe(newest), network, mapper._refine, mapper.config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoseGraph, "optimise", unsolvable)
+        assert join() is None and len(mapper._atlas) == 1
+    assert known == [(state.graph.ids, len(state.graph.edges), state.graph.poses().tobytes())
+                     for state in (waiting, present)]
+    found = join()
+    assert len(mapper._atlas) == 0 and found.state.graph.ids == [*waiting.graph.ids, *present.graph.ids]
+    assert set(found.state.views) == set(found.state.graph.ids) and found.state.graph.grounded == waiting.graph.grounded
+
+
 def test_what_is_far_is_forgotten():
     near, _ = start(MapperConfig(map_radius_m=1.0))
     push(near, FILM[:44])
