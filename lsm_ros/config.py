@@ -116,7 +116,8 @@ class MapperConfig(Options):
                                     "knows it, or where TF tells it.", minimum=0.0, maximum=10.0)
     loops: bool = option(True, "Recognise places that were seen before, and pull the map together there.")
     max_keyframes: int = option(600, "Keyframes that are remembered, some 0.6 MB each; beyond it those are forgotten "
-                                "that `forget` says, with what they brought to the map.", minimum=20, maximum=1000000)
+                                "that `forget` says, with what they brought to the map. As many may wait beside it in "
+                                "maps that were put away.", minimum=20, maximum=1000000)
     forget: str = option("redundant", "Which keyframes go first: those beside another that looks the same way, and the "
                          "farthest once there are no such; those farthest from the camera; or the oldest.",
                          choices=("redundant", "farthest", "oldest"))

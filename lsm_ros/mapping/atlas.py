@@ -16,7 +16,7 @@ from lsm_ros.mapping.registration import check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
 from lsm_ros.mapping.windows import select_window
 
-MOST = 4                   # maps that wait; the oldest one goes
+MOST = 4                   # maps that wait, if no more than max_keyframes wait in them; the oldest one goes
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,30 @@ class Waiting:
 class Atlas:
     """The waiting maps, and whether a keyframe of the present one shows a place of theirs."""
 
-    def __init__(self):
+    def __init__(self, max_keyframes: int):
         self._maps: list[Waiting] = []
+        self.configure(max_keyframes)
 
     def __len__(self) -> int:
         return len(self._maps)
+
+    def configure(self, max_keyframes: int) -> None:
+        """So many keyframes wait at most, all maps together; the newest map waits whole in any case."""
+        self._max_keyframes = max_keyframes
+        self._bound()
 
     def clear(self) -> None:
         self._maps.clear()
 
     def put_away(self, map_id: int, state: MapState) -> None:
-        self._maps = [*self._maps, Waiting(map_id, state, Places(state.places))][-MOST:]
+        self._maps.append(Waiting(map_id, state, Places(state.places)))
+        self._bound()
+
+    def _bound(self) -> None:
+        """The oldest maps go."""
+        while len(self._maps) > MOST or len(self._maps) > 1 and \
+                sum(len(waiting.state.views) for waiting in self._maps) > self._max_keyframes:
+            del self._maps[0]
 
     def join(self, present: MapState, keyframe: Keyframe, place: np.ndarray, predict: Predictor,
              refine: Callable[[Window, WindowPrediction], Refinement], config: MapperConfig) -> Waiting | None:

@@ -68,7 +68,7 @@ class Mapper:
         self._predict, self._describe = predict, describe
         self._refine = PoseRefiner()
         self._next_id = self._next_map_id = 0
-        self._atlas = Atlas()
+        self._atlas = Atlas(config.max_keyframes)
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
         self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
         self._objects = ObjectTracker(labels, config.object_min_voxels)
@@ -86,6 +86,7 @@ class Mapper:
         self.config = config
         self._selector.configure(config.keyframe_motion, config.keyframe_tracks)
         self._map.configure(config.confidence_drop, config.max_depth_m)
+        self._atlas.configure(config.max_keyframes)
         self._objects.min_voxels = config.object_min_voxels
 
     def reset(self) -> None:

@@ -11,8 +11,10 @@ from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import inverse, scale_of, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
+from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.mapper import MOST_CARRIED, TAKEN_OUT, Mapper
+from lsm_ros.mapping.saved_map import MapState
 
 LABELS = LabelSet.load()
 POSES = walk(72, turns=2.0)                                      # two rounds of 36 frames
@@ -191,6 +193,25 @@ def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
     found = join()
     assert len(mapper._atlas) == 0 and found.state.graph.ids == [*waiting.graph.ids, *present.graph.ids]
     assert set(found.state.views) == set(found.state.graph.ids) and found.state.graph.grounded == waiting.graph.grounded
+
+
+def test_what_waits_is_bounded_and_the_newest_map_waits_in_any_case():
+    def put_away(map_id, keyframes):
+        atlas.put_away(map_id, MapState(PoseGraph(), dict.fromkeys(range(keyframes)), [], (120, 160, 3)))
+        return [waiting.map_id for waiting in atlas._maps]
+
+    atlas = Atlas(30)
+    assert [put_away(n, 6) for n in range(6)][-1] == [2, 3, 4, 5], "four, however small"
+    assert put_away(6, 18) == [4, 5, 6]
+    assert put_away(7, 31) == [7]
+    assert put_away(8, 10) == [8]
+    assert put_away(9, 20) == [8, 9]
+    atlas.configure(25)
+    assert len(atlas) == 1
+    mapper, _ = start(MapperConfig(max_keyframes=25))
+    assert mapper._atlas._max_keyframes == 25
+    mapper.configure(MapperConfig(max_keyframes=20))
+    assert mapper._atlas._max_keyframes == 20
 
 
 def test_what_is_far_is_forgotten():
