@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,6 @@ from lsm_ros.geometry.sim3 import rotation_angle
 from lsm_ros.labels import LabelSet
 from lsm_ros.model.engine import NetworkPredictor, check_window, network_input
 from lsm_ros.model.network import NetworkOutput
-from lsm_ros.model.weights import load_network
 
 REFERENCE, PLAIN, GRAPHS = "float32", "bfloat16", "bfloat16, CUDA graphs"
 CHANNELS_LAST, COMPILED = "the same, channels last", "the same, compiled"
@@ -26,13 +24,6 @@ BATCHES = (1, 4, 16, 64)         # windows at once
 COMPARED = 4                     # windows that the engines are compared on
 TOLERANCE = {"depth": .01, "rotation_deg": .5, "labels": .02}
 """What bfloat16 may cost: the median change of depth, the median turn of a pose, the share of other labels."""
-
-
-class Float32(NetworkPredictor):
-    """The reference: nothing is rounded."""
-
-    def precision(self):
-        return nullcontext()
 
 
 def engines(config: PredictorConfig, frames: Sequence[Frame], rounds: int, progress: bool = True,
@@ -65,7 +56,7 @@ def engines(config: PredictorConfig, frames: Sequence[Frame], rounds: int, progr
 
 def make(name: str, config: PredictorConfig) -> NetworkPredictor:
     if name == REFERENCE:
-        return Float32(replace(config, cuda_graphs=False), load_network(config.weights or None)[0])
+        return NetworkPredictor(replace(config, cuda_graphs=False, precision="float32"))
     predictor = NetworkPredictor(replace(config, cuda_graphs=name != PLAIN, compile=name == COMPILED))
     if predictor.compile_failure:
         raise RuntimeError(f"not compiled: {predictor.compile_failure}")

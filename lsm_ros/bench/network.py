@@ -28,6 +28,7 @@ VIEWS = (1, 2, 4, 8)
 USUAL = 4                  # views of a window
 SIZES = ((256, 192), (192, 256), (288, 160), (192, 144), (320, 256))      # width and height as the network sees them
 KEPT, ANEW = "new keyframe to prediction", "new keyframe to prediction, no tokens kept"
+FLOAT32 = "the same in float32"
 
 
 Output = TypeVar("Output")
@@ -73,8 +74,9 @@ class Times:
 
 
 def parts(predictor: NetworkPredictor, frames: Sequence[Frame], rounds: int, progress: bool = True) -> list[Line]:
-    """A line a part of the work on one window, in the order in which it is done, and two of the whole. All take turns,
-    so that they share whatever else the machine does; FLOP are those of products and convolutions."""
+    """A line a part of the work on one window, in the order in which it is done, and of the whole with and without what
+    makes it fast. All take turns, so that they share whatever else the machine does; FLOP are those of products and
+    convolutions."""
     predictor.reset()
     windows, network, device = Windows(frames, USUAL), predictor.network, predictor.device
     window = windows.window()
@@ -91,6 +93,10 @@ def parts(predictor: NetworkPredictor, frames: Sequence[Frame], rounds: int, pro
         "match four views": lambda: predictor.match(output.descriptors[0], output.unmatched),
         KEPT: lambda: predictor(windows.window()),
         ANEW: lambda: (predictor.reset(), predictor(windows.window()))}
+    if predictor.bfloat16 and device.type == "cpu":
+        plain = NetworkPredictor(replace(predictor.config, precision="float32"),
+                                 None if predictor.card else predictor.network)
+        calls[FLOAT32] = lambda: (plain.reset(), plain(windows.window()))
     if output.descriptors is None:
         del calls["match four views"]
     flop = {"encode one frame": count_flop(lambda: network.encode(*alone), predictor),
@@ -98,9 +104,10 @@ def parts(predictor: NetworkPredictor, frames: Sequence[Frame], rounds: int, pro
     flop["encode four frames"] = USUAL * flop["encode one frame"]
     flop[KEPT] = flop["encode one frame"] + flop["decode four views"]
     flop[ANEW] = flop["encode four frames"] + flop["decode four views"]
-    product, product_flop = product_of(device)
+    product, product_flop = product_of(device, predictor.bfloat16)
+    whole = FLOAT32 if FLOAT32 in calls else ANEW
     times = take_turns(calls | {"product": product}, device, rounds, "network", progress)
-    return [{"part": name, "ms": times[name].ms, "of_no_tokens": times[name].against(times[ANEW]),
+    return [{"part": name, "ms": times[name].ms, "of_no_tokens": times[name].against(times[whole]),
              "gflop": flop[name] / 1e9 if name in flop else None, "of_peak": flop[name] / product_flop
              * times["product"].against(times[name]) if name in flop else None} for name in calls]
 

@@ -8,6 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,7 +35,8 @@ class NetworkPredictor:
 
     def __init__(self, config: PredictorConfig = PredictorConfig(), network: Network | None = None):
         """Loads the weights, unless a `network` is given. Raises WeightsError, or ConfigError for the device."""
-        self.device = open_device(config.device)
+        self.config, self.device = config, open_device(config.device)
+        self.bfloat16 = config.precision == "bfloat16" or config.precision == "auto" and has_bfloat16(self.device)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.labels = LabelSet.load(config.labels or None)
@@ -43,7 +45,7 @@ class NetworkPredictor:
             self.card = {}
         else:
             network, self.card = load_network(config.weights or None)
-            if on_gpu:
+            if self.bfloat16:
                 round_products(network)
         self.network = network.to(self.device).eval()
         self.compile_failure = why_not_compile(self.device) if config.compile else ""   # why it is not compiled
@@ -96,7 +98,8 @@ class NetworkPredictor:
         """
         if keyframe.id not in self._tokens:
             self._remember([keyframe], check_window(Window((keyframe,))))
-        return self._tokens[keyframe.id].place[0].double().cpu().numpy()
+        place = self._tokens[keyframe.id].place[0].double().cpu().numpy()
+        return place / np.linalg.norm(place)
 
     # The network's work, as CUDA graphs where there are any: what these return is overwritten by their next call then.
 
@@ -155,10 +158,21 @@ class NetworkPredictor:
                                                           (part.clone() for part in parts)))
 
     def precision(self):
-        """bfloat16 on a GPU; plain float32 on a CPU, where bfloat16 is slow unless the chip has AMX. Rounded weights
-        are not kept for later: a graph would go on reading them when they are gone."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda",
-                              cache_enabled=False)
+        """What `precision` of the config says. Rounded weights are not kept for later: a graph would go on reading them
+        when they are gone."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are faster there than those of float32: without instructions of its own for them a
+    CPU is slower."""
+    if device.type != "cpu":
+        return True
+    try:
+        features = Path("/proc/cpuinfo").read_text("ascii", "replace").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(features)
 
 
 def round_products(network: nn.Module) -> None:

@@ -10,12 +10,12 @@ import torch
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.errors import ConfigError, InputError
-from lsm_ros.model.engine import NetworkPredictor, network_size, patch_depth, shrink
+from lsm_ros.model.engine import NetworkPredictor, has_bfloat16, network_size, patch_depth, shrink
 from lsm_ros.model.graphs import MOST, Graphs, Recording
 from lsm_ros.model.network import Network, NetworkConfig
 
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
-CONFIG = PredictorConfig(device="cpu", token_cache=8)
+CONFIG = PredictorConfig(device="cpu", precision="float32", token_cache=8)
 
 
 @pytest.fixture
@@ -59,9 +59,6 @@ def test_an_image_is_described_once_and_its_tokens_serve_the_window(predictor, m
     np.testing.assert_array_equal(predictor.describe(b), place)
     predictor(Window((a, b)))
     assert encoded == [1, 1], "the other view alone was new to the window"
-    brighter = replace(b, id=7, frame=replace(b.frame, image=(b.frame.image * 0.8).astype(np.uint8)))
-    grey = replace(b, id=8, frame=replace(b.frame, image=np.full_like(b.frame.image, 128)))
-    assert predictor.describe(brighter) @ place > predictor.describe(grey) @ place
 
 
 def test_prediction(predictor):
@@ -230,18 +227,37 @@ def test_out_of_memory_frees_the_recordings_and_is_told(predictor, monkeypatch):
     assert not graphs._recordings and not graphs.failure
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_agrees_with_the_cpu():
-    """bfloat16 and CUDA graphs against float32; `lsm bench --device cuda` prints how far they are apart."""
+@pytest.mark.parametrize("device", [
+    "cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))])
+def test_bfloat16_agrees_with_float32(device):
+    """And CUDA graphs; `lsm bench --device cuda` prints how far they are apart."""
     window = Window(keyframes(4))
-    expected = NetworkPredictor(PredictorConfig(device="cpu"))(window)
-    on_gpu = NetworkPredictor(PredictorConfig(device="cuda"))
-    for _ in range(2):                                       # recorded, replayed
-        on_gpu.reset()
-        found = on_gpu(window)
-        assert not on_gpu._graphs.failure
-        assert np.median(np.abs(np.log(found.depth / expected.depth))) < 0.02
+    expected = NetworkPredictor(PredictorConfig(device="cpu", precision="float32"))(window)
+    rounded = NetworkPredictor(PredictorConfig(device=device, precision="bfloat16"))
+    for _ in range(2):                                       # on a GPU recorded, replayed
+        rounded.reset()
+        found = rounded(window)
+        assert not rounded.graph_failure
+        assert 0 < np.median(np.abs(np.log(found.depth / expected.depth))) < 0.02
         assert np.abs(found.semantics - expected.semantics).mean() < 0.02
+    first = window.keyframes[0]
+    darker, grey = (replace(first, id=number, frame=replace(first.frame, image=image)) for number, image in (
+        (7, (first.frame.image * 0.8).astype(np.uint8)), (8, np.full_like(first.frame.image, 128))))
+    place = rounded.describe(first)
+    assert np.linalg.norm(place) == pytest.approx(1, abs=1e-9)
+    assert rounded.describe(darker) @ place > rounded.describe(grey) @ place + 0.1
+
+
+@pytest.mark.parametrize("features, expected", [("fpu avx2 avx512f", False), ("avx2 avx512_bf16", True),
+                                                ("amx_tile amx_bf16", True)])
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch, features, expected):
+    monkeypatch.setattr("pathlib.Path.read_text", lambda self, *arguments: f"flags\t: {features}\n")
+    assert has_bfloat16(torch.device("cpu")) == expected
+    monkeypatch.undo()
+    monkeypatch.setattr("lsm_ros.model.engine.has_bfloat16", lambda device: expected)
+    network = Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af", stem=16))
+    for precision, rounds in (("auto", expected), ("float32", False), ("bfloat16", True)):
+        assert NetworkPredictor(PredictorConfig(device="cpu", precision=precision), network).bfloat16 == rounds
 
 
 # ------------------------------------------------------------------------------------------------------ torch.compile
