@@ -16,8 +16,8 @@ SGEMM, GPU_GEMM = 1536, 8192       # rows and columns of the products
 COPY_MB = 256                      # larger than any cache
 
 
-def product_of(device: torch.device, bfloat16: bool | None = None) -> tuple[Callable[[], torch.Tensor], int]:
-    """A product of square matrices, in `bfloat16` (as usual: on a GPU alone) or float32, and its FLOP."""
+def product_of(device: torch.device, bfloat16: bool = False) -> tuple[Callable[[], torch.Tensor], int]:
+    """A product of square matrices, in `bfloat16` or, on a CPU, float32; and its FLOP."""
     on_cpu = device.type == "cpu"
     size, dtype = SGEMM if on_cpu else GPU_GEMM, torch.bfloat16 if bfloat16 or not on_cpu else torch.float32
     a = torch.rand(size, size, device=device, dtype=dtype)

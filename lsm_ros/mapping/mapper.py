@@ -174,10 +174,7 @@ class Mapper:
         without a solution is counted, and keeps its poses.
         """
         if self._views:
-            try:
-                self._graph.optimise()
-            except AlignmentError:
-                self.counters.unsolved_graphs += 1
+            self._solve()
             self._unsettled.update(self._graph.ids)
             for keyframe_id in self._moved():
                 self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
@@ -471,11 +468,16 @@ class Mapper:
         if self.config.level and (len(ids) in (1, LEVEL_AT) or count % LEVEL_AT == 0 and not self._graph.grounded):
             stand_upright(self._graph, self._views, self.labels, self.config.camera_height_m)
             free = set(ids)
+        self._solve(free, loop)
+        self._unsettled |= free
+
+    def _solve(self, free: set[int] | None = None, loop: bool = False) -> None:
+        """As PoseGraph.optimise. Where there is no solution the keyframes have their places already, only not the best
+        ones."""
         try:
             self._graph.optimise(free, loop)
-        except AlignmentError:                         # the window has its place already, only not the best one
+        except AlignmentError:
             self.counters.unsolved_graphs += 1
-        self._unsettled |= free
 
     def _fuse(self, newest: int) -> None:
         """The newest view into the voxels, and a few of those again that have moved most."""

@@ -375,7 +375,8 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
         T_b_a: (4, 4, N), or (4, 4, 1) for all.
         scales: of the depth of a, (N,) or one for all.
     """
-    place, turned, by_depth, good = _projected(sightings.points, T_b_a, scales, zoom)
+    points = _scaled(sightings.points, scales, zoom)
+    place, turned, by_depth, good = _projected(points, T_b_a, zoom)
 
     # (sigma^2 I + d d^T)^-1/2 in closed form: near b's lens d is so long that no Cholesky factor is left.
     d = sightings.depth_sigma * by_depth
@@ -388,7 +389,6 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
     residuals = whiten(zoom * place - sightings.rays)
     if not jacobian:
         return residuals, None, good
-    points = _scaled(sightings.points, scales, zoom)
     J = np.empty((8, *place.shape), place.dtype)
     J[:3] = turned.swapaxes(0, 1)
     J[3:6] = np.cross(points[:, None], J[:3], axis=0)
@@ -397,11 +397,10 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
     return residuals, whiten(J), good
 
 
-def _projected(points: np.ndarray, T_b_a: np.ndarray, scales: np.ndarray | float,
+def _projected(points: np.ndarray, T_b_a: np.ndarray,
                zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Where view b sees points (3, N) of view a, on its plane z = 1 (2, N); how that place, times `zoom`, moves with
     the point in a (2, 3, N) and with the log of its depth (2, N); and whether the point is before the camera (N,)."""
-    points = _scaled(points, scales, zoom)
     R, t = T_b_a[:3, :3], T_b_a[:3, 3]
     seen = (R * points).sum(axis=1) + t
     nearest = NEAR * points[2]
@@ -490,7 +489,7 @@ def _soundings(prediction: WindowPrediction, kept: Iterable[_Sightings], T_windo
     for sightings in kept:
         a, points = sightings.a, sightings.points
         T_b_a = inverse(T_window_cam[sightings.b]) @ T_window_cam[a]
-        place, _, by_depth, good = _projected(points, T_b_a[..., None], scales[a], zoom)
+        place, _, by_depth, good = _projected(_scaled(points, scales[a], zoom), T_b_a[..., None], zoom)
         off = sightings.rays - zoom * place
         length = np.linalg.norm(by_depth, axis=0) + 1e-9
         good &= np.abs(by_depth[0] * off[1] - by_depth[1] * off[0]) < GATE * sightings.sigma * length
