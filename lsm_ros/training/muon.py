@@ -1,7 +1,10 @@
 """Muon in batches."""
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -9,7 +12,9 @@ class Muon(torch.optim.Muon):
     """torch's Muon (Jordan et al., 2024), matrices of one shape at once; its state and its options are torch's.
 
     A network of this size has 48 matrices in its blocks. One by one they take a thousand small kernels a step, and a
-    fast GPU waits for the CPU that launches them: leg 4 trained a fifth slower for it (docs/training-log.md).
+    fast GPU waits for the CPU that launches them: leg 4 trained a fifth slower for it (docs/training-log.md). Where
+    several processes train, each makes its part of them orthogonal and the others take that over: all by itself a
+    process spent a twelfth of a step of leg 7 on it.
     """
 
     @torch.no_grad()
@@ -30,12 +35,26 @@ class Muon(torch.optim.Muon):
                 averages = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
                 torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
                 ahead = torch._foreach_lerp(gradients, averages, group["momentum"]) if group["nesterov"] else averages
-                step = orthogonal(torch.stack(ahead), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                step = shared_orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 # steps as large as AdamW's (Liu et al., 2025), or as in the original
                 size = 0.2 * max(rows, columns) ** 0.5 if group["adjust_lr_fn"] == "match_rms_adamw" \
                     else max(1.0, rows / columns) ** 0.5
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, step.to(matrices[0].dtype).unbind(), alpha=-group["lr"] * size)
+
+
+def shared_orthogonal(matrices: list[Tensor], coefficients: tuple[float, float, float], steps: int, eps: float
+                      ) -> Tensor:
+    """`orthogonal` of N matrices that are the same in all processes, whose work is shared among them."""
+    if not dist.is_initialized():
+        return orthogonal(torch.stack(matrices), coefficients, steps, eps)
+    world, rank = dist.get_world_size(), dist.get_rank()
+    each = math.ceil(len(matrices) / world)
+    mine = [matrices[min(k, len(matrices) - 1)] for k in range(rank * each, (rank + 1) * each)]  # the last fills up
+    part = orthogonal(torch.stack(mine), coefficients, steps, eps)
+    whole = part.new_empty(world * each, *part.shape[1:])
+    dist.all_gather_into_tensor(whole, part)
+    return whole[:len(matrices)]
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

@@ -14,12 +14,13 @@ from lsm_ros.errors import InputError
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import CLEARANCE_M, FAR_M, OPTIONS, Space, glimpse, towards
 
-KINDS = ("drive", "turn", "look", "hand", "door", "orbit", "back", "jump", "cut")
-KIND_WEIGHTS = (.13, .08, .06, .23, .09, .19, .06, .06, .10)
+KINDS = ("drive", "turn", "look", "hand", "roam", "door", "orbit", "back", "jump", "cut")
+KIND_WEIGHTS = (.12, .06, .05, .17, .16, .08, .17, .05, .06, .08)
 STEP_M = (.02, 1.6)            # between consecutive views, log-uniform
 STEP_RAD = (.018, 1.22)
 ABRUPT_RAD = 1.9               # no step turns by more, be it to get round things
 ORBIT_RAD = .65                # the largest step around an object
+ROAM_RAD = (.4, 1.25)           # between the views of somebody who looks about; many of them share little
 HEAD_M = (1.4, 1.85)            # heights of a camera on a head, or held before a face
 STEEP_RAD = .44                 # below the horizon
 CANDIDATES = 6                 # drawn at once
@@ -294,6 +295,18 @@ def hand(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.nd
     return position, np.stack([yaw, np.clip(pitch, -1.1, .25), hand_roll(rng, K, n + 1)], axis=-1)
 
 
+def roam(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """Carried through rooms by somebody who looks about: far on, and turned far, from each view to the next."""
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, *carried(rng, .9, 1.8))
+    course = space.open_course(rng, start)
+    position, _ = walk(space, rng, start, length, course, .5 * wander(rng, (K, n)), climb=.1)
+    turn = rng.uniform(*ROAM_RAD, (K, 1)) * np.exp(rng.normal(0, .25, (K, n)))
+    reach = rng.uniform(.6, 2.6, (K, 1))                             # half of the arc that is looked over
+    yaw = (course + rng.normal(0, .5, K))[:, None] + swing(accumulate(rng.uniform(-.6, .6, K), turn), reach)
+    pitch = np.clip(gaze(rng, K, -.1, .2) + .12 * wander(rng, yaw.shape), -1.1, .35)
+    return position, np.stack([yaw, pitch, hand_roll(rng, K, n + 1)], axis=-1)
+
+
 def door(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """Through a doorway into another room, with a turn behind it."""
     if not len(space.doors):
@@ -384,5 +397,5 @@ def gaze(rng: np.random.Generator, K: int, mean: float, deviation: float) -> np.
 
 
 MOVES: dict[str, Callable[[Space, np.random.Generator, np.ndarray, np.ndarray], Motion]] = {
-    "drive": drive, "turn": turn_on_spot, "look": look, "hand": hand, "door": door, "orbit": orbit, "back": back,
-    "jump": jump}
+    "drive": drive, "turn": turn_on_spot, "look": look, "hand": hand, "roam": roam, "door": door, "orbit": orbit,
+    "back": back, "jump": jump}
