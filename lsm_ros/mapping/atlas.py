@@ -1,20 +1,17 @@
 """The maps that wait: a camera that stays lost begins another, and the one before is kept until it is seen again."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Keyframe, Predictor, Window, WindowPrediction
+from lsm_ros.contracts import Keyframe
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import inverse, scaling
+from lsm_ros.mapping.counters import Stopwatch
+from lsm_ros.mapping.locating import Known, Locator
 from lsm_ros.mapping.loops import ALIKE, Places
-from lsm_ros.mapping.refinement import Refinement
-from lsm_ros.mapping.registration import check_prediction, register
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.windows import select_window
 
 MOST = 4                   # maps that wait, if no more than max_keyframes wait in them; the oldest one goes
 
@@ -55,8 +52,8 @@ class Atlas:
                 sum(len(waiting.state.views) for waiting in self._maps) > self._max_keyframes:
             del self._maps[0]
 
-    def join(self, present: MapState, keyframe: Keyframe, place: np.ndarray, predict: Predictor,
-             refine: Callable[[Window, WindowPrediction], Refinement], config: MapperConfig) -> Waiting | None:
+    def join(self, present: MapState, keyframe: Keyframe, place: np.ndarray, locator: Locator, clock: Stopwatch
+             ) -> Waiting | None:
         """The waiting map whose place a mapped keyframe shows, with the `present` map put into it; None: there is none.
 
         The network is asked once for each map that has a keyframe like it.
@@ -66,20 +63,17 @@ class Atlas:
             alike = waiting.places.most_alike(place, graph.ids)
             if not alike or alike[0][1] < ALIKE:
                 continue
-            selection = select_window(keyframe, views, graph, config.window_views, True, alike)
-            window = selection.window
+            known = Known(graph, views, alike, lost=True)
             try:
-                prediction = predict(selection.asked())
-                check_prediction(prediction, len(window.keyframes))
-                refinement = refine(window, prediction)
-                ids = [k.id for k in window.keyframes]
-                found = register(ids, refinement, views, graph, config, lost=True)
+                selection, refinement = locator.ask(keyframe, known, True, clock)
+                found = locator.register(selection, refinement, known)
             except AlignmentError:
                 continue
+            prediction = refinement.prediction
             if prediction.matches is None:         # then nothing but the depth agrees, which is not enough to join maps
                 continue
-            ratio = present.views[keyframe.id].unit_ratio(refinement.prediction.depth[-1])
-            S_map_cam = found.S_map_window @ refinement.prediction.T_window_cam[-1] @ scaling(1 / ratio)
+            ratio = present.views[keyframe.id].unit_ratio(prediction.depth[-1])
+            S_map_cam = found.S_map_window @ prediction.T_window_cam[-1] @ scaling(1 / ratio)
             ties = [replace(edge, S_i_j=edge.S_i_j @ scaling(1 / ratio), loop=True) for edge in found.edges
                     if edge.j == keyframe.id]
             joined = graph.copy()                  # the one that waits stays whole if there is no solution

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,43 +10,33 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, scale_of, scaling, sim3, upright
+from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
-from lsm_ros.mapping.graph import GraphPicture, PoseGraph, Travel
+from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.ground import find_stance, stand_upright
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.limits import beyond_limits
-from lsm_ros.mapping.loops import ALIKE, LoopCloser, Places, fulfilled
+from lsm_ros.mapping.locating import Known, Located, Locator
+from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
 from lsm_ros.mapping.objects import ObjectTracker
 from lsm_ros.mapping.query import QueryResult, ask
-from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
-from lsm_ros.mapping.registration import Registration, check_prediction, register
+from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, contradicts, jumped, travelled
+from lsm_ros.mapping.scale import MetricEstimator, jumped
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.views import View
-from lsm_ros.mapping.windows import Selection, reach, select_window
 
 LEVEL_AT = 8               # keyframes after which the vertical and the floor, first taken from one view, are found anew
 GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole graph; a loop has one of its own
 RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
-MOST_CARRIED = 12          # windows in a row that odometry alone may place
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
-
-
-class _Located(NamedTuple):
-    """A window that lies somewhere in the map."""
-    window: Window
-    refinement: Refinement
-    registration: Registration
-    travel: Travel | None      # what odometry says of the way to it, where that is believed
 
 
 class Mapper:
@@ -65,8 +54,8 @@ class Mapper:
         self.labels = labels
         self.counters = Counters()
         self.last_refusal = ""         # why the last refused window was refused
-        self._predict, self._describe = predict, describe
-        self._refine = PoseRefiner()
+        self._describe = describe
+        self._locator = Locator(predict, config, self.counters)
         self._next_id = self._next_map_id = 0
         self._atlas = Atlas(config.max_keyframes)
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
@@ -86,6 +75,7 @@ class Mapper:
         self.config = config
         self._selector.configure(config.keyframe_motion, config.keyframe_tracks)
         self._map.configure(config.confidence_drop, config.max_depth_m)
+        self._locator.configure(config)
         self._atlas.configure(config.max_keyframes)
         self._objects.min_voxels = config.object_min_voxels
 
@@ -114,7 +104,8 @@ class Mapper:
         self._reported: dict[int, np.ndarray] = {}     # T_map_cam as last told to the user
         self._unsettled: set[int] = set()              # keyframes that may have moved since they were fused
         self._leaving: list[int] = []                  # forgotten ones whose voxels are still there, the oldest first
-        self._refused_in_a_row = self._carried_in_a_row = 0
+        self._refused_in_a_row = 0
+        self._locator.reset()
 
     @property
     def lost(self) -> bool:
@@ -136,16 +127,16 @@ class Mapper:
         place = self._describe(keyframe) if self._describe and self.config.loops else None
         clock.lap("network")
         try:
-            window, refinement, registration, travel = self._locate(keyframe, place, clock)
+            located = self._locator.locate(keyframe, self._known(place), clock)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
-        matches = int(refinement.support[-1].max()) if len(window.keyframes) > 1 else None
+        matches = int(located.refinement.support[-1].max()) if len(located.window.keyframes) > 1 else None
         self.counters.unsupported_windows += matches == 0
-        self._remember(window, refinement, registration, travel, place)
-        loop = self._close_loops(registration)
-        self._measure(window, refinement, registration)
-        self._optimise(window, loop)
+        self._remember(located, place)
+        loop = self._close_loops(located.registration)
+        self._measure(located)
+        self._optimise(located.window, loop)
         clock.lap("graph")
         update = self._update(keyframe, matches, clock.seconds)
         clock.lap("update")
@@ -158,8 +149,8 @@ class Mapper:
             self._forget()
             self._take_out(TAKEN_OUT)
             clock.lap("fusion")
-        joined = self._look_back(keyframe, place)
-        clock.lap("network")
+        joined = self._look_back(keyframe, place, clock)
+        clock.lap("graph")
         if joined:
             update = self._update(keyframe, matches, clock.seconds)
             if tell:
@@ -252,12 +243,11 @@ class Mapper:
         self._reported.clear()
         self._fuse_all()
 
-    def _look_back(self, keyframe: Keyframe, place: np.ndarray | None) -> bool:
+    def _look_back(self, keyframe: Keyframe, place: np.ndarray | None, clock: Stopwatch) -> bool:
         """If a map that waits is in sight, this one becomes a part of it."""
         if place is None or not len(self._atlas) or self.counters.windows % LOOK_BACK_EVERY:
             return False
-        refine = self._refine if self.config.refine_poses else lambda window, prediction: unrefined(prediction)
-        found = self._atlas.join(self.state(), keyframe, place, self._predict, refine, self.config)
+        found = self._atlas.join(self.state(), keyframe, place, self._locator, clock)
         if found is not None:
             self.counters.joined_maps += 1
             self.map_id = found.map_id
@@ -318,87 +308,6 @@ class Mapper:
         self._next_id += 1
         return Keyframe(self._next_id - 1, reduced(frame))
 
-    def _locate(self, keyframe: Keyframe, place: np.ndarray | None, clock: Stopwatch) -> _Located:
-        """The keyframe's window, and where it lies: beside the keyframes before it; where these do not hold it, where
-        odometry takes it; or, if there is none, in another place of the map that it looks like. Raises AlignmentError
-        if it lies nowhere.
-        """
-        alike = None if place is None else self._places.most_alike(place, self._graph.ids)
-        travel = self._travel(keyframe)
-        selection, refinement = self._ask(keyframe, alike, self.lost, clock)
-        try:
-            return self._place(selection, refinement, travel)
-        except AlignmentError as refusal:
-            why = refusal
-        finally:
-            clock.lap("alignment")
-        if travel is None and self._elsewhere(alike):
-            try:
-                return self._place(*self._ask(keyframe, alike, True, clock), None)
-            except AlignmentError:
-                pass                                   # what looks like it is another place
-            finally:
-                clock.lap("alignment")
-        if travel is None or self._carried_in_a_row >= MOST_CARRIED:
-            raise why
-        return self._carry(selection.window, unrefined(refinement.prediction), travel)
-
-    def _elsewhere(self, alike: list[tuple[int, float]] | None) -> bool:
-        """Whether a camera that is not lost sees what looks like a place of the map where it was not just now."""
-        recent = self._graph.ids[-reach(self.config.window_views):]
-        return not self.lost and bool(alike) and alike[0][1] >= ALIKE and alike[0][0] not in recent
-
-    def _ask(self, keyframe: Keyframe, alike: list[tuple[int, float]] | None, lost: bool,
-             clock: Stopwatch) -> tuple[Selection, Refinement]:
-        """What the network and the images say. Raises AlignmentError for a prediction that is no geometry."""
-        selection = select_window(keyframe, self._views, self._graph, self.config.window_views, lost, alike)
-        clock.lap("window")
-        prediction = self._predict(selection.asked())
-        clock.lap("network")
-        check_prediction(prediction, len(selection.window.keyframes))
-        refinement = self._refine(selection.window, prediction) if self.config.refine_poses else unrefined(prediction)
-        clock.lap("refinement")
-        return selection, refinement
-
-    def _place(self, selection: Selection, refinement: Refinement, travel: Travel | None) -> _Located:
-        """Where the window lies by what it shows. Raises AlignmentError if it has no place in the map, or if `travel`
-        says otherwise and has not been believed too often: who is lifted turns no wheel."""
-        window, registration = selection.window, self._register(selection, refinement)
-        if travel is not None:
-            S_map_newest = registration.S_map_window @ refinement.prediction.T_window_cam[-1]
-            said = [edge for edge in registration.edges if (edge.i, edge.j) == (travel.i, travel.j)]
-            if not any(contradicts(edge, travel, self._graph.pose(travel.i), S_map_newest) for edge in said):
-                self._carried_in_a_row = 0
-            elif self._carried_in_a_row < MOST_CARRIED:
-                raise AlignmentError("the images say something else than odometry")
-            else:
-                travel = None
-        return _Located(window, refinement, registration, travel)
-
-    def _register(self, selection: Selection, refinement: Refinement) -> Registration:
-        """Raises AlignmentError if the window has no place in the map."""
-        keyframes = selection.window.keyframes
-        ids = [keyframe.id for keyframe in keyframes]
-        if len(ids) > 1:
-            return register(ids, refinement, self._views, self._graph, self.config, selection.old, selection.lost)
-        return Registration(S_map_window=sim3(upright(UP_CV), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
-
-    def _carry(self, window: Window, refinement: Refinement, travel: Travel) -> _Located:
-        """The newest keyframe where odometry takes it, tied to nothing else."""
-        self.counters.carried_windows += 1
-        self._carried_in_a_row += 1
-        T_window_cam = refinement.prediction.T_window_cam
-        S_map_newest = rigid_of(self._graph.pose(travel.i)) @ travel.T_i_j @ scaling(self.metric.scale)
-        registration = Registration(S_map_newest @ inverse(T_window_cam[-1]), units={window.keyframes[-1].id: 1.0},
-                                    refused=(), edges=())
-        return _Located(window, refinement, registration, travel)
-
-    def _travel(self, newest: Keyframe) -> Travel | None:
-        """What odometry says of the way from the last mapped keyframe to the newest; None: it has no say."""
-        if not self._views or self.lost or self.config.scale_source not in ("auto", "odometry"):
-            return None
-        return travelled(self._views[self._graph.ids[-1]].keyframe, newest)
-
     def _refuse(self, why: str) -> None:
         self.counters.refused_windows += 1
         self.last_refusal = why
@@ -411,9 +320,14 @@ class Mapper:
             self._atlas.put_away(self.map_id, self.state())
             self._begin()
 
-    def _remember(self, window: Window, refinement: Refinement, registration: Registration, travel: Travel | None,
-                  place: np.ndarray | None) -> None:
+    def _known(self, place: np.ndarray | None) -> Known:
+        """The map as the locator needs it, to find what looks like `place`."""
+        alike = [] if place is None else self._places.most_alike(place, self._graph.ids)
+        return Known(self._graph, self._views, alike, self.metric.scale, self.lost)
+
+    def _remember(self, located: Located, place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph; the views that hold the window get its opinion on them too."""
+        window, refinement, registration, travel = located
         prediction = refinement.prediction
         for index, keyframe in enumerate(window.keyframes):
             if keyframe.id not in registration.units:
@@ -447,10 +361,10 @@ class Mapper:
             self.counters.loops += len(believed)
         return moves
 
-    def _measure(self, window: Window, refinement: Refinement, registration: Registration) -> None:
+    def _measure(self, located: Located) -> None:
         """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""
-        newest = window.keyframes[-1].id
-        self._scale.hear(window, refinement, registration.units)
+        newest = located.window.keyframes[-1].id
+        self._scale.hear(located.window, located.refinement, located.registration.units)
         self._scale.hear_of(self._views[newest], self._graph.stance(newest), self.config.confidence_drop)
         self.metric = self._scale.estimate(self.config)
         change = self.metric.scale / self._graph.metric

@@ -12,8 +12,10 @@ from lsm_ros.geometry.sim3 import inverse, scale_of, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.mapping.atlas import Atlas
+from lsm_ros.mapping.counters import Stopwatch
 from lsm_ros.mapping.graph import PoseGraph
-from lsm_ros.mapping.mapper import MOST_CARRIED, TAKEN_OUT, Mapper
+from lsm_ros.mapping.locating import MOST_CARRIED
+from lsm_ros.mapping.mapper import TAKEN_OUT, Mapper
 from lsm_ros.mapping.saved_map import MapState
 
 LABELS = LabelSet.load()
@@ -183,7 +185,7 @@ def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
     known = [(state.graph.ids, len(state.graph.edges), state.graph.poses().tobytes()) for state in (waiting, present)]
 
     def join():
-        return mapper._atlas.join(present, newest, network.describe(newest), network, mapper._refine, mapper.config)
+        return mapper._atlas.join(present, newest, network.describe(newest), mapper._locator, Stopwatch())
 
     with monkeypatch.context() as patch:
         patch.setattr(PoseGraph, "optimise", unsolvable)
@@ -329,11 +331,11 @@ def test_a_search_that_fails_leaves_nothing_behind():
             raise MemoryError
         return network(window)
 
-    mapper._predict = out_of_memory
+    mapper._locator._predict = out_of_memory
     with pytest.raises(MemoryError):
         mapper.push(FILM[52])
     assert not mapper.lost and mapper.counters.refused_windows == 0
-    mapper._predict = network
+    mapper._locator._predict = network
     assert mapper.push(FILM[53]) is not None
 
 

@@ -98,7 +98,7 @@ def test_a_view_that_neither_matches_nor_overlap_back_is_refused(film):
     for frame in film[:20]:
         mapper.push(frame)
     assert mapper.counters.windows > 4 and not mapper.counters.refused_windows
-    mapper._predict = told(0.3)
+    mapper._locator._predict = told(0.3)
     for frame in film[20:30]:
         mapper.push(frame)
     assert mapper.counters.refused_windows >= 2 and "shares 30%" in mapper.last_refusal
@@ -216,13 +216,13 @@ def test_nonsense_is_refused_counted_and_survived(film):
 def test_a_lost_camera_finds_itself_again(film):
     mapper, _ = run(film[:60])
     for frame in film[60:80]:                                    # a stretch where every window is nonsense
-        mapper._predict._nonsense = range(10_000)
+        mapper._locator._predict._nonsense = range(10_000)
         mapper.push(frame)
     assert mapper.lost and mapper.counters.refused_windows >= 3
     before = mapper.counters.windows
-    mapper._predict._nonsense = ()
+    mapper._locator._predict._nonsense = ()
     for n, frame in enumerate(film[:60]):                        # then it is carried back to the beginning
-        mapper._predict._poses = POSES * 3
+        mapper._locator._predict._poses = POSES * 3
         mapper.push(dataclasses.replace(frame, stamp_ns=(100 + n) * 100_000_000))
     assert not mapper.lost and mapper.counters.windows > before + 10
     found = dict(mapper.trajectory())
