@@ -96,7 +96,8 @@ def parts(predictor: NetworkPredictor, frames: Sequence[Frame], rounds: int, pro
     if predictor.bfloat16 and device.type == "cpu":
         plain = NetworkPredictor(replace(predictor.config, precision="float32"),
                                  None if predictor.card else predictor.network)
-        calls[FLOAT32] = lambda: (plain.reset(), plain(windows.window()))
+        others = Windows(frames, USUAL)        # or `predictor` would have to encode the frames that only `plain` saw
+        calls[FLOAT32] = lambda: (plain.reset(), plain(others.window()))
     if output.descriptors is None:
         del calls["match four views"]
     flop = {"encode one frame": count_flop(lambda: network.encode(*alone), predictor),

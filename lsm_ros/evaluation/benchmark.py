@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation import walks
 from lsm_ros.evaluation.baseline import SiftBaseline
 from lsm_ros.evaluation.datasets import KINDS, FolderWindows, TruthWindow, WorldStyle, WorldWindows, boxed_frames
-from lsm_ros.evaluation.metrics import box_score, box_shares, from_first, of_pairs, pose_errors
+from lsm_ros.evaluation.metrics import accepted_labels, box_score, box_shares, from_first, of_pairs, pose_errors
 from lsm_ros.evaluation.pictures import Gallery
 from lsm_ros.evaluation.report import (
     ALONE,
@@ -45,6 +46,7 @@ from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.model.weights import SHIPPED, read_card, update_card
 
 BATCH = 16               # windows at once on a GPU
+PRECISION = "float32"
 WORLDS = 64              # held-out worlds: 128 windows of four views
 GAPS = {"hololens_dvmvs_000": (4, 12), "tum_fr3_cabinet_58": (1, 4), "nyu_room_5_slambook": (1,)}
 DEFAULT_GAPS = (4, 12)   # frames between the views of a window, of a sequence that is not listed
@@ -57,7 +59,7 @@ def scoreboard(weights: str | Path | None = None, *, data: str | Path | None = N
                refine: bool = False, progress: bool = True) -> list[Line]:
     """The whole scoreboard of a weights file (None: the shipped one) for a training leg's card; `refine` scores the
     poses as the mapper uses them, beside those of the network alone."""
-    predictor = NetworkPredictor(PredictorConfig(weights=str(weights or ""), device=device))
+    predictor = NetworkPredictor(PredictorConfig(weights=str(weights or ""), device=device, precision=PRECISION))
     style = WorldStyle(str(textures or "") or None, str(meshes or "") or None)
     return score_all(predictor, data, worlds, style, progress=progress, refine=refine)
 
@@ -177,6 +179,9 @@ def score_boxes(predictor: NetworkPredictor, boxes: str | Path, folder: str | Pa
         classes = classify(predictor(Window((boxed.keyframe,))), predictor.labels)[0]
         shares += box_shares(classes, boxed.boxes, predictor.labels)
         names += [box.name for box in boxed.boxes]
+    if unknown := sorted({name for name in names if not len(accepted_labels(name, predictor.labels))}):
+        warnings.warn(f"{boxes}: no label {', '.join(map(repr, unknown))}; nothing is right in these rectangles",
+                      stacklevel=2)
     score = box_score(names, shares)
     return {"box_score": score.score, "box_class_score": score.class_score,
             "box_score_by_class": dict(score.by_class), "boxes": len(shares)}
@@ -208,6 +213,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="", help="weights file (default: the shipped one)")
     parser.add_argument("--labels", default="", help="label file (default: the shipped one)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    parser.add_argument("--precision", default=PRECISION, help="of the network's products: float32, bfloat16, or auto, "
+                        "which is what the node takes on this machine (default float32: the same figures everywhere)")
     walks.add_arguments(parser)
 
 
@@ -231,7 +238,8 @@ def run(arguments: argparse.Namespace) -> list[Line]:
         write_json(arguments.json, lines if arguments.target in TARGETS else folder_json(lines))
     if arguments.card:
         update_card(arguments.card, {"scoreboard": for_card(lines), "scoreboard_worlds": {
-            "worlds": arguments.worlds, "textures": bool(arguments.textures), "meshes": bool(arguments.meshes)}})
+            "worlds": arguments.worlds, "precision": arguments.precision,
+            "textures": bool(arguments.textures), "meshes": bool(arguments.meshes)}})
     if arguments.markdown:
         rewrite_block(arguments.markdown, summary(lines))
     return lines
@@ -240,9 +248,10 @@ def run(arguments: argparse.Namespace) -> list[Line]:
 def score(arguments: argparse.Namespace) -> list[Line]:
     """The lines of the target, and its pictures."""
     predictor = NetworkPredictor(PredictorConfig(weights=str(arguments.card or arguments.weights),
-                                                 labels=arguments.labels, device=arguments.device))
+                                                 labels=arguments.labels, device=arguments.device,
+                                                 precision=arguments.precision))
     if arguments.target in ("walks", "walk"):
-        kept = walks.Kept(arguments.cache, arguments.weights) if arguments.cache else None
+        kept = walks.Kept(arguments.cache, arguments.weights, arguments.precision) if arguments.cache else None
         return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain, kept=kept,
                                  config=MapperConfig(loops=not arguments.no_loops))
     style = WorldStyle(arguments.textures, arguments.meshes)

@@ -12,10 +12,12 @@ import numpy as np
 from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.data.sequences import FolderSequence
 from lsm_ros.errors import InputError
-from lsm_ros.evaluation.metrics import ClassBox
+from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
+from lsm_ros.labels import LabelSet
 
 MAX_VIEWS = 8       # of a window
+NO_LABEL = 65535    # of a true label that is none of those asked for
 FARTHEST_M = 40.0   # beyond it (the sky outside a window) rendered depth is not scored, as it isn't trained
 
 
@@ -27,6 +29,21 @@ class TruthWindow:
     K: np.ndarray                 # (S, 3, 3) float64 pixels of the images, whether or not the window's frames tell it
     depth: np.ndarray             # (S, H, W) float32 metres, NaN where unknown
     labels: np.ndarray | None     # (S, H, W) uint16 index into the shipped labels, or none of them
+
+
+def in_labels(shipped: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """True labels, indices into the shipped ones, as indices into `labels`, by name; NO_LABEL where it has no such
+    name."""
+    names = shipped_names()
+    if labels.names == names:
+        return shipped
+    index = [labels.names.index(name) if name in labels.names else NO_LABEL for name in names]
+    return np.array([*index, NO_LABEL], np.uint16)[np.minimum(shipped, len(names))]
+
+
+@lru_cache(maxsize=1)
+def shipped_names() -> tuple[str, ...]:
+    return LabelSet.load().names
 
 
 class FolderWindows(Sequence[TruthWindow]):
@@ -50,7 +67,7 @@ class FolderWindows(Sequence[TruthWindow]):
             raise InputError(f"{folder} cannot be scored: {error}") from error
         if sequence.K is None:
             raise InputError(f"{folder} has no intrinsics.txt; its windows have no truth")
-        self.name, self.K, self.intrinsics = Path(folder).name, sequence.K, intrinsics
+        self.name, self.K, self.intrinsics = Path(folder).resolve().name, sequence.K, intrinsics
         self.odometry, self.depth = odometry, depth
         span = (views - 1) * gap
         starts = range(0, len(sequence) - span, stride)
@@ -67,14 +84,16 @@ class FolderWindows(Sequence[TruthWindow]):
     def __getitem__(self, index: int) -> TruthWindow:
         frames = [self.read(i) for i in self.indices[index]]
         T_world_cam = np.stack([frame.T_world_cam for frame in frames])
+        grid = frames[0].depth.shape               # of the others' truth, too, if theirs has another size
         T_odom_cam = wheel_odometry(T_world_cam, index) if self.odometry else [None] * len(frames)
         keyframes = (Keyframe(i, Frame(frame.frame.stamp_ns, frame.frame.image, self.K if self.intrinsics else None, T,
                                        frame.depth if self.depth else None))
                      for i, frame, T in zip(self.indices[index], frames, T_odom_cam, strict=True))
         return TruthWindow(window=Window(tuple(keyframes)), T_world_cam=T_world_cam,
-                           K=np.stack([self.K] * len(frames)), depth=np.stack([frame.depth for frame in frames]),
+                           K=np.stack([self.K] * len(frames)),
+                           depth=np.stack([at_grid(frame.depth, *grid) for frame in frames]),
                            labels=None if any(frame.labels is None for frame in frames) else
-                           np.stack([frame.labels for frame in frames]))
+                           np.stack([at_grid(frame.labels, *grid) for frame in frames]))
 
 
 def wheel_odometry(T_world_cam: np.ndarray, seed: int) -> np.ndarray:
@@ -121,9 +140,10 @@ def boxed_frames(path: str | Path, folder: str | Path | None = None, intrinsics:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"the rectangles {path} cannot be read: {error!r}") from error
     if folder is not None:
-        entries = {name: boxes for name, boxes in entries.items() if Path(name).parts[0] == Path(folder).name}
-        if not entries:
-            raise InputError(f"{path} has no rectangle for the sequence {Path(folder).name!r}")
+        sequence = Path(folder).resolve().name
+        entries = {name: boxes for name, boxes in entries.items() if Path(name).parts[0] == sequence}
+        if not any(entries.values()):
+            raise InputError(f"{path} has no rectangle for the sequence {sequence!r}")
     for name, boxes in entries.items():
         root = Path(folder) if folder is not None else path.parents[1] / Path(name).parts[0]
         sequence = open_folder(root)

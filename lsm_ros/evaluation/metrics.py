@@ -178,18 +178,18 @@ class BoxScore:
     by_class: Mapping[str, float]
 
 
-def accepted_labels(name: str, labels: LabelSet) -> list[int]:
-    """The classes that are right in a rectangle of class `name`. Raises InputError if the label set knows none."""
+def accepted_labels(name: str, labels: LabelSet) -> np.ndarray:
+    """The classes that are right in a rectangle of class `name`; none where the label set has none."""
     name = SAME_WORD.get(name, name)
-    accepted = [word for word in (name, *ALSO_RIGHT.get(name, ())) if word in labels.names]
-    return [labels.index(word) for word in accepted or [name]]
+    return np.array([labels.index(word) for word in (name, *ALSO_RIGHT.get(name, ())) if word in labels.names], int)
 
 
 def box_shares(image_labels: np.ndarray, boxes: Sequence[ClassBox], labels: LabelSet,
                group: np.ndarray | None = None) -> list[float]:
     """For each rectangle the share of its pixels in (h, w) `image_labels` that have an accepted class.
 
-    Where `image_labels` are in another label set, `group` (C,) gives each class of `labels` its index there.
+    Where `image_labels` are in another label set, `group` (C,) gives each class of `labels` its index there. No answer
+    is right in a rectangle whose class `labels` does not have.
     """
     height, width = BOX_GRID
     image_labels = at_grid(image_labels, height, width)
@@ -198,10 +198,17 @@ def box_shares(image_labels: np.ndarray, boxes: Sequence[ClassBox], labels: Labe
         left, top, right, bottom = box.box
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise InputError(f"the rectangle {box.box} of {box.name!r} is not left < right, top < bottom within 0..1")
-        inside = image_labels[round(top * height):round(bottom * height), round(left * width):round(right * width)]
+        rows, columns = span(top, bottom, height), span(left, right, width)
         accepted = accepted_labels(box.name, labels)
-        shares.append(float(np.isin(inside, accepted if group is None else group[accepted]).mean()))
+        right = np.isin(image_labels[rows, columns], accepted if group is None else group[accepted])
+        shares.append(float(right.mean()))
     return shares
+
+
+def span(low: float, high: float, length: int) -> slice:
+    """The cells of `length` between two shares of it, at least one."""
+    first = min(round(low * length), length - 1)
+    return slice(first, max(round(high * length), first + 1))
 
 
 def box_score(names: Sequence[str], shares: Sequence[float]) -> BoxScore:

@@ -9,10 +9,11 @@ import numpy as np
 from lsm_ros.contracts import WindowPrediction
 from lsm_ros.evaluation import metrics
 from lsm_ros.evaluation.calibration import Halves, confidence_halves, overlap_calibration
-from lsm_ros.evaluation.datasets import TruthWindow
+from lsm_ros.evaluation.datasets import TruthWindow, in_labels
 from lsm_ros.evaluation.distances import BASELINE_BINS, OVERLAP_BINS, Distances, by_distance, distances
 from lsm_ros.evaluation.metrics import Confusion, DepthErrors, PoseErrors
 from lsm_ros.evaluation.report import Line
+from lsm_ros.geometry.camera import scale_intrinsics
 from lsm_ros.labels import LabelSet
 
 
@@ -32,12 +33,14 @@ class WindowScore:
 def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: LabelSet) -> WindowScore:
     height, width = prediction.depth.shape[1:]
     focal = prediction.K[:, 0, 0] / width
-    focal_true = truth.K[:, 0, 0] / np.array([keyframe.frame.image.shape[1] for keyframe in truth.window.keyframes])
+    image_size = truth.window.keyframes[0].frame.image.shape[1::-1]
+    focal_true = truth.K[:, 0, 0] / image_size[0]
+    K_depth = scale_intrinsics(truth.K, image_size, truth.depth.shape[:0:-1])
     confusion = None
     if truth.labels is not None:
         classes = classify(prediction, labels)
         confusion = Confusion(len(labels))
-        confusion.add(classes, metrics.at_grid(truth.labels, *classes.shape[1:]))
+        confusion.add(classes, metrics.at_grid(in_labels(truth.labels, labels), *classes.shape[1:]))
     depth_true = metrics.at_grid(truth.depth, height, width)
     return WindowScore(
         first=metrics.pose_errors(metrics.from_first(prediction.T_window_cam), metrics.from_first(truth.T_world_cam)),
@@ -46,7 +49,7 @@ def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: Label
         depth=metrics.depth_errors(prediction.depth, depth_true),
         halves=confidence_halves(prediction.depth, prediction.confidence, depth_true),
         focal_error=float(np.abs(focal / focal_true - 1).mean()), confusion=confusion,
-        distances=distances(truth.depth, truth.K, truth.T_world_cam), overlap=prediction.overlap)
+        distances=distances(truth.depth, K_depth, truth.T_world_cam), overlap=prediction.overlap)
 
 
 def classify(prediction: WindowPrediction, labels: LabelSet) -> np.ndarray:

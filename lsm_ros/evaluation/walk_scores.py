@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import cv2
 import numpy as np
@@ -240,11 +239,17 @@ def score_loops(walk: Walk, loops: Mapping[tuple[int, int], np.ndarray], frames:
 
     An edge is right by the pose between its ends that it tells, whatever the map makes of it; the map has `metre` of
     its own metres to a true one, which is scored elsewhere. A keyframe is revisiting where one from REVISIT_M of way
-    before sees REVISIT_SHARE of its view, and recalled if it has a right loop.
+    before sees REVISIT_SHARE of its view, and recalled if it has a right loop to an earlier one. What has no true pose
+    counts for nothing.
     """
-    frames = list(frames)
+    known = np.isfinite(walk.T_world_cam).all(axis=(1, 2))
+    loops = {ends: T_i_j for ends, T_i_j in loops.items() if known[list(ends)].all()}
+    frames = [frame for frame in frames if known[frame]]
     T_true, depth = walk.T_world_cam[frames], walk.depth[frames]
-    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(walk.T_world_cam[:, :3, 3], axis=0), axis=1))])[frames]
+    way = np.zeros(len(known))
+    steps = np.linalg.norm(np.diff(walk.T_world_cam[known, :3, 3], axis=0), axis=1)
+    way[known] = np.concatenate([[0], np.cumsum(steps)])
+    way = way[frames]
     looped: list[tuple[int, int]] = []
     for (i, j), T_i_j in loops.items():
         told = T_i_j.copy()
@@ -253,7 +258,7 @@ def score_loops(walk: Walk, loops: Mapping[tuple[int, int], np.ndarray], frames:
         turn_deg = np.degrees(rotation_angle(error[:3, :3], np.eye(3)))
         if np.linalg.norm(error[:3, 3]) < LOOP_M and turn_deg < LOOP_DEG:
             looped.append((i, j))
-    recalled = set(chain.from_iterable(looped))
+    recalled = {max(ends) for ends in looped}
     revisiting = []
     for k in range(len(frames)):
         gaps = np.linalg.norm(T_true[:k, :3, 3] - T_true[k, :3, 3], axis=1)

@@ -23,6 +23,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe, Predictor
 from lsm_ros.data.sequences import FolderSequence, SequenceFrame
 from lsm_ros.errors import ConfigError, InputError, OutputError
+from lsm_ros.evaluation.datasets import in_labels
 from lsm_ros.evaluation.metrics import at_grid
 from lsm_ros.evaluation.report import Line, cell, table, write_json
 from lsm_ros.evaluation.scans import Scans
@@ -43,6 +44,7 @@ from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model.engine import NetworkPredictor, open_device
 from lsm_ros.model.weights import SHIPPED, read_header
+from lsm_ros.resources import resource
 
 WALKS = (("apartment", 3_000_000_058), ("home", 3_000_000_010), ("apartment", 3_000_000_045),
          ("office", 3_000_000_012), ("apartment", 3_000_000_059), ("home", 3_000_000_038),
@@ -88,7 +90,8 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
         raise InputError(f"seed = {seed}; walks have held-out seeds, 0 to {HELD_OUT_SEEDS[-1]}")
     size = size or drives.SIZE
     camera = drives.Mount(float(np.random.default_rng(seed).uniform(*HEIGHTS_M)))
-    name = f"{kind}_{seed}_{length_m:g}m" + "_textures" * bool(textures) + "_meshes" * bool(meshes)
+    name = f"{kind}_{seed}_{length_m:g}m" + "".join(f"_{what}-{digest(Path(source))[:8]}" for what, source in
+                                                    (("textures", textures), ("meshes", meshes)) if source)
     file = cache and Path(cache) / f"{name}_{size[0]}x{size[1]}.npz"
     if file and file.exists():
         drive = drives.load_drive(file)
@@ -134,6 +137,8 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
 
     Raises AlignmentError where fewer than two keyframes become part of the map.
     """
+    if walk.labels is not None:
+        walk = replace(walk, labels=in_labels(walk.labels, labels))
     kind, config = (ChainedMapper, replace(config, loops=False)) if chain else (Mapper, config)
     mapper = kind(predict, labels, config, describe)
     live, seconds, scans, loops = [], [], Scans(labels, config.max_depth_m), FoundLoops()
@@ -223,18 +228,28 @@ class Order:
     asked: tuple = ()
 
 
+def digest(path: Path) -> str:
+    """Of what is in a file; of a folder, of what its files are called and how long they are. Raises InputError."""
+    try:
+        content = path.read_bytes() if not path.is_dir() else json.dumps(sorted(
+            (str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file())).encode()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return hashlib.sha256(content).hexdigest()
+
+
 class Kept:
     """The figures of finished walks in a folder, a file each; they hold for one state of weights and code."""
 
-    def __init__(self, folder: Path, weights: str | Path):
+    def __init__(self, folder: Path, weights: str | Path, precision: str = ""):
         """`weights` "" are the shipped ones."""
         self._folder = folder
         package = Path(__file__).parents[1]
-        sources = [package / "config.py", package / "labels.py",
-                   *(file for part in ("evaluation", "geometry", "mapping", "model")
-                     for file in (package / part).glob("*.py"))]
-        self._state = [read_header(Path(weights or SHIPPED))[0]["__metadata__"].get("sha256"),
-                       *(hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(sources))]
+        sources = [resource("config/labels/indoor.yaml"), *sorted(package.glob("*.py")),
+                   *(file for part in ("data", "evaluation", "geometry", "mapping", "model", "world")
+                     for file in sorted((package / part).glob("*.py")))]
+        self._state = [read_header(Path(weights or SHIPPED))[0]["__metadata__"].get("sha256"), precision,
+                       *map(digest, sources)]
 
     def _file(self, order: Order, title: str) -> Path:
         state = hashlib.sha256(json.dumps([self._state, order.asked, title]).encode()).hexdigest()
@@ -284,8 +299,9 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
         yield Order(lambda kind=kind, seed=seed: rendered_walk(
             kind, seed, arguments.length, odometry=arguments.odometry, mount=arguments.mount,
             textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache),
-            f"{kind} {seed}", (arguments.length, arguments.odometry, arguments.mount, bool(arguments.textures),
-                               bool(arguments.meshes), str(arguments.labels)))
+            f"{kind} {seed}", (arguments.length, arguments.odometry, arguments.mount,
+                               *(digest(Path(source)) if source else "" for source in
+                                 (arguments.textures, arguments.meshes, arguments.labels))))
 
 
 def read_seed(text: str) -> tuple[str, int]:

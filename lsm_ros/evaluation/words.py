@@ -118,7 +118,7 @@ class OneAtATime:
     def add_boxes(self, semantics: np.ndarray, boxes: Sequence[ClassBox]) -> None:
         """semantics (hs, ws, D) of a view and its rectangles, each with the word of its own class exchanged."""
         for box in boxes:
-            embeddings, own = self.shipped.embeddings.copy(), accepted_labels(box.name, self.shipped)[0]
+            embeddings, own = self.shipped.embeddings.copy(), accepted_labels(box.name, self.shipped)[:1]
             embeddings[own] = self.labels.embeddings[own]
             self.boxes.append(box.name)
             exchanged = replace(self.shipped, embeddings=embeddings)

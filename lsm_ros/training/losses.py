@@ -38,11 +38,13 @@ def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, v
                  offset: tuple[int, int]) -> Targets:
     """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4).
 
-    `offset` (row, column) of 0 or 1 says which of the 2x2 (and 4x4) pixels under a dense pixel is taken; drawn anew
-    each step, it makes the prediction stand for all of them, and no depth is ever averaged over an edge.
+    `offset` (row, column) of 0 to 3 says which of the 4x4 pixels under a label is taken, and which of the 2x2 under a
+    dense pixel; drawn anew each step, it makes the prediction stand for all of them, and nothing is ever averaged over
+    an edge.
     """
     width = depth.shape[-1]
-    row, column = offset
+    label = label[..., offset[0]::4, offset[1]::4]
+    row, column = offset[0] % 2, offset[1] % 2
     depth = depth[..., row::2, column::2]
     v = torch.arange(depth.shape[-2], device=depth.device)[:, None] * 2 + row + 0.5
     u = torch.arange(depth.shape[-1], device=depth.device) * 2 + column + 0.5
@@ -60,7 +62,7 @@ def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, v
     scale = torch.where(valid, scale, torch.ones_like(scale))
     unit = scale[:, None, None, None]
     return Targets(rotation, translation / scale[:, None, None], depth / unit, rays, points / unit[..., None], mask,
-                   label[..., 2 * row::4, 2 * column::4].long(), K, K[:, 0, 0, 0] / width, scale, valid.float())
+                   label.long(), K, K[:, 0, 0, 0] / width, scale, valid.float())
 
 
 def to_points(depth: Tensor, rays: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:

@@ -116,11 +116,12 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
         if progress >= 1:
             break
         choose = random.Random(config.seed * 1_000_003 + step)    # the same on every process, and after a resume
+        torch.manual_seed((config.seed * 1_000_000 + step) * 64 + rank)       # another one on each, the same after one
         if config.profile and rank == 0 and step == PROFILED[0]:
             profiler = torch.profiler.profile()
             profiler.start()
         size = (config.height, config.width) if config.height else choose.choice(SIZES)
-        views, offset = choose.choice(VIEWS), (choose.randrange(2), choose.randrange(2))
+        views, offset = choose.choice(VIEWS), (choose.randrange(4), choose.randrange(4))
         shift = choose.randrange(1, max(views, 2))                # which other view each one is matched with
         rate = learning_rate(config, step, progress)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
@@ -305,7 +306,7 @@ def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], opti
                     ) -> None:
     state = {"network": network.state_dict(), "ema": ema, "step": step,
              "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-             "elapsed": elapsed, "random": torch.get_rng_state()}
+             "elapsed": elapsed}
     torch.save(state, folder / "checkpoint.part")
     os.replace(folder / "checkpoint.part", folder / "checkpoint.pt")
 
@@ -321,7 +322,6 @@ def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, d
         optimizer.load_state_dict(saved)
     for name, value in state["ema"].items():
         ema[name].copy_(value)
-    torch.set_rng_state(state["random"].cpu())
     return state["step"], state["elapsed"]
 
 

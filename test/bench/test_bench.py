@@ -303,3 +303,21 @@ def test_a_keyframe_is_new_in_each_window(predictor, monkeypatch):
     seen.clear()
     network.view_counts(predictor, noise(6), 1, progress=False, numbers=(1, 2, 4))
     assert sorted(seen) == sorted([1, 1, 1, 1, 2, 2, 2, 4, 4, 4] + [1, 1])
+
+
+def test_a_keyframe_is_alone_new_beside_another_predictor(predictor, monkeypatch):
+    encoded, take_turns = [], network.take_turns
+    encode = predictor.network.encode
+    monkeypatch.setattr(predictor.network, "encode", lambda *inputs: encoded.append(len(inputs[0])) or encode(*inputs))
+
+    def listened(calls, *others):
+        times = take_turns(calls, *others)
+        for name in (network.KEPT, network.FLOAT32, network.KEPT):
+            encoded.clear()
+            calls[name]()
+        return times
+
+    monkeypatch.setattr(network, "take_turns", listened)
+    predictor.bfloat16 = True                     # so that float32 is measured beside it
+    network.parts(predictor, noise(6), 1, progress=False)
+    assert encoded == [1]

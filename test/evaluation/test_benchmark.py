@@ -10,8 +10,10 @@ from lsm_ros.errors import ConfigError, InputError, LsmError
 from lsm_ros.evaluation import benchmark, report
 from lsm_ros.evaluation.baseline import SiftBaseline
 from lsm_ros.evaluation.datasets import FolderWindows, TruthWindow, WorldStyle, WorldWindows
+from lsm_ros.evaluation.scores import score_window
 from lsm_ros.geometry.camera import project, unproject
 from lsm_ros.geometry.sim3 import exp_so3, rotation_angle, sim3, transform
+from lsm_ros.labels import LabelSet
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.model.network import Network, NetworkConfig
 from lsm_ros.model.weights import read_card, save_weights
@@ -44,6 +46,21 @@ def test_a_wrong_scale_is_seen_in_the_metric_figures_only(folder, truth_predicto
 def test_windows_of_one_view_have_no_pose_figures(folder, truth_predictor):
     line, = benchmark.score_set(truth_predictor(folder), "single", FolderWindows(folder, 1, 1), progress=False)
     assert "auc30" not in line and line["absrel"] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_views_share_does_not_hang_on_the_size_of_the_depth(folder, truth_predictor):
+    for number, x in enumerate((0.0, 0.7)):
+        np.savetxt(folder / f"pose/{number:06}.txt", sim3(np.eye(3), np.array([x, 0, 0])))
+        cv2.imwrite(str(folder / f"depth/{number:06}.png"), np.full((60, 80), 2000, np.uint16))
+
+    def shared():
+        truth = FolderWindows(folder, 2, 1)[0]
+        return score_window(truth_predictor(folder)(truth.window), truth, LabelSet.load()).distances.overlap[0, 1]
+
+    fine = shared()
+    for number in range(2):
+        cv2.imwrite(str(folder / f"depth/{number:06}.png"), np.full((30, 40), 2000, np.uint16))
+    assert shared() == pytest.approx(fine, abs=.03) == pytest.approx(1 - .7 / 2 * 70 / 80, abs=.05)
 
 
 def test_boxes_of_the_true_labels(folder, truth_predictor):
@@ -152,7 +169,8 @@ def test_scoreboard_into_the_card_and_the_page(folder, known_truth, tmp_path, mo
     benchmark.main(["all", "--card", str(weights), "--markdown", str(page), "--worlds", "5"])
     printed = capsys.readouterr().out
     card = read_card(weights)
-    assert card["steps"] == 3 and card["scoreboard_worlds"] == {"worlds": 5, "textures": False, "meshes": False}
+    assert card["steps"] == 3 and card["scoreboard_worlds"] == {
+        "worlds": 5, "precision": "float32", "textures": False, "meshes": False}
     assert card["scoreboard"][0]["auc30"] == 0.1235 and "by_word" not in card["scoreboard"][0]
     assert "| worlds | .12 |" in page.read_text()
     benchmark.main(["card", "--weights", str(weights)])

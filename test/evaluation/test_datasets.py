@@ -1,10 +1,20 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 from lsm_ros.errors import InputError
-from lsm_ros.evaluation.datasets import KINDS, FolderWindows, WorldStyle, WorldWindows, boxed_frames
+from lsm_ros.evaluation.datasets import (
+    KINDS,
+    NO_LABEL,
+    FolderWindows,
+    WorldStyle,
+    WorldWindows,
+    boxed_frames,
+    in_labels,
+)
+from lsm_ros.labels import LabelSet
 from lsm_ros.world import rooms, stream
 
 
@@ -64,7 +74,26 @@ def write_boxes(folder, entries):
     return path
 
 
-def test_boxed_frames(folder):
+def test_the_truth_may_be_coarser_than_the_images_and_differ_in_size(folder):
+    fine = FolderWindows(folder, 2, 1)[0]
+    for kind, number in (("depth", 0), ("depth", 1), ("label", 1)):
+        file = str(folder / f"{kind}/{number:06}.png")
+        cv2.imwrite(file, cv2.imread(file, cv2.IMREAD_UNCHANGED)[1::2, 1::2])
+    coarse = FolderWindows(folder, 2, 1)[0]
+    assert coarse.depth.shape == coarse.labels.shape == (2, 30, 40)
+    np.testing.assert_array_equal(coarse.depth, fine.depth[:, 1::2, 1::2])
+    np.testing.assert_array_equal(coarse.labels, fine.labels[:, 1::2, 1::2])
+
+
+def test_true_labels_by_name():
+    shipped = LabelSet.load()
+    shown = np.array([[shipped.index("wall"), shipped.index("chair"), 255]], np.uint16)
+    assert in_labels(shown, shipped) is shown
+    own = LabelSet.from_entries([{"name": "chair"}, {"name": "table"}])
+    assert in_labels(shown, own).tolist() == [[NO_LABEL, 0, NO_LABEL]]
+
+
+def test_boxed_frames(folder, monkeypatch):
     boxes = [{"cls": "wall", "box": [0, 0, 0.5, 1]}, {"cls": "chair", "box": [0.5, 0, 1, 1]}]
     path = write_boxes(folder, {"sequence/color/000003.jpg": boxes, "sequence/color/000009.jpg": boxes[:1]})
     found = list(boxed_frames(path))
@@ -72,6 +101,8 @@ def test_boxed_frames(folder):
     assert [box.name for box in found[0].boxes] == ["wall", "chair"] and found[0].boxes[1].box == (0.5, 0, 1, 1)
     assert found[0].keyframe.frame.K is None and found[0].keyframe.frame.image.shape == (60, 80, 3)
     assert len(list(boxed_frames(path, folder, intrinsics=True))) == 2
+    monkeypatch.chdir(folder)
+    assert len(list(boxed_frames(path, "."))) == 2 and FolderWindows(".", 2, 1).name == "sequence"
 
 
 def test_bad_boxes(folder):
@@ -79,6 +110,8 @@ def test_bad_boxes(folder):
         list(boxed_frames(write_boxes(folder, {"sequence/color/000003.jpg": [{"class": "wall"}]})))
     with pytest.raises(InputError, match="no rectangle for the sequence 'sequence'"):
         list(boxed_frames(write_boxes(folder, {"other/color/000003.jpg": []}), folder))
+    with pytest.raises(InputError, match="no rectangle for the sequence 'sequence'"):
+        list(boxed_frames(write_boxes(folder, {"sequence/color/000003.jpg": []}), folder))
     with pytest.raises(InputError, match="000099.jpg"):
         list(boxed_frames(write_boxes(folder, {"sequence/color/000099.jpg": []})))
 

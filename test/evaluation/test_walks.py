@@ -246,8 +246,23 @@ def test_loops_are_right_by_what_they_say():
     said[3, :3, :3] = said[3, :3, :3] @ exp_so3(np.array([0, 0, np.radians(20)]))
     assert score(loop, said)["loop_precision"] == pytest.approx(1 / 3)
     assert 0 <= wrong["loop_recall"] <= 2 / wrong["revisits"]
+    gap = replace(lap, T_world_cam=T.copy())
+    gap.T_world_cam[3] = np.nan               # what has no true pose counts for nothing
+    found = score_loops(gap, {(3, 63): said[1], (0, 60): said[1]}, range(count))
+    assert found["loops"] == 1 and found["loop_precision"] == 1
+    assert abs(found["revisits"] - line["revisits"]) <= 1
     none = score(loop & False, said)
     assert none["loops"] == 0 and none["loop_precision"] is None and none["loop_recall"] == 0
+
+
+def test_a_place_is_recalled_by_who_comes_back_to_it():
+    """Three laps, of which the second finds nothing: that the third does is no merit of it."""
+    laps = room_walk(150, 5.0)
+    T = laps.T_world_cam
+    loops = {(k, k + 60): np.linalg.inv(T[k]) @ T[k + 60] for k in range(62, 90)}
+    line = score_loops(laps, loops, range(150))
+    assert line["loop_precision"] == 1 and line["loop_recall"] == pytest.approx(28 / line["revisits"])
+    assert line["revisits"] > 70
 
 
 def test_loops_count_as_found_though_the_map_forgets_them_and_not_when_handed_on():
@@ -313,6 +328,19 @@ def test_finished_walks_are_kept_for_the_same_question(room, tmp_path):
     assert score(30.0, weights=other)[0] == 0                                # the same, elsewhere
     save_file({}, other, metadata={"format": FORMAT, "sha256": "of others"})
     assert score(30.0, weights=other)[0] == 1
+
+
+def test_what_is_kept_knows_its_files(tmp_path):
+    file, folder = tmp_path / "a.npz", tmp_path / "tiles"
+    folder.mkdir()
+    file.write_bytes(b"one")
+    (folder / "a.jpg").write_bytes(b"one")
+    before = walks.digest(file), walks.digest(folder)
+    file.write_bytes(b"two")
+    (folder / "b.jpg").write_bytes(b"two")
+    assert walks.digest(file) != before[0] and walks.digest(folder) != before[1]
+    with pytest.raises(InputError, match="nothing.npz"):
+        walks.digest(tmp_path / "nothing.npz")
 
 
 def test_medians_and_the_table():

@@ -33,7 +33,9 @@ def test_targets(truth):
     t = make_targets(*truth, offset=(1, 0))
     assert t.depth.shape == (2, 3, 16, 24)
     assert t.label.shape == (2, 3, 8, 12)
-    assert torch.equal(t.label, truth[1][:, :, 2::4, 0::4].long())
+    assert torch.equal(t.label, truth[1][:, :, 1::4, 0::4].long())
+    assert torch.equal(make_targets(*truth, offset=(3, 2)).label, truth[1][:, :, 3::4, 2::4].long())
+    assert torch.equal(make_targets(*truth, offset=(3, 2)).depth, t.depth)
     assert torch.allclose(t.translation[0] * t.scale[0], torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [1, 0, 0]]), atol=1e-6)
     assert torch.allclose(t.points[:, :, :, :, 2] * t.scale[:, None, None, None], torch.tensor(4.0))
     assert torch.allclose((t.points.norm(dim=-1)).mean((1, 2, 3)), torch.ones(2))   # the unit of a window
