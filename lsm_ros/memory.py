@@ -17,6 +17,12 @@ def share_one_arena() -> bool:
     return platform.libc_ver()[0] == "glibc" and ctypes.CDLL(None).mallopt(ARENA_MAX, 1) == 1
 
 
+def give_back() -> None:
+    """Memory that is freed but kept by the C library goes back to the system, where there is a glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def memory_mb() -> dict[str, float]:
     """Memory of this process in MB: `resident_mb` now, and `peak_mb`.
 

@@ -50,3 +50,20 @@ def test_the_peak_is_the_process_own():
     told = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
     resident, peak = map(float, told.stdout.split())
     assert 1 < resident <= peak < 200 and len(ours)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is what gives back")
+def test_what_is_freed_is_given_back():
+    """A block that stays keeps what was taken before it from going back by itself."""
+    ask = """
+from lsm_ros.memory import give_back, memory_mb, share_one_arena
+share_one_arena()
+blocks = [bytearray(100_000) for _ in range(1000)]
+keeper = bytearray(100_000)
+del blocks
+before = memory_mb()["resident_mb"]
+give_back()
+print(before - memory_mb()["resident_mb"])
+"""
+    told = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
+    assert float(told.stdout) > 80

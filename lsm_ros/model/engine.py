@@ -21,6 +21,7 @@ from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
+from lsm_ros.memory import give_back
 from lsm_ros.model.compiling import compile_parts, why_not_compile
 from lsm_ros.model.graphs import Graphs
 from lsm_ros.model.matching import find_places, to_matches
@@ -48,6 +49,7 @@ class NetworkPredictor:
             if self.bfloat16:
                 round_products(network)
         self.network = network.to(self.device).eval()
+        give_back()                     # what loading took, 130 MB of the node's memory otherwise
         self.compile_failure = why_not_compile(self.device) if config.compile else ""   # why it is not compiled
         if config.compile and not self.compile_failure:
             compile_parts(self.network, dynamic=False)
