@@ -7,8 +7,9 @@
     lsm bench --sfm FOLDER                        beside structure from motion, on a sequence with truth: color/ pose/
                                                   intrinsics.txt (needs pycolmap: pip install 'lsm_ros[sfm]')
 
-Whatever is compared takes turns within one run, and shares are of processor time on a CPU: so they hold on a busy
-machine too, milliseconds on an idle one alone. A section for which something is missing (ROS 2, say) is left out with a
+Whatever is compared takes turns within one run. On a CPU the shares of the network's parts, views, shapes and maps are
+of processor time and hold on a busy machine, too; those of the stages and the node are of the time that passes, and
+hold on an idle one alone, like milliseconds. A section for which something is missing (ROS 2, say) is left out with a
 word, and one that fails costs no other; the exit code is 1 then.
 """
 from __future__ import annotations

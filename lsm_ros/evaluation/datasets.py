@@ -1,4 +1,7 @@
-"""Windows with their truth: from real sequences in a folder, and from rendered worlds that no training has seen."""
+"""Windows with their truth: from real sequences in a folder, and from rendered worlds that no training has seen.
+
+Rooms, places and cameras of these are their own; photo textures and furniture models are those of the training.
+"""
 from __future__ import annotations
 
 import json
