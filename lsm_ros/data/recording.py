@@ -1,6 +1,7 @@
 """Recordings, written and read: rosbag2 folders in MCAP, without a ROS installation (by `rosbags`)."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
 TRUTH_TOPICS = {TRUTH_POSE_TOPIC: POSE_STAMPED, TRUTH_DEPTH_TOPIC: COMPRESSED_IMAGE,
                 TRUTH_LABELS_TOPIC: COMPRESSED_IMAGE}
 STORAGE_SUFFIXES = (".mcap", ".db3")
+
+logger = logging.getLogger(__name__)
 
 # The metadata of version 8 is read by the rosbag2 of Humble as well as by that of Jazzy; version 9 only by the latter.
 METADATA_VERSION = 8
@@ -184,7 +187,6 @@ class RecordingSequence:
         with _opened(self.path) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
             self.image_topic = choose_image_topic(self.topics, image_topic, path)
-            self.info_topic = _choose_info_topic(self.topics, self.image_topic)
             images = sum(connection.msgcount for connection in reader.connections
                          if connection.topic == self.image_topic)
         self.length = -(-images // stride)
@@ -230,19 +232,40 @@ class RecordingSequence:
         """image -> image without distortion, its K; by the first CameraInfo, or by what the caller asked for."""
         if not isinstance(self.intrinsics, str):
             return lambda image: (image, self.intrinsics)
-        for _, _, info in self._messages(reader, self.info_topic):
+        for _, _, info in self._messages(reader, *self._info_topics(reader)):
             camera = calibration(info, rectified="rect" in self.image_topic)
             if camera is not None:
                 return Rectifier(camera)
         return lambda image: (image, None)
+
+    def _info_topics(self, reader: Reader) -> list[str]:
+        """camera_info beside the image, as image_transport has it, or else the only one of the image's frame; or none.
+
+        A depth camera_info, such as the node's own, may have that frame, but it is of a smaller image.
+        """
+        beside = f"{self.image_topic.removesuffix('/compressed').rsplit('/', 1)[0]}/camera_info"
+        if self.topics.get(beside) == CAMERA_INFO:
+            return [beside]
+        infos = [topic for topic, kind in self.topics.items() if kind == CAMERA_INFO and "depth" not in topic]
+        frame_id = self._frame_id(reader, self.image_topic)
+        same = [topic for topic in infos if frame_id and self._frame_id(reader, topic) == frame_id]
+        if len(same) == 1:
+            return same
+        if infos:
+            logger.warning("%s: no camera_info is sure to be that of %s, so its intrinsics are unknown; there are %s",
+                           self.path, self.image_topic, ", ".join(infos))
+        return []
+
+    def _frame_id(self, reader: Reader, topic: str) -> str:
+        """That of the topic's first message; empty where there is none."""
+        return next((message.header.frame_id for _, _, message in self._messages(reader, topic)), "")
 
     def _messages(self, reader: Reader, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """(topic, header stamp in ns, message) in the order of recording, of those that have the type they should have.
 
         Raises InputError for a damaged file.
         """
-        kinds = {**TRUTH_TOPICS, self.info_topic: CAMERA_INFO}
-        meant = [topic for topic in topics if self.topics.get(topic) == kinds.get(topic, self.topics.get(topic))]
+        meant = [topic for topic in topics if self.topics.get(topic) == TRUTH_TOPICS.get(topic, self.topics.get(topic))]
         return _messages(reader, self._types, self.path, meant)
 
 
@@ -363,13 +386,6 @@ def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) ->
     trouble = f"several image topics in {path}, choose one of {', '.join(colour)}" if colour else \
         f"no image topic in {path}"
     raise InputError(f"{trouble}; its topics: {listing}")
-
-
-def _choose_info_topic(topics: dict[str, str], image_topic: str) -> str:
-    """camera_info beside the image, as image_transport has it, or the only one; else a name without messages."""
-    beside = f"{image_topic.removesuffix('/compressed').rsplit('/', 1)[0]}/camera_info"
-    infos = [topic for topic, kind in topics.items() if kind == CAMERA_INFO]
-    return infos[0] if beside not in infos and len(infos) == 1 else beside
 
 
 def _decode(message: Any) -> np.ndarray:

@@ -126,16 +126,21 @@ def test_writer_says_what_is_wrong(bag, tmp_path):
         writer.write_image(0, picture())
 
 
-def write_raw(folder: Path, topics: list[str], encoding="bgr8", step=192):
-    """A SQLite bag by rosbags itself: sensor_msgs/Image on every topic, and a CameraInfo with distortion."""
+def write_raw(folder: Path, topics: list[str] | dict[str, str], encoding="bgr8", step=192):
+    """A SQLite bag by rosbags itself: sensor_msgs/Image on every topic, and a CameraInfo with distortion.
+
+    `topics` may tell the frame_id of each.
+    """
     store = ros_types()
     kinds = store.types
-    header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](7, 8), "cam")
     roi = kinds["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    info = kinds["sensor_msgs/msg/CameraInfo"](header, 48, 64, "plumb_bob", np.array([0.2, 0, 0, 0, 0]), K.ravel(),
-                                               np.eye(3).ravel(), np.zeros(12), 0, 0, roi)
     with Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         for topic in topics:
+            frame_id = topics[topic] if isinstance(topics, dict) else "cam"
+            header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](7, 8), frame_id)
+            info = kinds["sensor_msgs/msg/CameraInfo"](
+                header, 48, 64, "plumb_bob", np.array([0.2, 0, 0, 0, 0]), K.ravel(), np.eye(3).ravel(), np.zeros(12),
+                0, 0, roi)
             kind = "sensor_msgs/msg/CameraInfo" if topic.endswith("camera_info") else "sensor_msgs/msg/Image"
             message = info if kind.endswith("Info") else kinds[kind](header, 48, 64, encoding, 0, step,
                                                                      picture(2)[..., ::-1].ravel())
@@ -162,6 +167,18 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
         open_sequence(write_raw(tmp_path / "blind", ["/cam/camera_info"]))
     of_the_node = write_raw(tmp_path / "demo", ["/cam/image", "/lsm/segmentation/mask", "/lsm/segmentation/confidence"])
     assert open_sequence(of_the_node).image_topic == "/cam/image"
+
+
+@pytest.mark.parametrize(("topics", "calibrated", "told"), [
+    ({"/front/image": "front", "/rear/camera_info": "rear"}, False, "there are /rear/camera_info"),
+    ({"/front/image": "", "/rear/camera_info": ""}, False, "there are /rear/camera_info"),
+    ({"/cam/image": "cam", "/lsm/depth/camera_info": "cam"}, False, ""),
+    ({"/image": "front", "/front/camera_info": "front", "/rear/camera_info": "rear"}, True, ""),
+    ({"/cam/image": "cam", "/cam/camera_info": "", "/other/camera_info": "cam"}, True, "")])
+def test_the_camera_info_is_of_the_same_camera(tmp_path, caplog, topics, calibrated, told):
+    (item,) = open_sequence(write_raw(tmp_path / "bag", topics))
+    assert (item.frame.K is not None) == calibrated
+    assert told in caplog.text and bool(told) == bool(caplog.text)
 
 
 def test_bad_encoding_is_named(tmp_path):
