@@ -56,7 +56,7 @@ examples:
   lsm labels                                    the classes that the map tells apart
 
 Each command has its own --help. Exit code: 0 all good, 1 the doctor found a problem, 2 unusable input or option (one
-line says which), 130 Ctrl-C.
+line says which; what lsm map had mapped before that is saved), 130 Ctrl-C.
 """
 
 MAP_DESCRIPTION = """\
@@ -79,6 +79,9 @@ DIR gets
   map.safetensors         all of it, for the node's service load_map
 
 The map is z up, in metres, the floor at z = 0 once it is found, the first camera above the origin.
+
+A source that fails half-way, or a camera or stream that gives no more frames, ends the map: what there is is saved, and
+the exit code is 2. Ctrl-C saves, too; twice gives it up.
 """
 
 VIEW_DESCRIPTION = """\
@@ -169,7 +172,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_map(arguments: argparse.Namespace) -> int:
-    """Maps a source, with a progress bar, and writes the results. Ctrl-C ends the source and saves; twice doesn't."""
+    """Maps a source, with a progress bar, and writes the results. Ctrl-C ends the source and saves; twice doesn't.
+
+    Returns EXIT_BAD_INPUT, too, where the source failed after something was mapped, which is saved.
+    """
     from lsm_ros.data.outputs import Run, RunLog, save_run, summarize
     from lsm_ros.data.sequences import open_sequence
     from lsm_ros.mapping.mapper import Mapper
@@ -183,7 +189,7 @@ def run_map(arguments: argparse.Namespace) -> int:
     mapper = Mapper(predictor, predictor.labels, mapper_config, predictor.describe)
     log, started_s = RunLog(), time.monotonic()
     with stop_on_interrupt() as stopped:
-        truth, refused = push_all(sequence, mapper, log, stopped, arguments.max_frames)
+        truth, refused, failed = push_all(sequence, mapper, log, stopped, arguments.max_frames)
         if not log.windows:
             raise InputError(f"nothing of {arguments.source} could be mapped: {tell_counters(mapper.counters)}"
                              + (f"; {refused or mapper.last_refusal}" if refused or mapper.last_refusal else ""))
@@ -197,41 +203,50 @@ def run_map(arguments: argparse.Namespace) -> int:
                       "options": {"network": asdict(predictor_config), "map": asdict(mapper_config)}})
         files = save_run(arguments.output, run, also={FILE: partial(write_map, state=mapper.state())})
     print_summary(summarize(run), files)
-    return EXIT_INTERRUPTED if stopped.is_set() else 0
+    if stopped.is_set():
+        return EXIT_INTERRUPTED
+    return EXIT_BAD_INPUT if failed else 0
 
 
 def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading.Event,
-             max_frames: int | None) -> tuple[list[SequenceFrame], str]:
-    """Pushes the frames of a sequence until it ends or `stopped` is set.
+             max_frames: int | None) -> tuple[list[SequenceFrame], str, bool]:
+    """Pushes the frames of a sequence until it ends or fails, or `stopped` is set.
 
     A frame that can't be used is told and left out. Returns the mapped frames whose true pose is known, without their
-    images, and what was wrong with the last frame that was left out.
+    images, what was wrong with the last frame that was left out, and whether the sequence failed, which is told.
+    Raises InputError where it failed before anything was mapped.
     """
     from tqdm import tqdm
 
-    truth, refused = [], ""
+    truth, refused, failed = [], "", False
     total = min(filter(None, (sequence.length, max_frames)), default=None)
     with tqdm(total=total, unit="frame", desc=sequence.name, disable=None, dynamic_ncols=True) as bar:
-        for item in islice(sequence, max_frames):
-            if stopped.is_set():
-                break
-            bar.update()
-            try:
-                update = mapper.push(item.frame)
-            except InputError as error:
-                if str(error) != refused:
-                    bar.write(f"frame left out: {error}", file=sys.stderr)
-                refused = str(error)
-                continue
-            if update is None:
-                continue
-            log.add(item.frame, update)
-            if item.T_world_cam is not None:
-                truth.append(replace(item, frame=replace(item.frame, image=NO_IMAGE), depth=None, labels=None))
-            if not bar.disable and log.windows % 5 == 1:
-                bar.set_postfix(windows=log.windows, points=f"{len(mapper.map_cloud()):,}",
-                                latency=f"{sum(update.seconds.values()):.2f} s", refresh=False)
-    return truth, refused
+        try:
+            for item in islice(sequence, max_frames):
+                if stopped.is_set():
+                    break
+                bar.update()
+                try:
+                    update = mapper.push(item.frame)
+                except InputError as error:
+                    if str(error) != refused:
+                        bar.write(f"frame left out: {error}", file=sys.stderr)
+                    refused = str(error)
+                    continue
+                if update is None:
+                    continue
+                log.add(item.frame, update)
+                if item.T_world_cam is not None:
+                    truth.append(replace(item, frame=replace(item.frame, image=NO_IMAGE), depth=None, labels=None))
+                if not bar.disable and log.windows % 5 == 1:
+                    bar.set_postfix(windows=log.windows, points=f"{len(mapper.map_cloud()):,}",
+                                    latency=f"{sum(update.seconds.values()):.2f} s", refresh=False)
+        except InputError as error:
+            if not log.windows:
+                raise
+            failed = True
+            bar.write(f"lsm: {error}; what was mapped before is saved", file=sys.stderr)
+    return truth, refused, failed
 
 
 def score_path(mapper: Mapper, truth: list[SequenceFrame]) -> dict[str, float] | None:

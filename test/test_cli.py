@@ -80,6 +80,17 @@ def test_frames_that_cannot_be_used_are_told_and_left_out(room, tmp_path, no_pic
     assert "frame left out: image is 80 x 60" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("broken", "saved"), [(20, True), (0, False)])
+def test_what_was_mapped_before_the_source_failed_is_saved(room, tmp_path, no_pictures, capsys, broken, saved):
+    (room / "depth").mkdir()
+    (room / f"depth/{broken:06}.png").write_bytes(b"damaged")
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out")]) == 2
+    assert f"{broken:06}.png" in capsys.readouterr().err
+    assert (tmp_path / "out").exists() == saved
+    if saved:
+        assert json.loads((tmp_path / "out/summary.json").read_text())["counters"]["frames"] == broken
+
+
 def test_max_frames_and_stride(room, tmp_path, no_pictures):
     assert cli.main(["map", str(room), "-o", str(tmp_path / "out"), "--max-frames", "4", "--stride", "2"]) == 0
     assert json.loads((tmp_path / "out/summary.json").read_text())["counters"]["frames"] == 4

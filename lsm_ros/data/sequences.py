@@ -173,7 +173,10 @@ class VideoSequence:
 
 
 class CameraSequence:
-    """A camera or a stream, live, until the iteration is left. Stamps are the wall clock at the grab."""
+    """A camera or a stream, live, until the iteration is left. Stamps are the wall clock at the grab.
+
+    The iteration raises InputError where no more frames come: OpenCV doesn't tell a stream's end from a fault.
+    """
     length = None
 
     def __init__(self, device: int | str, stride: int = 1, intrinsics: Intrinsics = "source"):
