@@ -5,6 +5,7 @@ with CameraInfo. By default the stamps are moved to the present, so that latenci
 """
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from lsm_ros.ros.conversions import compressed_message, header, image_message, m
 from lsm_ros.ros.parameters import declare_options
 from lsm_ros.ros.process import StopSignal, spinning
 
+logger = logging.getLogger(__name__)
+
 JPEG_QUALITY = 90
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 MATCH_S = 0.5                   # DDS matches the two ends one after the other; a first message in between is lost
@@ -57,14 +60,28 @@ class PlayerConfig(Options):
 class RecordedMessages:
     """The messages of a rosbag2 that have a header (a player of images needs no TF), of `only` one topic or all.
 
-    Raises InputError if a message type is not installed.
+    Topics whose message type is not installed are left out with a warning. Raises InputError if `only` is one of them.
     """
 
     def __init__(self, sequence: RecordingSequence, only: str | None = None):
         self._path = sequence.path
         self.image_topic = sequence.image_topic
-        self.types = {topic: kind for topic, name in sequence.topics.items() if only in (None, topic)
-                      and hasattr(kind := message_type(name), "header")}
+        self.types, unknown = {}, []
+        for topic, name in sequence.topics.items():
+            if only not in (None, topic):
+                continue
+            try:
+                kind = message_type(name)
+            except InputError:
+                if topic == only:
+                    raise
+                unknown.append(f"{topic} ({name})")
+                continue
+            if hasattr(kind, "header"):
+                self.types[topic] = kind
+        if unknown:
+            logger.warning("%s: left out, for their message types are not installed here: %s", self._path,
+                           ", ".join(unknown))
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Raises InputError where the file is damaged."""

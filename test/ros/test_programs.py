@@ -13,10 +13,12 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
+from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.ros import demo, recorder
 from lsm_ros.ros.conversions import stamp_ns
+from lsm_ros.ros.player import RecordedMessages
 
 
 def program(name: str, log, **parameters) -> Process:
@@ -123,6 +125,19 @@ def test_a_source_that_cannot_be_played_is_named(tmp_path, source, words):
     player = program("player", tmp_path / "player.log", source=tmp_path / source)
     assert player.process.wait(PATIENCE_S) == 2
     assert words in player.output()
+
+
+def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
+    metadata = "realsense2_camera_msgs/msg/Metadata"
+    with RecordingWriter(tmp_path / "bag") as writer:
+        writer.register_type(metadata, "std_msgs/Header header\nstring json_data\n")
+        writer.add_topic("/camera/metadata", metadata)
+        writer.write_image(1, np.zeros((48, 64, 3), np.uint8))
+    sequence = open_sequence(tmp_path / "bag")
+    assert [topic for topic, _ in RecordedMessages(sequence)] == ["/camera/image_raw/compressed"]
+    assert f"/camera/metadata ({metadata})" in caplog.text
+    with pytest.raises(InputError, match=metadata):
+        RecordedMessages(sequence, only="/camera/metadata")
 
 
 def test_the_demo_overwrites_only_what_a_demo_made(tmp_path):
