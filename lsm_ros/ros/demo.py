@@ -149,10 +149,14 @@ class Program:
 
 @contextmanager
 def program(name: str, folder: Path, parameters: dict, file: Path | None = None) -> Iterator[Program]:
-    """One of this package's ROS executables with its output in logs/NAME.log; interrupted at the end."""
+    """One of this package's ROS executables with its output in logs/NAME.log; interrupted at the end.
+
+    Args:
+        parameters: name to a number, text or path.
+    """
     command = [sys.executable, "-m", f"lsm_ros.ros.{name}", "--ros-args"]
     command += ["--params-file", str(file.absolute())] if file else []
-    command += [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
+    command += [part for key, value in parameters.items() for part in ("-p", f"{key}:={in_yaml(value)}")]
     log = folder / "logs" / f"{name}.log"
     with log.open("w") as output:
         # From a folder that holds no source tree of lsm_ros, which would hide the installed package's messages.
@@ -162,6 +166,11 @@ def program(name: str, folder: Path, parameters: dict, file: Path | None = None)
         yield running
     finally:
         running.stop()
+
+
+def in_yaml(value: float | str | Path) -> str:
+    """As rcl reads it back, which takes 'a #2' for 'a', and '0' for a number."""
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 @contextmanager

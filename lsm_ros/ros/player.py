@@ -45,7 +45,8 @@ LINGER_S = 0.5                  # and best-effort ones, which don't acknowledge,
 @dataclass(frozen=True)
 class PlayerConfig(Options):
     """What is played, and how."""
-    source: str = option("", "A rosbag2, a folder of images, a video or a camera; empty for the shipped recording.")
+    source: str = option("", "A rosbag2, a folder of images, a video or a camera (/dev/video0); empty for the shipped "
+                             "recording.")
     rate: float = option(1.0, "Speed: 2.0 plays twice as fast.", minimum=0.01, maximum=100.0)
     loop: bool = option(False, "Starts again at the end.")
     stamps: str = option("now", "now: stamps are moved to the present; recorded: they are left as they are.",

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from harness import FRAME_ID, HERE, PATIENCE_S, Camera, Process
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.node import Node
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -138,6 +140,15 @@ def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
     assert f"/camera/metadata ({metadata})" in caplog.text
     with pytest.raises(InputError, match=metadata):
         RecordedMessages(sequence, only="/camera/metadata")
+
+
+@pytest.mark.parametrize("value", [Path("/tmp/a #2/rec"), "x: y", "0", "", 'Küche "1"', 1.0])
+def test_rcl_reads_what_the_demo_hands_on(camera: Camera, value):
+    node = Node("reader", cli_args=["--ros-args", "-p", f"value:={demo.in_yaml(value)}"], use_global_arguments=False,
+                automatically_declare_parameters_from_overrides=True)
+    read = node.get_parameter("value").value
+    node.destroy_node()
+    assert read == (value if isinstance(value, float) else str(value))
 
 
 def test_the_demo_overwrites_only_what_a_demo_made(tmp_path):
