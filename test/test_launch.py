@@ -118,7 +118,7 @@ def test_the_demo_plays_what_the_node_listens_to(load):
     player, = entities["Node"]
     config = player_module.PlayerConfig()
     assert set(player.named["parameters"][0]) <= set(vars(config))
-    assert (passed["image_topic"], passed["image_transport"]) == (config.image_topic, config.image_transport)
+    assert (passed["image_topic"] + "/compressed", passed["image_transport"]) == (config.topic, config.image_transport)
     recording = Path(arguments(entities)["source"]) / "metadata.yaml"
     bag = yaml.safe_load(recording.read_text())["rosbag2_bagfile_information"]
     topics = {item["topic_metadata"]["name"] for item in bag["topics_with_message_count"]}

@@ -20,14 +20,14 @@ from rclpy.node import Node
 from tqdm import tqdm
 
 from lsm_ros.data.messages import cloud
-from lsm_ros.data.recording import CAMERA_INFO_TOPIC, RecordingSequence
+from lsm_ros.data.recording import RecordingSequence
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import AlignmentError, InputError, OutputError
 from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import stamp_ns
-from lsm_ros.ros.player import PlayerConfig, RecordedMessages
+from lsm_ros.ros.player import PlayerConfig, RecordedMessages, SequenceMessages
 from lsm_ros.srv import SaveMap
 
 START_S, SAVE_S, STOP_S = 60.0, 300.0, 10.0     # how long the node may take to start, to save, to stop
@@ -47,7 +47,7 @@ class Source:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
-    source = open_source(arguments.recording)
+    source = open_source(arguments.recording, arguments.image_topic)
     folder = arguments.output.absolute()
     prepare(folder, source.path)
     print("to look on:", *(f"{name}={value}" for name, value in own_corner_of_dds().items()), "rviz2", flush=True)
@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="folder of the results (%(default)s)")
     parser.add_argument("--recording", type=Path, default=None,
                         help="a rosbag2, a folder of images or a video, instead of the shipped apartment")
+    parser.add_argument("--image-topic", metavar="TOPIC", help="the camera, in a rosbag2 that has several")
     parser.add_argument("--rate", type=float, default=PlayerConfig().rate, help="speed of the player (%(default)s)")
     parser.add_argument("--device", default=None, help="where the network runs: auto, cpu, cuda or cuda:N")
     parser.add_argument("--params", type=Path, default=None,
@@ -71,13 +72,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def open_source(recording: Path | None) -> Source:
+def open_source(recording: Path | None, image_topic: str | None = None) -> Source:
+    """Raises InputError where a recording has several image topics and none of them is asked for."""
     path = Path(recording or resource("recordings/apartment")).absolute()
-    sequence = open_sequence(path)
+    sequence = open_sequence(path, image_topic=image_topic)
     if not isinstance(sequence, RecordingSequence):
         config = PlayerConfig()
-        topics = (f"{config.image_topic}/{config.image_transport}", CAMERA_INFO_TOPIC)
-        return Source(path, config.image_topic, config.image_transport, topics, sequence.length)
+        return Source(path, config.topic.removesuffix("/compressed"), config.image_transport,
+                      tuple(SequenceMessages(sequence, config).types), sequence.length)
     compressed = sequence.topics[sequence.image_topic].endswith("/CompressedImage")
     return Source(path, sequence.image_topic.removesuffix("/compressed"), "compressed" if compressed else "raw",
                   tuple(sequence.topics), sequence.length)
@@ -115,7 +117,8 @@ def play(source: Source, folder: Path, arguments: argparse.Namespace) -> None:
     with (program("recorder", folder, {"folder": folder / "recording", "topics": ",".join(source.topics)}),
           program("node", folder, {"image_topic": source.image_topic, "image_transport": source.transport, **device},
                   arguments.params) as node,
-          program("player", folder, {"source": source.path, "rate": arguments.rate,
+          program("player", folder, {"source": source.path, "image_topic": source.image_topic,
+                                     "image_transport": source.transport, "rate": arguments.rate,
                                      "wait_for_subscribers": 2}) as player,
           watching() as watcher):
         watcher.follow(player, node, source.images)

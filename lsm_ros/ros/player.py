@@ -52,10 +52,17 @@ class PlayerConfig(Options):
     stamps: str = option("now", "now: stamps are moved to the present; recorded: they are left as they are.",
                          choices=("now", "recorded"))
     wait_for_subscribers: int = option(1, "The first image waits for this many subscribers.", minimum=0, maximum=100)
-    image_topic: str = option("/camera/image_raw", "Image topic of a folder or a video; camera_info lies beside it.")
-    image_transport: str = option("compressed", "How the images of a folder or a video are sent.",
-                                  choices=("raw", "compressed"))
+    image_topic: str = option("", "The camera of a rosbag2 that has several; where the images of a folder or a video "
+                                  "are sent (camera_info beside them), /camera/image_raw if empty.")
+    image_transport: str = option("compressed", "How they lie in the rosbag2 or are sent: on image_topic itself, or on "
+                                                "image_topic/compressed.", choices=("raw", "compressed"))
     frame_id: str = option("camera_optical_frame", "Frame of the images of a folder or a video.")
+
+    @property
+    def topic(self) -> str:
+        """The full name of the image topic."""
+        base = (self.image_topic or "/camera/image_raw").removesuffix("/compressed")
+        return f"{base}/compressed" if self.image_transport == "compressed" else base
 
 
 class RecordedMessages:
@@ -99,10 +106,10 @@ class SequenceMessages:
 
     def __init__(self, sequence: Sequence, config: PlayerConfig):
         self._sequence, self._config = sequence, config
-        compressed = config.image_transport == "compressed"
-        self.image_topic = config.image_topic + ("/compressed" if compressed else "")
-        self._info_topic = config.image_topic.rsplit("/", 1)[0] + "/camera_info"
-        self.types = {self._info_topic: CameraInfo, self.image_topic: CompressedImage if compressed else Image}
+        self.image_topic = config.topic
+        self._info_topic = self.image_topic.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+        self.types = {self._info_topic: CameraInfo,
+                      self.image_topic: Image if config.image_transport == "raw" else CompressedImage}
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         for item in self._sequence:
@@ -128,7 +135,8 @@ class Player(Node):
     def __init__(self):
         super().__init__("lsm_player", automatically_declare_parameters_from_overrides=True)
         self.config = declare_options(self, PlayerConfig)
-        sequence = open_sequence(self.config.source or resource("recordings/apartment"))
+        sequence = open_sequence(self.config.source or resource("recordings/apartment"),
+                                 image_topic=self.config.topic if self.config.image_topic else None)
         self.messages = RecordedMessages(sequence) if isinstance(sequence, RecordingSequence) else \
             SequenceMessages(sequence, self.config)
         self._publishers_by_topic: dict[str, Publisher] = {

@@ -129,6 +129,23 @@ def test_a_source_that_cannot_be_played_is_named(tmp_path, source, words):
     assert words in player.output()
 
 
+def test_one_of_several_cameras_is_played(camera: Camera, tmp_path):
+    with RecordingWriter(tmp_path / "bag") as writer:
+        for stamp in (1, 2, 3):
+            for side in ("left", "right"):
+                writer.write_image(stamp, np.zeros((48, 64, 3), np.uint8), topic=f"/{side}/image/compressed")
+    with pytest.raises(InputError, match="choose one of /left/image/compressed, /right/image/compressed"):
+        demo.open_source(tmp_path / "bag")
+    chosen = demo.build_parser().parse_args(["--image-topic", "/right/image/compressed"]).image_topic
+    source = demo.open_source(tmp_path / "bag", chosen)
+    assert (source.image_topic, source.transport) == ("/right/image", "compressed")
+    images = camera.keep(CompressedImage, "/right/image/compressed")
+    player = program("player", tmp_path / "player.log", source=source.path, image_topic=source.image_topic)
+    camera.spin_until(lambda: player.process.poll() is not None)
+    assert player.process.returncode == 0, player.output()
+    assert len(images) == 3 and "sent 3 images on /right/image/compressed" in player.output()
+
+
 def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
     metadata = "realsense2_camera_msgs/msg/Metadata"
     with RecordingWriter(tmp_path / "bag") as writer:
