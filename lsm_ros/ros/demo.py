@@ -26,7 +26,6 @@ from lsm_ros.errors import AlignmentError, InputError, OutputError
 from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
-from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.player import PlayerConfig, RecordedMessages, SequenceMessages
 from lsm_ros.srv import SaveMap
 
@@ -255,8 +254,7 @@ def score_recording(folder: Path, source: Source) -> RunScore | None:
     """Compares what the node published with the truth that was recorded beside it; None where no path is comparable."""
     topic = source.image_topic + ("/compressed" if source.transport == "compressed" else "")
     recorded = open_sequence(folder / "recording", image_topic=topic)
-    clouds = {stamp_ns(message.header.stamp): cloud(message)
-              for _, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
+    clouds = {stamp: cloud(message) for _, stamp, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
     try:
         return score_run(read_trajectory(folder / "trajectory.txt"), clouds, recorded, LabelSet.load())
     except AlignmentError:

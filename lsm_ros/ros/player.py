@@ -91,14 +91,14 @@ class RecordedMessages:
             logger.warning("%s: left out, for their message types are not installed here: %s", self._path,
                            ", ".join(unknown))
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Raises InputError where the file is damaged."""
+    def __iter__(self) -> Iterator[tuple[str, int | None, Any]]:
+        """(topic, its stamp in ns or None where it has none, message). Raises InputError where the file is damaged."""
         for topic, data in serialized_messages(self._path, self.types):
             try:
                 message = deserialize_message(data, self.types[topic])
             except Exception as error:      # noqa: BLE001 rclpy has a type of its own for it
                 raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
-            yield topic, message
+            yield topic, stamp_ns(message.header.stamp) or None, message
 
 
 class SequenceMessages:
@@ -111,22 +111,24 @@ class SequenceMessages:
         self.types = {self._info_topic: CameraInfo,
                       self.image_topic: Image if config.image_transport == "raw" else CompressedImage}
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
+    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
+        """(topic, its stamp in ns, which begins at 0 where images have no time, message)."""
         for item in self._sequence:
             frame = item.frame
             at = (frame.stamp_ns, self._config.frame_id)
             height, width = frame.image.shape[:2]
             if frame.K is not None:
                 K = to_opencv(frame.K)
-                yield self._info_topic, CameraInfo(
+                yield self._info_topic, frame.stamp_ns, CameraInfo(
                     header=header(*at), height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5,
                     k=K.ravel(), r=np.eye(3).ravel(), p=np.c_[K, np.zeros(3)].ravel())
             if self._config.image_transport == "raw":
-                yield self.image_topic, image_message(frame.image, header(*at))
+                yield self.image_topic, frame.stamp_ns, image_message(frame.image, header(*at))
             else:
                 jpeg = encode_image(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
                                     [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-                yield self.image_topic, compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at))
+                yield (self.image_topic, frame.stamp_ns,
+                       compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at)))
 
 
 class Player(Node):
@@ -156,18 +158,18 @@ class Player(Node):
         self.get_logger().info(f"sent {self.images} images on {self.messages.image_topic}")
 
     def _play_once(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
-        """Every message is due when its stamp is, so messages of one image stay together."""
+        """Every message is due when its stamp is, so messages of one image stay together; without a stamp, at once."""
         first_ns, start_ns, start_s = None, 0, 0.0
-        for topic, message in self.messages:
-            recorded_ns = stamp_ns(message.header.stamp)
-            if first_ns is None:
-                first_ns, start_ns, start_s = recorded_ns, self.get_clock().now().nanoseconds, time.monotonic()
-            elapsed_ns = round((recorded_ns - first_ns) / self.config.rate)
-            _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
+        for topic, recorded_ns, message in self.messages:
+            if recorded_ns is not None:
+                if first_ns is None:
+                    first_ns, start_ns, start_s = recorded_ns, self.get_clock().now().nanoseconds, time.monotonic()
+                elapsed_ns = round((recorded_ns - first_ns) / self.config.rate)
+                _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
+                if self.config.stamps == "now":
+                    restamp(message, start_ns + elapsed_ns)
             if stop.is_set():
                 return
-            if self.config.stamps == "now":
-                restamp(message, start_ns + elapsed_ns)
             self._publishers_by_topic[topic].publish(message)
             self.images += topic == self.messages.image_topic
 

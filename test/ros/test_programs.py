@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from harness import FRAME_ID, HERE, PATIENCE_S, Camera, Process
+from harness import FRAME_ID, HERE, PATIENCE_S, START_NS, STEP_NS, Camera, Process
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
@@ -146,6 +146,20 @@ def test_one_of_several_cameras_is_played(camera: Camera, tmp_path):
     assert len(images) == 3 and "sent 3 images on /right/image/compressed" in player.output()
 
 
+def test_a_message_without_a_stamp_is_no_time(camera: Camera, tmp_path):
+    with RecordingWriter(tmp_path / "bag") as writer:
+        writer.write_camera_info(0, np.eye(3), 64, 48, topic="/stampless/camera_info")
+        for stamp in (START_NS, START_NS + STEP_NS):
+            writer.write_image(stamp, np.zeros((48, 64, 3), np.uint8), topic="/stampless/image/compressed")
+    images = camera.keep(CompressedImage, "/stampless/image/compressed")
+    infos = camera.keep(CameraInfo, "/stampless/camera_info")
+    player = program("player", tmp_path / "player.log", source=tmp_path / "bag", wait_for_subscribers=1)
+    camera.spin_until(lambda: len(images) == 2)
+    assert player.stop() == 0, player.output()
+    assert [stamp_ns(info.header.stamp) for info in infos] == [0]
+    assert stamp_ns(images[1].header.stamp) - stamp_ns(images[0].header.stamp) == STEP_NS
+
+
 def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
     metadata = "realsense2_camera_msgs/msg/Metadata"
     with RecordingWriter(tmp_path / "bag") as writer:
@@ -153,7 +167,7 @@ def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
         writer.add_topic("/camera/metadata", metadata)
         writer.write_image(1, np.zeros((48, 64, 3), np.uint8))
     sequence = open_sequence(tmp_path / "bag")
-    assert [topic for topic, _ in RecordedMessages(sequence)] == ["/camera/image_raw/compressed"]
+    assert [topic for topic, _, _ in RecordedMessages(sequence)] == ["/camera/image_raw/compressed"]
     assert f"/camera/metadata ({metadata})" in caplog.text
     with pytest.raises(InputError, match=metadata):
         RecordedMessages(sequence, only="/camera/metadata")
