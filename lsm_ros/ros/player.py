@@ -24,7 +24,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lsm_ros.config import Options, option
 from lsm_ros.data.calibration import to_opencv
-from lsm_ros.data.frames import Sequence
+from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError, LsmError
@@ -149,17 +149,22 @@ class Player(Node):
         """Plays to the end, or until told to stop. Raises InputError where the source is damaged."""
         self._wait_for_subscribers(executor, stop)
         while not stop.is_set():
-            self._play_once(executor, stop)
+            period_s = self._play_once(executor, stop)
             if not self.config.loop:
                 break
+            _spin_until(time.monotonic() + period_s, executor, stop)
         for publisher in self._publishers_by_topic.values():
             publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
         _spin_until(time.monotonic() + LINGER_S, executor, stop)
         self.get_logger().info(f"sent {self.images} images on {self.messages.image_topic}")
 
-    def _play_once(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
-        """Every message is due when its stamp is, so messages of one image stay together; without a stamp, at once."""
-        first_ns, start_ns, start_s = None, 0, 0.0
+    def _play_once(self, executor: SingleThreadedExecutor, stop: StopSignal) -> float:
+        """Every message is due when its stamp is, so messages of one image stay together; without a stamp, at once.
+
+        Returns the seconds from one image to the next.
+        """
+        first_ns, start_ns, start_s, elapsed_ns = None, 0, 0.0, 0
+        images_ns = []              # when they were due
         for topic, recorded_ns, message in self.messages:
             if recorded_ns is not None:
                 if first_ns is None:
@@ -169,9 +174,13 @@ class Player(Node):
                 if self.config.stamps == "now":
                     restamp(message, start_ns + elapsed_ns)
             if stop.is_set():
-                return
+                break
             self._publishers_by_topic[topic].publish(message)
-            self.images += topic == self.messages.image_topic
+            if topic == self.messages.image_topic:
+                images_ns.append(elapsed_ns)
+        self.images += len(images_ns)
+        span_s = (images_ns[-1] - images_ns[0]) * 1e-9 if images_ns else 0.0
+        return span_s / (len(images_ns) - 1) if span_s > 0 else 1 / (DEFAULT_RATE_HZ * self.config.rate)
 
     def _wait_for_subscribers(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
         publisher, wanted = self._publishers_by_topic[self.messages.image_topic], self.config.wait_for_subscribers

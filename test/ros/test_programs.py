@@ -111,6 +111,16 @@ def test_a_folder_is_played_as_a_camera_and_recorded(camera: Camera, folder_of_i
     assert [frame.frame.stamp_ns for frame in again] == stamps.tolist()
 
 
+def test_a_single_image_is_looped_at_a_frame_s_period(camera: Camera, folder_of_images, tmp_path):
+    for image in sorted((folder_of_images / "color").iterdir())[1:]:
+        image.unlink()
+    images = camera.keep(CompressedImage, "/looped/image/compressed")
+    player = program("player", tmp_path / "player.log", source=folder_of_images, image_topic="/looped/image", loop=True)
+    camera.spin_until(lambda: len(images) > 3)
+    assert player.stop() == 0, player.output()
+    assert np.diff([stamp_ns(image.header.stamp) for image in images]).min() >= STEP_NS
+
+
 def test_the_recorder_finds_the_definitions_of_messages():
     definition, inner = recorder.definition("lsm_ros/msg/LabelLegend"), recorder.messages_in("lsm_ros/msg/LabelLegend")
     assert definition == (HERE.parents[1] / "msg/LabelLegend.msg").read_text()
