@@ -1,4 +1,7 @@
-"""A recording, the node and RViz: ros2 launch lsm_ros demo.launch.py [source:=<rosbag2, folder of images or video>]"""
+"""A recording, the node and RViz: ros2 launch lsm_ros demo.launch.py [source:=<rosbag2, folder of images or video>]
+
+A rosbag2 whose images are not on /camera/image_raw/compressed needs image_topic and image_transport, too.
+"""
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -16,11 +19,16 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         DeclareLaunchArgument("source", default_value=str(SHARE / "recordings" / "apartment"),
                               description="What is played: a rosbag2, a folder of images or a video"),
+        DeclareLaunchArgument("image_topic", default_value="/camera/image_raw",
+                              description="The camera of a rosbag2; where the images of a folder or a video are sent"),
+        DeclareLaunchArgument("image_transport", default_value="compressed",
+                              description="raw: images on image_topic; compressed: on <image_topic>/compressed"),
         DeclareLaunchArgument("rviz", default_value="true", description="Start RViz"),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(SHARE / "launch" / "lsm.launch.py")),
-            launch_arguments={"image_topic": "/camera/image_raw", "image_transport": "compressed",
-                              "rviz": LaunchConfiguration("rviz")}.items()),
+            launch_arguments={name: LaunchConfiguration(name)
+                              for name in ("image_topic", "image_transport", "rviz")}.items()),
         Node(package="lsm_ros", executable="lsm_player", name="lsm_player", output="screen",
-             parameters=[{"source": ParameterValue(LaunchConfiguration("source"), value_type=str)}]),
+             parameters=[{name: ParameterValue(LaunchConfiguration(name), value_type=str)
+                          for name in ("source", "image_topic", "image_transport")}]),
     ])

@@ -116,10 +116,13 @@ def test_the_demo_plays_what_the_node_listens_to(load):
     passed = dict(include.named["launch_arguments"])
     assert set(passed) <= set(arguments(load("lsm.launch.py")))
     player, = entities["Node"]
-    config = player_module.PlayerConfig()
-    assert set(player.named["parameters"][0]) <= set(vars(config))
-    assert (passed["image_topic"] + "/compressed", passed["image_transport"]) == (config.topic, config.image_transport)
+    parameters, config = player.named["parameters"][0], player_module.PlayerConfig()
+    assert set(parameters) <= set(vars(config))
+    for name in ("image_topic", "image_transport"):
+        assert passed[name].values == parameters[name].values[0].values == (name,)
+    given = arguments(entities)
+    assert (given["image_topic"] + "/compressed", given["image_transport"]) == (config.topic, config.image_transport)
     recording = Path(arguments(entities)["source"]) / "metadata.yaml"
     bag = yaml.safe_load(recording.read_text())["rosbag2_bagfile_information"]
     topics = {item["topic_metadata"]["name"] for item in bag["topics_with_message_count"]}
-    assert passed["image_topic"] + "/compressed" in topics
+    assert config.topic in topics
