@@ -45,7 +45,9 @@ EVERYONES = ("/rosout", "/parameter_events", "/tf", "/tf_static", "/diagnostics"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 LOOKS_UP = 0.9                  # z component of the direction of view in the robot: within 26 degrees of the vertical
 AWAITED = 3                     # images back whose TF must be there: odometry comes a little after its image
-GOOD = ("images_received", "window_matches", "mapper.frames", "mapper.keyframes", "mapper.windows")     # no losses
+GOOD = ("images_received", "window_views", "window_matches",                # no losses
+        *(f"mapper.{name}" for name in ("frames", "static_frames", "keyframes", "windows", "recognitions", "loops",
+                                        "joined_maps")))
 ODD_STATES = {                      # of an active node -> what to do
     "paused": "ros2 service call {space}/pause std_srvs/srv/SetBool '{{data: false}}'",
     "disabled": "ros2 service call {space}/enable std_srvs/srv/SetBool '{{data: true}}'",

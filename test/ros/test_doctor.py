@@ -11,12 +11,15 @@ from harness import FRAME_ID, START_NS, STEP_NS, Camera
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.errors import InputError
+from lsm_ros.mapping.counters import Counters
 from lsm_ros.resources import resource
 from lsm_ros.ros import doctor
 from lsm_ros.ros.conversions import header, transform
+from lsm_ros.ros.diagnostics import Health, diagnostic_array
 from lsm_ros.ros.doctor import NOTE, OK, PROBLEM, Images, check_images
 from lsm_ros.ros.tf_buffer import MOVING
 
@@ -106,6 +109,20 @@ def test_a_node_that_is_not_configured(start, camera: Camera):
     assert said(found, PROBLEM, "node") == "/lsm/lsm is unconfigured"
     [mend] = [item["mend"] for item in found if item["about"] == "node"]
     assert mend == "ros2 lifecycle set /lsm/lsm configure"
+
+
+@pytest.mark.parametrize(("dark", "counted"), [(0, []), (2, ["mapper.dark_frames 2"])])
+def test_only_losses_are_counted(camera: Camera, dark, counted):
+    health = Health(camera.get_logger())
+    health.arrived()
+    counters = Counters(frames=9, static_frames=4, keyframes=5, windows=5, recognitions=2, loops=1, joined_maps=1,
+                        dark_frames=dark)
+    examiner = doctor.Examiner("/lsm/lsm")
+    examiner._on_diagnostics(diagnostic_array(Header(), "lsm/lsm", health, counters, "tracking", {}, None, matches=200,
+                                              views="4"))
+    found = examiner._check_diagnostics()
+    examiner.destroy_node()
+    assert [item.text for item in found if item.about == "counts"] == counted
 
 
 OPTICAL = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])     # T_base_cam, looking forward
