@@ -21,7 +21,7 @@ from lsm_ros.ros.diagnostics import SILENCE_S, Health
 from lsm_ros.ros.parameters import NodeConfig
 
 REPEAT_WARNING_S = 30.0
-CAMERA_INFO_WAIT_S = 2.0        # images wait this long for the first camera_info, if somebody publishes it
+CAMERA_INFO_WAIT_S = 2.0        # from the first image on, they wait this long for a camera_info that somebody publishes
 IMAGE_DEPTH = 5                 # the callback only swaps a reference; a few more outlast a pause of this thread
 
 
@@ -44,7 +44,8 @@ class Intake:
         self._rectified = config.image_rectified
         self._info_key: tuple | None = None         # the camera_info in use, to notice another one
         self._uses_info = config.use_camera_info
-        self._started = self._heard = time.monotonic()
+        self._began: float | None = None            # time.monotonic() at the first image
+        self._heard = time.monotonic()
         self.expect_images()
         # camera_info first: of two messages that wait, rclpy takes that of the older subscription first.
         self._subscriptions = []
@@ -70,6 +71,8 @@ class Intake:
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._heard = time.monotonic()
         self._warn_at = self._heard + SILENCE_S
+        if self._began is None:
+            self._began = self._heard
         self._health.arrived()
         if self._waits_for_info():
             self._health.count("images_before_camera_info")
@@ -77,7 +80,7 @@ class Intake:
         self._hand_on(Work(message, self._rectify, time.perf_counter()))
 
     def _waits_for_info(self) -> bool:
-        return (self._uses_info and self._info_key is None and self._heard - self._started < CAMERA_INFO_WAIT_S
+        return (self._uses_info and self._info_key is None and self._heard - self._began < CAMERA_INFO_WAIT_S
                 and self._node.count_publishers(self.info_topic) > 0)
 
     def _on_info(self, info: CameraInfo) -> None:

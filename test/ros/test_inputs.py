@@ -17,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Frame
 from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3
+from lsm_ros.ros import intake
 from lsm_ros.ros.conversions import header, transform
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
@@ -266,3 +267,14 @@ def test_depth_that_comes_after_its_image_is_waited_for(listen, robot):
         time.sleep(0.05)
     threading.Timer(0.1, robot.measure, (NOW + 33 * MS, 2000)).start()
     assert listener.look(NOW + 33 * MS, wait_s=1.0).depth[0, 0] == 2.0
+
+
+def test_a_camera_that_starts_late_is_still_waited_for_to_tell_its_intrinsics(camera: Camera, monkeypatch):
+    handed, now = [], [100.0]
+    monkeypatch.setattr(intake.time, "monotonic", lambda: now[0])
+    health = Health(camera.get_logger())
+    ears = intake.Intake(camera, NodeConfig(image_topic="/camera/image_raw"), health, handed.append)
+    for now[0] in (160.0, 161.9, 162.1):
+        ears._on_image(camera.image())
+    ears.destroy()
+    assert len(handed) == 1 and health.snapshot()["counts"]["images_before_camera_info"] == 2
