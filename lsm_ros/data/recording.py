@@ -370,6 +370,13 @@ def _named(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
 
 
+def camera_topics(topics: dict[str, str]) -> list[str]:
+    """Those of colour images that are neither truth nor the node's own."""
+    colour = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE) and "depth" not in topic
+              and topic not in TRUTH_TOPICS and not topic.endswith(PUBLISHED_IMAGES)]
+    return [topic for topic in colour if f"{topic}/compressed" not in colour]     # the same image twice
+
+
 def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) -> str:
     """The topic asked for, or the only one that can be meant. Raises InputError, which lists what there is."""
     images = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
@@ -378,9 +385,7 @@ def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) ->
         if asked not in images:
             raise InputError(f"{path} has no image topic {asked!r}; its topics: {listing}")
         return asked
-    colour = [topic for topic in images if "depth" not in topic and topic not in TRUTH_TOPICS
-              and not topic.endswith(PUBLISHED_IMAGES)]
-    colour = [topic for topic in colour if f"{topic}/compressed" not in colour]     # the same image twice
+    colour = camera_topics(topics)
     if len(colour) == 1:
         return colour[0]
     trouble = f"several image topics in {path}, choose one of {', '.join(colour)}" if colour else \

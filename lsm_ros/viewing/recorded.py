@@ -14,9 +14,8 @@ from lsm_ros.contracts import Cloud
 from lsm_ros.data.calibration import from_opencv
 from lsm_ros.data.messages import BOX, EDGES, LOOPS, NAME, cloud
 from lsm_ros.data.recording import (
-    TRUTH_TOPICS,
     RecordingSequence,
-    choose_image_topic,
+    camera_topics,
     pose_matrix,
     read_messages,
     recording_topics,
@@ -72,7 +71,7 @@ def draw_recording(path: Path, labels: LabelSet, save: Path | None = None, names
     for stamp_ns, T_map_cam in poses.items():
         drawing.at(stamp_ns)
         drawing.camera(T_map_cam)
-    draw_images(drawing, path, topics, root, grids, set(poses), image_topic)
+    draw_images(drawing, path, topics, grids, set(poses), image_topic)
     drawing.finish(last_map, positions)
 
 
@@ -113,15 +112,13 @@ def legend_of(message: Any) -> Legend:
     return Legend(tuple(names), colors)
 
 
-def draw_images(drawing: Drawing, path: Path, topics: dict[str, str], root: str,
+def draw_images(drawing: Drawing, path: Path, topics: dict[str, str],
                 grids: dict[int, tuple[np.ndarray, tuple[int, int]]], stamps: set[int],
                 image_topic: str | None) -> None:
     """The camera's images of these stamps. An uncalibrated camera has the K that the network says, of `grids`."""
-    of_camera = {topic: kind for topic, kind in topics.items() if not topic.startswith(f"{root}/")
-                 and topic not in TRUTH_TOPICS}
-    if image_topic is None and not any("Image" in kind for kind in of_camera.values()):
+    if image_topic is None and not camera_topics(topics):
         return
-    for item in RecordingSequence(path, image_topic=choose_image_topic(of_camera, image_topic, path)):
+    for item in RecordingSequence(path, image_topic=image_topic):
         frame = item.frame
         if frame.stamp_ns not in stamps:
             continue

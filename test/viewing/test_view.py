@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, MapObject
 from lsm_ros.data.messages import BOX, CLOUD_FIELDS, EDGES, LOOPS, NAME, POINT
 from lsm_ros.data.outputs import read_objects, read_ply, write_objects, write_ply, write_trajectory
-from lsm_ros.data.recording import RecordingWriter, ros_types
+from lsm_ros.data.recording import IMAGE_TOPIC, RecordingWriter, camera_topics, recording_topics, ros_types
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.sim3 import quaternion_from_matrix
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.saved_map import FILE, write_map
+from lsm_ros.viewing import recorded
 
 LABELS = LabelSet.load()
 POSES = walk(16)
@@ -131,8 +133,12 @@ def test_a_folder_without_the_map_file_has_cloud_path_and_objects(saved):
 
 
 @pytest.fixture
-def recording(tmp_path):
-    """Three windows of a node in /robot/lsm: a map that grows, an object that goes again, other words at the end."""
+def recording(tmp_path, request):
+    """Three windows of a node: a map that grows, an object that goes again, other words at the end.
+
+    The parameter is the node's namespace and the image topic.
+    """
+    root, image_topic = getattr(request, "param", ("/robot/lsm", IMAGE_TOPIC))
     kinds = ros_types().types
     at = [kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "lsm_map")
           for stamp in STAMPS]
@@ -182,15 +188,16 @@ def recording(tmp_path):
             return writer._types.types["lsm_ros/msg/LabelLegend"](
                 at[0], np.arange(len(words), dtype=np.uint16), list(words), [colour(0.0, 1.0, 0.0, 1.0)] * len(words))
 
-        writer._write_message("/robot/lsm/label_legend", "lsm_ros/msg/LabelLegend", 0, legend("wood", "ceiling"))
+        writer._write_message(f"{root}/label_legend", "lsm_ros/msg/LabelLegend", 0, legend("wood", "ceiling"))
         for n, stamp in enumerate(STAMPS):
             writer.write_camera_info(stamp, K, *FILM[n].image.shape[1::-1])
-            writer.write_image(stamp, FILM[n].image)
+            writer.write_image(stamp, FILM[n].image, topic=image_topic)
+            writer.write_image(stamp, FILM[n].image, topic=f"{root}/segmentation/mask")
         for name, n, message in messages:
             if name == "map_cloud" and n == 2:
-                writer._write_message("/robot/lsm/label_legend", "lsm_ros/msg/LabelLegend", STAMPS[n],
+                writer._write_message(f"{root}/label_legend", "lsm_ros/msg/LabelLegend", STAMPS[n],
                                       legend("oak", "ceiling", "door"))
-            writer._write_message(f"/robot/lsm/{name}", message.__msgtype__, STAMPS[n] + 500, message)
+            writer._write_message(f"{root}/{name}", message.__msgtype__, STAMPS[n] + 500, message)
     return folder
 
 
@@ -212,6 +219,16 @@ def test_a_recording_is_drawn_over_time(recording):
     words = [(stamp, [entry["class_description"]["info"]["label"] for entry in context])
              for stamp, (context,) in seen["/map"]["AnnotationContext:context"]]
     assert words == [(STAMPS[0], ["wood", "ceiling"]), (STAMPS[2], ["oak", "ceiling", "door"])]
+
+
+@pytest.mark.parametrize("recording", [("/lsm", "/lsm/image/compressed"), ("", "/image/compressed")], indirect=True)
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_camera_s_topic_may_lie_beside_the_node_s(recording, asked, monkeypatch):
+    drawing = Mock()
+    monkeypatch.setattr(recorded, "Drawing", lambda *_: drawing)
+    (topic,) = camera_topics(recording_topics(recording))
+    recorded.draw_recording(recording, LABELS, image_topic=topic if asked else None)
+    assert drawing.image.call_count == len(STAMPS)
 
 
 def test_what_cannot_be_seen_is_told(recording, saved, tmp_path, capsys, monkeypatch):
