@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import rclpy
@@ -20,6 +20,7 @@ from rclpy.node import Node
 from tqdm import tqdm
 
 from lsm_ros.data.messages import cloud
+from lsm_ros.data.outputs import read_ply
 from lsm_ros.data.recording import RecordingSequence
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import AlignmentError, InputError, OutputError
@@ -251,12 +252,18 @@ class Watcher(Node):
 
 
 def score_recording(folder: Path, source: Source) -> RunScore | None:
-    """Compares what the node published with the truth that was recorded beside it; None where no path is comparable."""
+    """Compares what the node published with the truth that was recorded beside it; None where no path is comparable.
+
+    The truth's labels are those of the shipped set, so a run with others has no label scores.
+    """
     topic = source.image_topic + ("/compressed" if source.transport == "compressed" else "")
     recorded = open_sequence(folder / "recording", image_topic=topic)
     clouds = {stamp: cloud(message) for _, stamp, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
+    labels = LabelSet.load()
+    _, names = read_ply(folder / "cloud.ply")
+    truth = recorded if names == labels.names else (replace(item, labels=None) for item in recorded)
     try:
-        return score_run(read_trajectory(folder / "trajectory.txt"), clouds, recorded, LabelSet.load())
+        return score_run(read_trajectory(folder / "trajectory.txt"), clouds, truth, labels)
     except AlignmentError:
         return None
 

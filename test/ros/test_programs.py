@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,9 +16,12 @@ from rclpy.node import Node
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
+from lsm_ros.contracts import Cloud
+from lsm_ros.data.outputs import write_ply
 from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError, OutputError
+from lsm_ros.labels import LabelSet
 from lsm_ros.ros import demo, recorder
 from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.player import RecordedMessages
@@ -203,6 +207,20 @@ def test_the_demo_overwrites_only_what_a_demo_made(tmp_path):
         demo.prepare(results, results / "recording/recording.mcap")
     demo.prepare(results, tmp_path / "bag")
     assert not (results / "recording").exists()
+
+
+@pytest.mark.parametrize(("names", "scored"), [(LabelSet.load().names, True), (("oak", "floor"), False)])
+def test_labels_are_scored_only_where_they_are_those_of_the_truth(tmp_path, monkeypatch, names, scored):
+    with RecordingWriter(tmp_path / "recording") as writer:
+        writer.write_image(START_NS, np.zeros((48, 64, 3), np.uint8))
+        writer.write_truth_labels(START_NS, np.zeros((48, 64), np.uint16))
+    point = Cloud(*(np.zeros(shape, kind) for shape, kind in (((1, 3), np.float32), ((1, 3), np.uint8), (1, np.uint16),
+                                                              (1, np.uint8))))
+    write_ply(tmp_path / "cloud.ply", point, SimpleNamespace(names=names))
+    (tmp_path / "trajectory.txt").touch()
+    monkeypatch.setattr(demo, "score_run", lambda _, clouds, truth, labels: [item.labels is not None for item in truth])
+    source = demo.Source(tmp_path, "/camera/image_raw", "compressed", (), 1)
+    assert demo.score_recording(tmp_path, source) == [scored]
 
 
 @pytest.mark.slow
