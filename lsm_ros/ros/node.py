@@ -147,6 +147,7 @@ class LsmNode(LifecycleNode):
         self._worker.run(lambda: None).result()         # the window in progress still publishes; inactive means silent
 
     def _listen(self) -> None:
+        self._map_odom.listen_anew()
         self._inputs.listen()
         self._intake = Intake(self, self._options.node, self._health, self._on_image)
 

@@ -143,6 +143,10 @@ class MapOdomPublisher:
             self._rival = edge.header.frame_id
             self._rival_until_s = math.inf if static else time.monotonic() + RIVAL_S
 
+    def listen_anew(self) -> None:
+        """TF is subscribed to again: a rival that isn't heard by then is gone, a static one (latched) as well."""
+        self._rival_until_s = min(self._rival_until_s, time.monotonic() + RIVAL_S)
+
     def _has_rival(self) -> bool:
         return time.monotonic() < self._rival_until_s
 

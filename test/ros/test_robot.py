@@ -11,8 +11,11 @@ from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.geometry.sim3 import exp_so3, matrix_from_quaternion, sim3
+from lsm_ros.ros import transforms
 from lsm_ros.ros.conversions import stamp_ns, transform
 from lsm_ros.ros.conversions import time as ros_time
+from lsm_ros.ros.diagnostics import Health
+from lsm_ros.ros.parameters import NodeConfig
 from lsm_ros.ros.tf_buffer import MOVING
 
 T_odom_room = sim3(exp_so3(np.array([0.0, 0.0, 0.7])), np.array([3.0, -2.0, 0.1]))      # odometry starts anywhere
@@ -166,3 +169,20 @@ def test_two_robots_in_one_graph_stay_apart(start, camera: Camera):
     assert int(camera.diagnostics["robot1/lsm/lsm: mapping"]["images_received"]) > 0
     assert "images_received" not in camera.diagnostics["robot2/lsm/lsm: mapping"]
     assert diagnosed(camera, "robot2/lsm/lsm")["topic"] == "/none/image"
+
+
+def test_a_static_rival_that_is_gone_is_forgotten_when_the_node_listens_anew(camera: Camera, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(transforms.time, "monotonic", lambda: now[0])
+    publisher = transforms.MapOdomPublisher(camera, NodeConfig(tf_mode="map_odom"), Health(camera.get_logger()))
+    edge = transform(np.eye(4), 0, "world", "odom")
+    publisher.heard(edge, static=True)
+    now[0] = 1000.0
+    assert publisher.state.startswith("refused: world -> odom")
+    publisher.listen_anew()
+    assert publisher.state.startswith("refused"), "the latched message is still on its way"
+    now[0] += transforms.RIVAL_S + 1
+    assert publisher.state == "waits for a window with odometry"
+    publisher.heard(edge, static=True)
+    assert publisher.state.startswith("refused")
+    publisher.destroy()
