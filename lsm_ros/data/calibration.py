@@ -16,6 +16,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import check_intrinsics, crop_intrinsics
 
 SHORTEST, LONGEST = 0.05, 50.0    # focal length in sides of the image: fields of view of 169 and 1.1 degrees
+FARTHEST = 20.0                   # principal point from the image's corner, in sides: not every region holds it
 FISHEYE = ("equidistant", "fisheye")
 BROWN = ("plumb_bob", "rational_polynomial", "")
 
@@ -51,12 +52,12 @@ def calibration(info: Any, rectified: bool = False) -> Calibration | None:
     if D.any() and (info.distortion_model not in FISHEYE + BROWN or D.size not in needed):
         raise InputError(f"camera_info distortion_model {info.distortion_model!r} with {D.size} numbers is not "
                          f"supported; plumb_bob and rational_polynomial (4, 5, 8, 12 or 14) and equidistant (4) are")
+    if info.width and info.height and not (0 <= K[0, 2] <= info.width and 0 <= K[1, 2] <= info.height):
+        raise InputError(f"camera_info's principal point ({K[0, 2]:.1f}, {K[1, 2]:.1f}) lies outside of the "
+                         f"{info.width}x{info.height} sensor")
     roi, binning = info.roi, np.array([max(info.binning_x, 1), max(info.binning_y, 1), 1])
     K = crop_intrinsics(K, roi.x_offset, roi.y_offset) / binning[:, None]
     width, height = (roi.width or info.width) // binning[0], (roi.height or info.height) // binning[1]
-    if width and height and not (0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height):
-        raise InputError(f"camera_info's principal point ({K[0, 2]:.1f}, {K[1, 2]:.1f}) lies outside of the "
-                         f"{width}x{height} image")
     return Calibration(int(width), int(height), K, info.distortion_model, D)
 
 
@@ -126,8 +127,8 @@ def _check_lens(K: np.ndarray, size: tuple[int, int]) -> None:
     if not (SHORTEST < focal.min() and focal.max() < LONGEST):
         raise InputError(f"camera_info's focal lengths ({K[0, 0]:g}, {K[1, 1]:g}) are no lens of a "
                          f"{size[0]}x{size[1]} image")
-    if not (0 <= K[0, 2] <= size[0] and 0 <= K[1, 2] <= size[1]):
-        raise InputError(f"camera_info's principal point ({K[0, 2]:g}, {K[1, 2]:g}) lies outside of the "
+    if not (np.abs(K[:2, 2]) <= FARTHEST * np.array(size)).all():
+        raise InputError(f"camera_info's principal point ({K[0, 2]:g}, {K[1, 2]:g}) is far outside of the "
                          f"{size[0]}x{size[1]} image")
     if not abs(K[0, 1]) + abs(K[1, 0]) < K[0, 0]:
         raise InputError(f"camera_info's pixels are skewed by {K[0, 1]:g}, {K[1, 0]:g}")

@@ -31,6 +31,17 @@ def test_binning_and_region_of_interest():
     np.testing.assert_allclose(camera.K, [[250, 0, 110], [0, 127.5, 50], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("D", [[0.0] * 5, [-0.05, 0, 0, 0, 0]])
+def test_a_region_of_interest_need_not_hold_the_principal_point(D):
+    roi = SimpleNamespace(x_offset=400, y_offset=0, width=240, height=160)
+    camera = calibration(camera_info(roi=roi, d=D))
+    assert camera.K[:2, 2].tolist() == [-80, 240]
+    _, K_image = Rectifier(camera)(np.zeros((160, 240, 3), np.uint8))
+    assert K_image[0, 2] < 0 and K_image[1, 2] > 160
+    with pytest.raises(InputError, match="outside of the 300x480 sensor"):
+        calibration(camera_info(width=300, roi=roi))
+
+
 def test_rectified_images_use_p():
     camera = calibration(camera_info(d=[0.1, 0, 0, 0, 0]), rectified=True)
     assert camera.K[0, 0] == 1000 and not camera.distorted
