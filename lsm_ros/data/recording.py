@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,7 +234,7 @@ class RecordingSequence:
         if not isinstance(self.intrinsics, str):
             return lambda image: (image, self.intrinsics)
         for _, _, info in self._messages(reader, *self._info_topics(reader)):
-            camera = calibration(info, rectified="rect" in self.image_topic)
+            camera = calibration(info, rectified=_is_rectified(self.image_topic))
             if camera is not None:
                 return Rectifier(camera)
         return lambda image: (image, None)
@@ -391,6 +392,11 @@ def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) ->
     trouble = f"several image topics in {path}, choose one of {', '.join(colour)}" if colour else \
         f"no image topic in {path}"
     raise InputError(f"{trouble}; its topics: {listing}")
+
+
+def _is_rectified(image_topic: str) -> bool:
+    """By the names of image_proc and of drivers: image_rect, image_rect_color, rect/image."""
+    return "rect" in re.split("[/_]", image_topic)
 
 
 def _decode(message: Any) -> np.ndarray:

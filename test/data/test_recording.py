@@ -156,6 +156,13 @@ def test_raw_images_of_a_sqlite_bag_are_rectified(tmp_path):
     assert not np.allclose(item.frame.K, K)             # the camera without its distortion is another one
 
 
+@pytest.mark.parametrize(("topic", "rectified"), [
+    ("/director/image_raw", False), ("/cam/image_rect", True), ("/cam/image_rect_color/compressed", True),
+    ("/zed/rgb/rect/image", True)])
+def test_the_name_tells_rectified_images(topic, rectified):
+    assert recording_module._is_rectified(topic) == rectified
+
+
 def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     bag = write_raw(tmp_path / "stereo", ["/left/image", "/right/image", "/left/depth/image", "/right/camera_info"])
     with pytest.raises(InputError, match="choose one of /left/image, /right/image; its topics: .*CameraInfo"):
