@@ -15,7 +15,7 @@ PARAMETERS = {
     "image_transport": ("image_transport", "raw or compressed"),
     "camera_info_topic": ("camera_info_topic", "Default: the camera_info beside image_topic"),
     "tf_mode": ("tf_mode", "estimates, leaf, map_odom (as a localiser; needs odometry) or none"),
-    "map_frame": ("map_frame", "Frame of the map; map for Nav2"),
+    "map_frame": ("map_frame", "Frame of the map; map for Nav2. RViz knows it only if given here, not in params_file"),
     "camera_frame": ("camera_frame", "Frame of the estimated camera; one a robot where several share TF"),
     "odom_frame": ("odom_frame", "Frame of the odometry"),
     "base_frame": ("base_frame", "Frame of the robot whose z axis is up"),
