@@ -13,10 +13,10 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
+from lsm_ros.data.calibration import to_opencv
 from lsm_ros.data.images import ENCODINGS, decode_compressed, decode_image
 from lsm_ros.data.messages import BOX, EDGES, KEYFRAMES, LOOPS, NAME, POINT
 from lsm_ros.errors import InputError
-from lsm_ros.geometry.camera import crop_intrinsics
 from lsm_ros.geometry.sim3 import quaternion_from_matrix
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import GraphPicture
@@ -85,7 +85,7 @@ def depth_message(depth: np.ndarray, header: Header) -> Image:
 
 def camera_info(K: np.ndarray, shape: tuple[int, int], header: Header) -> CameraInfo:
     """An undistorted camera of K (3, 3), ours, and of images of `shape` (h, w)."""
-    k = crop_intrinsics(K, 0.5, 0.5)        # ROS has the middle of the first pixel at (0, 0)
+    k = to_opencv(K)
     return CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob", d=[0.0] * 5,
                       k=k.ravel(), r=np.eye(3).ravel(), p=np.column_stack([k, np.zeros(3)]).ravel())
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import numpy as np
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -23,13 +22,20 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lsm_ros.config import Options, option
-from lsm_ros.data.calibration import to_opencv
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.resources import resource
-from lsm_ros.ros.conversions import compressed_message, header, image_message, message_type, restamp, stamp_ns
+from lsm_ros.ros.conversions import (
+    camera_info,
+    compressed_message,
+    header,
+    image_message,
+    message_type,
+    restamp,
+    stamp_ns,
+)
 from lsm_ros.ros.parameters import declare_options
 from lsm_ros.ros.process import StopSignal, spinning
 
@@ -116,12 +122,8 @@ class SequenceMessages:
         for item in self._sequence:
             frame = item.frame
             at = (frame.stamp_ns, self._config.frame_id)
-            height, width = frame.image.shape[:2]
             if frame.K is not None:
-                K = to_opencv(frame.K)
-                yield self._info_topic, frame.stamp_ns, CameraInfo(
-                    header=header(*at), height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5,
-                    k=K.ravel(), r=np.eye(3).ravel(), p=np.c_[K, np.zeros(3)].ravel())
+                yield self._info_topic, frame.stamp_ns, camera_info(frame.K, frame.image.shape[:2], header(*at))
             if self._config.image_transport == "raw":
                 yield self.image_topic, frame.stamp_ns, image_message(frame.image, header(*at))
             else:
