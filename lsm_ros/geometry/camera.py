@@ -43,21 +43,6 @@ def crop_intrinsics(K: np.ndarray, left: float, top: float) -> np.ndarray:
     return K
 
 
-def field_of_view(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(..., 2) full horizontal and vertical angles in radians of an image of `size` (width, height)."""
-    K = np.asarray(K, dtype=np.float64)
-    focal = np.stack([K[..., 0, 0], K[..., 1, 1]], axis=-1)
-    low = K[..., :2, 2]
-    high = np.asarray(size, dtype=np.float64) - low
-    return np.arctan2(low, focal) + np.arctan2(high, focal)
-
-
-def pixel_centres(height: int, width: int) -> np.ndarray:
-    """(height, width, 2) float64: (u + 0.5, v + 0.5)."""
-    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    return np.stack([u, v], axis=-1)
-
-
 def unproject(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     """Points (..., h, w, 3) in the camera, in the units of `depth` (..., h, w), the z depth; K (..., 3, 3) of its grid.
 

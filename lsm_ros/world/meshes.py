@@ -227,12 +227,3 @@ def octahedral(normals: np.ndarray) -> np.ndarray:
     p = np.where(normals[..., 2:] < 0, folded, p)
     quantised = np.round((p * .5 + .5) * 16383).astype(np.uint32)
     return quantised[..., 0] | quantised[..., 1] << 14
-
-
-def from_octahedral(bits: np.ndarray) -> np.ndarray:
-    """(...) uint32 -> (..., 3) float64, unit length."""
-    p = np.stack([bits & 16383, bits >> 14 & 16383], axis=-1) / 16383 * 2 - 1
-    z = 1 - abs(p).sum(axis=-1, keepdims=True)
-    p = np.where(z < 0, (1 - abs(p[..., ::-1])) * np.where(p >= 0, 1.0, -1.0), p)
-    normal = np.concatenate([p, z], axis=-1)
-    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)

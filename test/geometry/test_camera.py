@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
+from room import pixel_centres
 
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import (
     check_intrinsics,
     crop_intrinsics,
-    field_of_view,
     intrinsics,
-    pixel_centres,
     project,
     scale_intrinsics,
     unproject,
@@ -43,10 +42,6 @@ def test_a_resized_and_cropped_image_sees_the_same_point():
     small = scale_intrinsics(K, (640, 480), (256, 192))
     np.testing.assert_allclose(project(point, small)[0], pixel * 0.4)
     np.testing.assert_allclose(project(point, crop_intrinsics(K, 10, 4))[0], pixel - (10, 4))
-
-
-def test_field_of_view():
-    np.testing.assert_allclose(field_of_view(intrinsics(320, 240, 320, 240), (640, 480)), [np.pi / 2, np.pi / 2])
 
 
 @pytest.mark.parametrize("value, told", [

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from lsm_ros.contracts import Frame, Keyframe, Matches, Window, WindowPrediction
-from lsm_ros.geometry.camera import intrinsics, pixel_centres, project, scale_intrinsics
+from lsm_ros.geometry.camera import intrinsics, project, scale_intrinsics
 from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3, transform
 from lsm_ros.labels import LabelSet
 
@@ -17,6 +17,12 @@ K = intrinsics(120.0, 120.0, 80.0, 60.0)
 ROOM = (np.array([-3.0, -2.5, 0.0]), np.array([3.0, 2.5, 2.6]))
 FURNITURE = (("table", (1.2, 0.8, 0.0), (2.2, 1.8, 0.8)), ("sofa", (-2.9, -1.2, 0.0), (-2.1, 0.8, 0.9)),
              ("cabinet", (0.0, -2.4, 0.0), (1.0, -1.9, 1.8)), ("box", (-1.2, 1.6, 0.0), (-0.6, 2.2, 0.6)))
+
+
+def pixel_centres(height: int, width: int) -> np.ndarray:
+    """(height, width, 2) float64: (u + 0.5, v + 0.5)."""
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return np.stack([u, v], axis=-1)
 
 
 def camera(x: float, y: float, z: float, heading: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:

@@ -21,7 +21,6 @@ from lsm_ros.world.meshes import (
     Part,
     build,
     corner_normals,
-    from_octahedral,
     load_meshes,
     octahedral,
     save_meshes,
@@ -110,6 +109,15 @@ def test_the_tree_holds_every_triangle_once(count):
     points = points.reshape(-1, 9)
     key = np.arange(1.0, 10.0) ** .5                       # puts both into one order
     assert np.allclose(points[(points @ key).argsort()], expected[(expected @ key).argsort()], atol=1e-5)
+
+
+def from_octahedral(bits: np.ndarray) -> np.ndarray:
+    """(...) uint32 -> (..., 3) float64, unit length."""
+    p = np.stack([bits & 16383, bits >> 14 & 16383], axis=-1) / 16383 * 2 - 1
+    z = 1 - abs(p).sum(axis=-1, keepdims=True)
+    p = np.where(z < 0, (1 - abs(p[..., ::-1])) * np.where(p >= 0, 1.0, -1.0), p)
+    normal = np.concatenate([p, z], axis=-1)
+    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
 
 
 def test_normals_are_kept_to_a_hundredth_of_a_degree():
