@@ -21,6 +21,7 @@ from lsm_ros.data.calibration import Rectifier, calibration, to_opencv
 from lsm_ros.data.frames import SequenceFrame, check_same_shape
 from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_image, millimetres
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
+from lsm_ros.data.topics import info_topic
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.sim3 import matrix_from_quaternion, quaternion_from_matrix, sim3
 
@@ -240,11 +241,11 @@ class RecordingSequence:
         return lambda image: (image, None)
 
     def _info_topics(self, reader: Reader) -> list[str]:
-        """camera_info beside the image, as image_transport has it, or else the only one of the image's frame; or none.
+        """camera_info beside the image, or else the only one of the image's frame; or none.
 
         A depth camera_info, such as the node's own, may have that frame, but it is of a smaller image.
         """
-        beside = f"{self.image_topic.removesuffix('/compressed').rsplit('/', 1)[0]}/camera_info"
+        beside = info_topic(self.image_topic)
         if self.topics.get(beside) == CAMERA_INFO:
             return [beside]
         infos = [topic for topic, kind in self.topics.items() if kind == CAMERA_INFO and "depth" not in topic]

@@ -23,6 +23,7 @@ from lsm_ros.data.messages import cloud
 from lsm_ros.data.outputs import read_ply
 from lsm_ros.data.recording import RecordingSequence
 from lsm_ros.data.sequences import open_sequence
+from lsm_ros.data.topics import raw_topic, transported
 from lsm_ros.errors import AlignmentError, InputError, OutputError
 from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
 from lsm_ros.labels import LabelSet
@@ -78,10 +79,10 @@ def open_source(recording: Path | None, image_topic: str | None = None) -> Sourc
     sequence = open_sequence(path, image_topic=image_topic)
     if not isinstance(sequence, RecordingSequence):
         config = PlayerConfig()
-        return Source(path, config.topic.removesuffix("/compressed"), config.image_transport,
+        return Source(path, raw_topic(config.topic), config.image_transport,
                       tuple(SequenceMessages(sequence, config).types), sequence.length)
     compressed = sequence.topics[sequence.image_topic].endswith("/CompressedImage")
-    return Source(path, sequence.image_topic.removesuffix("/compressed"), "compressed" if compressed else "raw",
+    return Source(path, raw_topic(sequence.image_topic), "compressed" if compressed else "raw",
                   tuple(sequence.topics), sequence.length)
 
 
@@ -256,8 +257,7 @@ def score_recording(folder: Path, source: Source) -> RunScore | None:
 
     The truth's labels are those of the shipped set, so a run with others has no label scores.
     """
-    topic = source.image_topic + ("/compressed" if source.transport == "compressed" else "")
-    recorded = open_sequence(folder / "recording", image_topic=topic)
+    recorded = open_sequence(folder / "recording", image_topic=transported(source.image_topic, source.transport))
     clouds = {stamp: cloud(message) for _, stamp, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
     labels = LabelSet.load()
     _, names = read_ply(folder / "cloud.ply")

@@ -16,6 +16,7 @@ except ImportError:                     # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from lsm_ros.data.calibration import Rectifier, calibration
+from lsm_ros.data.topics import info_topic, transported
 from lsm_ros.errors import InputError
 from lsm_ros.ros.diagnostics import SILENCE_S, Health
 from lsm_ros.ros.parameters import NodeConfig
@@ -127,14 +128,10 @@ class Intake:
 
 
 def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
-    """The full names of the image and the camera_info topic, remappings applied.
-
-    As image_transport has it, a compressed image is a sub-topic of the raw one, and camera_info lies beside that.
-    """
-    base = node.resolve_topic_name(config.image_topic).removesuffix("/compressed")
-    image = base + "/compressed" if config.image_transport == "compressed" else base
-    beside = base.rsplit("/", 1)[0] + "/camera_info"
-    return image, node.resolve_topic_name(config.camera_info_topic or beside)
+    """The full names of the image and the camera_info topic, remappings applied."""
+    image = node.resolve_topic_name(config.image_topic)
+    return (transported(image, config.image_transport),
+            node.resolve_topic_name(config.camera_info_topic or info_topic(image)))
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:

@@ -25,6 +25,7 @@ from lsm_ros.config import Options, option
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
+from lsm_ros.data.topics import info_topic, transported
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import (
@@ -67,8 +68,7 @@ class PlayerConfig(Options):
     @property
     def topic(self) -> str:
         """The full name of the image topic."""
-        base = (self.image_topic or "/camera/image_raw").removesuffix("/compressed")
-        return f"{base}/compressed" if self.image_transport == "compressed" else base
+        return transported(self.image_topic or "/camera/image_raw", self.image_transport)
 
 
 class RecordedMessages:
@@ -113,7 +113,7 @@ class SequenceMessages:
     def __init__(self, sequence: Sequence, config: PlayerConfig):
         self._sequence, self._config = sequence, config
         self.image_topic = config.topic
-        self._info_topic = self.image_topic.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+        self._info_topic = info_topic(self.image_topic)
         self.types = {self._info_topic: CameraInfo,
                       self.image_topic: Image if config.image_transport == "raw" else CompressedImage}
 

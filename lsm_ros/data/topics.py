@@ -1,0 +1,20 @@
+"""Names of a camera's topics, as image_transport has them: a compressed image is a sub-topic of the raw one, and
+camera_info lies beside that."""
+from __future__ import annotations
+
+COMPRESSED = "/compressed"
+
+
+def raw_topic(image_topic: str) -> str:
+    """/camera/image_raw of /camera/image_raw/compressed, and of itself."""
+    return image_topic.removesuffix(COMPRESSED)
+
+
+def transported(image_topic: str, transport: str) -> str:
+    """The topic of the messages of either name of an image topic; `transport` is raw or compressed."""
+    return raw_topic(image_topic) + COMPRESSED * (transport == "compressed")
+
+
+def info_topic(image_topic: str) -> str:
+    """The camera_info that belongs to either name of an image topic."""
+    return f"{raw_topic(image_topic).rsplit('/', 1)[0]}/camera_info"
