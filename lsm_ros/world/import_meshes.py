@@ -13,20 +13,18 @@ import io
 import re
 import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world.materials import FINISHES
 from lsm_ros.world.meshes import MAX_PARTS, MeshLibrary, Model, Part, save_meshes
+from lsm_ros.world.simplification import simplify
+from lsm_ros.world.wavefront import Material, Soup, read_obj
 
 TRIANGLES = 1200
 CATALOGUE = "PluginFurnitureCatalog.properties"
@@ -156,24 +154,6 @@ class Entry:
     credit: str
 
 
-@dataclass(frozen=True)
-class Material:
-    name: str = ""
-    color: tuple[float, float, float] = (.8, .8, .8)
-    texture: str = ""          # path in the library
-    opacity: float = 1.0
-
-
-@dataclass(frozen=True)
-class Soup:
-    """What an OBJ file says, triangulated."""
-    vertices: np.ndarray       # (v, 3)
-    faces: np.ndarray          # (f, 3)
-    uv: np.ndarray             # (f, 3, 2), NaN where there is none
-    material: np.ndarray       # (f,) index into `materials`
-    materials: tuple[Material, ...]
-
-
 # ---- sources
 
 class Source:
@@ -221,62 +201,6 @@ def role_of(entry: Entry) -> list[str]:
             if entry.id in ids.split() or f"{entry.library}#{entry.id}" in ids.split()]
 
 
-# ---- Wavefront OBJ
-
-def read_obj(source: Source, path: str) -> Soup:
-    """Raises InputError for a file without faces."""
-    folder = PurePosixPath(path).parent
-    points, coordinates, faces, uv, material = [], [], [], [], []
-    names: dict[str, int] = {}
-    known: dict[str, Material] = {}
-    current = 0
-    for line in source.read(path).decode("latin-1").replace("\\\n", " ").splitlines():
-        word, _, rest = line.strip().partition(" ")
-        if word == "v":
-            points.append([float(x) for x in rest.split()[:3]])
-        elif word == "vt":
-            coordinates.append([float(x) for x in rest.split()[:2]])
-        elif word == "f":
-            corners = [corner.split("/") for corner in rest.split()]
-            v = [int(c[0]) - 1 if int(c[0]) > 0 else len(points) + int(c[0]) for c in corners]
-            t = [(int(c[1]) - 1 if int(c[1]) > 0 else len(coordinates) + int(c[1])) if len(c) > 1 and c[1] else -1
-                 for c in corners]
-            for k in range(1, len(v) - 1):
-                faces.append((v[0], v[k], v[k + 1]))
-                uv.append((t[0], t[k], t[k + 1]))
-                material.append(current)
-        elif word == "usemtl":
-            current = names.setdefault(rest.strip(), len(names) + 1)
-        elif word == "mtllib":
-            try:
-                known |= read_mtl(source.read(str(folder / rest.strip())).decode("latin-1"), folder)
-            except (OSError, KeyError):
-                pass
-    if not faces:
-        raise InputError(f"{path} has no faces")
-    coordinates = np.array(coordinates + [[np.nan, np.nan]]).reshape(-1, 2)       # -1 is the last: none
-    materials = [Material()] + [known.get(name, Material(name)) for name in names]
-    return Soup(np.array(points, float), np.array(faces), coordinates[np.array(uv)], np.array(material),
-                tuple(materials))
-
-
-def read_mtl(text: str, folder: PurePosixPath) -> dict[str, Material]:
-    rows: dict[str, dict] = {}
-    row: dict = {}
-    for line in text.splitlines():
-        word, _, rest = line.strip().partition(" ")
-        rest = rest.strip()
-        if word == "newmtl":
-            row = rows.setdefault(rest, {"name": rest})
-        elif word == "Kd":
-            row["color"] = tuple(min(1.0, max(0.0, float(x))) for x in rest.split()[:3])
-        elif word == "d":
-            row["opacity"] = float(rest.split()[-1])
-        elif word == "map_Kd":
-            row["texture"] = str(folder / rest.split()[-1] if " -" in f" {rest}" else folder / rest)
-    return {name: Material(**row) for name, row in rows.items()}
-
-
 def face_colors(source: Source, soup: Soup, areas: np.ndarray, role: str) -> tuple[np.ndarray, np.ndarray]:
     """(f, 3) sRGB 0..1, the texture's mean over the face times the material's colour, and (f,) opacity."""
     colors, opacity = np.zeros((len(soup.faces), 3)), np.ones(len(soup.faces))
@@ -313,7 +237,7 @@ def face_colors(source: Source, soup: Soup, areas: np.ndarray, role: str) -> tup
 
 def convert(source: Source, entry: Entry, role: str, triangles: int = TRIANGLES):
     """Vertices (v, 3) uint16, triangles (f, 3), parts (f,), the Parts, the tops. Raises InputError for an empty one."""
-    soup = read_obj(source, entry.path)
+    soup = read_obj(source.read, entry.path)
     vertices = fit_box(soup.vertices, soup.faces, entry)
     kinds = [finish_of(material) for material in soup.materials]
     corners = vertices[soup.faces]
@@ -411,94 +335,6 @@ def clusters(colors: np.ndarray, kind: np.ndarray, area: np.ndarray) -> tuple[np
             centres[k] = np.average(features[part == k], axis=0, weights=area[part == k])
     used, part = np.unique(part, return_inverse=True)
     return part, centres[used, :3]
-
-
-def simplifier() -> Callable:
-    try:
-        from fast_simplification import simplify as by_quadrics
-    except ImportError as error:
-        raise LsmError("large models need the package fast-simplification (pip install fast-simplification)") from error
-    return by_quadrics
-
-
-def simplify(vertices: np.ndarray, faces: np.ndarray, group: np.ndarray, part: np.ndarray, area: np.ndarray,
-             wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """At most about `wanted` triangles; each group of faces by quadric error (Garland & Heckbert, 1997) on its own,
-    with a share of the triangles by its area and by how many it has. Each triangle keeps the part of the nearest old.
-    """
-    size = np.ptp(vertices[faces].reshape(-1, 3), axis=0).max()
-    out_v, out_f, out_p, offset = [], [], [], 0
-    names = np.unique(group)
-    counts = np.array([(group == g).sum() for g in names])
-    share = np.array([area[group == g].sum() for g in names]) ** .5 * counts ** .5
-    budget = counts.copy()
-    if counts.sum() > wanted:
-        budget, free, left = np.zeros(len(names)), np.ones(len(names), bool), float(wanted)
-        while free.any():                                       # small groups keep all that they have
-            budget[free] = left * share[free] / share[free].sum()
-            full = free & (budget >= counts)
-            if not full.any():
-                break
-            budget[full], left = counts[full], left - counts[full].sum()
-            free &= ~full
-        budget = np.maximum(budget, np.minimum(counts, 8)).astype(int)
-    for g, target in zip(names, budget, strict=True):
-        mine = group == g
-        corners, old = vertices[faces[mine]], np.flatnonzero(mine)
-        before = corners.mean(axis=1)
-        v, f = fewer(corners, size, int(target))
-        if not len(f):
-            continue
-        nearest = cKDTree(before).query(v[f].mean(axis=1))[1]
-        out_v.append(v)
-        out_f.append(f + offset)
-        out_p.append(part[old[nearest]])
-        offset += len(v)
-    if not out_f:
-        raise InputError("a model without faces")
-    v, f, p = np.concatenate(out_v), np.concatenate(out_f), np.concatenate(out_p)
-    used, index = np.unique(f, return_inverse=True)
-    return v[used], index.reshape(-1, 3), p.astype(np.uint8)
-
-
-def fewer(corners: np.ndarray, size: float, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles (f, 3, 3) of a model of that size -> vertices and about `target` faces."""
-    v, f = weld(corners, 2e-5 * size)
-    if len(f) <= target:
-        return v, f
-    for tolerance in (2e-5, 2e-3, 4e-3, 8e-3, 1.6e-2):           # what is in loose pieces has no edges to collapse
-        v, f = weld(corners, tolerance * size)
-        _, piece = connected_components(csr_array((np.ones(2 * len(f)), (f[:, [0, 1]].ravel(), f[:, [1, 2]].ravel())),
-                                                  shape=(len(v), len(v))), directed=False)
-        pieces = len(np.unique(piece[f[:, 0]]))
-        if pieces > target / 8 and len(f) < 24 * pieces:
-            return thinned(v, f, piece, target)                  # leaves
-        if len(f) > target:
-            v, f = simplifier()(v, f.astype(np.int32), target_count=max(target, 4), agg=6)
-            v, f = np.asarray(v, float), np.asarray(f, np.int64)
-        if len(f) <= 1.25 * target + 8:
-            break
-    return v, f
-
-
-def weld(corners: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Makes one vertex of those that are so close, and drops the faces that vanish."""
-    cells, index = np.unique(np.round(corners.reshape(-1, 3) / tolerance).astype(np.int64), axis=0, return_inverse=True)
-    f = index.reshape(-1, 3)
-    return cells * tolerance, f[(f[:, 0] != f[:, 1]) & (f[:, 1] != f[:, 2]) & (f[:, 0] != f[:, 2])]
-
-
-def thinned(v: np.ndarray, f: np.ndarray, piece: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some of the loose pieces, larger, so that as much is covered as by all."""
-    names, counts = np.unique(piece[f[:, 0]], return_counts=True)
-    order = np.random.default_rng(0).permutation(len(names))
-    kept = np.zeros(piece.max() + 1, bool)
-    kept[names[order[:max(1, int((np.cumsum(counts[order]) <= target).sum()))]]] = True
-    f = f[kept[piece[f[:, 0]]]]
-    grow = min(2.0, (counts.sum() / len(f)) ** .5)
-    members = np.maximum(np.bincount(piece, minlength=len(kept)), 1)
-    middle = np.stack([np.bincount(piece, v[:, k], len(kept)) / members for k in range(3)], axis=1)[piece]
-    return middle + (v - middle) * grow, f
 
 
 # ---- where things can stand

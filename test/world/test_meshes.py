@@ -11,7 +11,7 @@ import torch
 from lsm_ros.errors import InputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import reference
-from lsm_ros.world.import_meshes import Material, clusters, fewer, import_meshes, largest_rectangle, read_mtl, simplify
+from lsm_ros.world.import_meshes import clusters, import_meshes, largest_rectangle
 from lsm_ros.world.materials import MaterialPool
 from lsm_ros.world.meshes import (
     LEAF,
@@ -31,7 +31,9 @@ from lsm_ros.world.parts import Maker
 from lsm_ros.world.renderer import MeshAtlas, Renderer, SceneBank
 from lsm_ros.world.rooms import MATERIALS_WITH_MESHES, make_scene
 from lsm_ros.world.scene import BOX, ELLIPSOID, MATERIAL_COLUMNS, MESH, POINT, Scene
+from lsm_ros.world.simplification import fewer, simplify
 from lsm_ros.world.stream import fixed_batch
+from lsm_ros.world.wavefront import Material, read_mtl
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 LABELS = LabelSet.load().names
