@@ -1,0 +1,39 @@
+"""The mean of two weights files."""
+import pytest
+import torch
+
+from lsm_ros.errors import WeightsError
+from lsm_ros.model.network import Network, NetworkConfig
+from lsm_ros.model.weights import load_network, save_weights
+from lsm_ros.training.average import average, main
+
+SMALL = NetworkConfig(width=48, heads=2, encoder=1, decoder="a", stem=16)
+
+
+def write(path, seed: int, config: NetworkConfig = SMALL):
+    torch.manual_seed(seed)
+    network = Network(config)
+    save_weights(path, network, network.state_dict(), {"steps": seed, "scoreboard": [seed], "scoreboard_worlds": {}})
+    return path
+
+
+def test_the_mean_lies_between_and_says_what_it_is_made_of(tmp_path):
+    files = [write(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    mean = tmp_path / "mean.safetensors"
+    main([*map(str, files), str(mean), "--share", "0.25"])
+    one, other, between = (load_network(path)[0].state_dict() for path in (*files, mean))
+    for name, value in between.items():
+        expected = 0.75 * one[name] + 0.25 * other[name]
+        assert (value - expected).abs().max() <= 0.01 * expected.abs().max() + 1e-3, name      # of 8 bits
+    card = load_network(mean)[1]
+    assert card == {"steps": 2, "mean_with": {"steps": 1}, "share": 0.25}
+
+
+def test_what_has_no_mean_is_refused(tmp_path):
+    one = write(tmp_path / "one.safetensors", 1)
+    wide = write(tmp_path / "wide.safetensors", 1, NetworkConfig(width=96, heads=2, encoder=1, decoder="a", stem=16))
+    with pytest.raises(WeightsError, match="two kinds.*width=48.*width=96"):
+        average(one, wide, tmp_path / "mean.safetensors")
+    with pytest.raises(ValueError, match="share = 1.5"):
+        average(one, one, tmp_path / "mean.safetensors", 1.5)
+    assert not (tmp_path / "mean.safetensors").exists()
