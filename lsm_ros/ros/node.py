@@ -155,6 +155,7 @@ class LsmNode(LifecycleNode):
         if self._intake:
             self._intake.destroy()
             self._inputs.stop()
+            self._map_odom.stop_listening()
             self._intake = None
         if self._worker:
             self._discard()

@@ -143,6 +143,11 @@ class MapOdomPublisher:
             self._rival = edge.header.frame_id
             self._rival_until_s = math.inf if static else time.monotonic() + RIVAL_S
 
+    def stop_listening(self) -> None:
+        """TF is heard no more: a rival that is there now may go on, so it counts until `listen_anew`."""
+        if self._has_rival():
+            self._rival_until_s = math.inf
+
     def listen_anew(self) -> None:
         """TF is subscribed to again: a rival that isn't heard by then is gone, a static one (latched) as well."""
         self._rival_until_s = min(self._rival_until_s, time.monotonic() + RIVAL_S)

@@ -84,6 +84,14 @@ def test_map_odom_corrects_the_odometry_until_another_localiser_comes(start, cam
     odometer.wait_for(lambda: camera.counter("map_odom_refused"), "the other one is noticed")
     assert "somebody else publishes other_map -> odom" in node.output()
     assert camera.diagnostics["lsm/lsm: camera"]["map_odom"].startswith("refused: other_map -> odom")
+    # Disabled it hears no TF, and the other one goes on: a frame has one parent.
+    assert camera.call(SetBool, "/lsm/enable", SetBool.Request(data=False)).message == "disabled"
+    odometer.edges.clear()
+    end = time.monotonic() + transforms.RIVAL_S + 2.0
+    while time.monotonic() < end:
+        odometer.tell("other_map", "odom", time.time_ns(), np.eye(4))
+        camera.spin(0.2)
+    assert {edge.header.frame_id for _, edge in odometer.edges} == {"other_map"}
 
 
 def test_without_odometry_map_odom_sends_nothing_and_says_so(start, camera: Camera, odometer: Odometer):
