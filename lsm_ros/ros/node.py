@@ -149,7 +149,11 @@ class LsmNode(LifecycleNode):
     def _listen(self) -> None:
         self._map_odom.listen_anew()
         self._inputs.listen()
-        self._intake = Intake(self, self._options.node, self._health, self._on_image)
+        try:
+            self._intake = Intake(self, self._options.node, self._health, self._on_image)
+        except Exception:
+            self._inputs.stop()
+            raise
 
     def _stop_listening(self) -> None:
         if self._intake:

@@ -14,8 +14,10 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from lsm_ros.config import MapperConfig, Options, PredictorConfig, option
 from lsm_ros.errors import ConfigError
@@ -96,6 +98,11 @@ class NodeOptions:
         for name in ("image_topic", "map_frame", "camera_frame"):
             if not getattr(node, name):
                 raise ConfigError(f"{name} is empty")
+        for name in ("image_topic", "camera_info_topic", "imu_topic", "depth_topic"):
+            _check_topic(name, getattr(node, name))
+        for name in ("map_frame", "camera_frame", "odom_frame", "base_frame", "floor_frame"):
+            if getattr(node, name).startswith("/"):
+                raise ConfigError(f"{name} is {getattr(node, name)!r}; tf2 refuses frames that begin with a slash")
         if node.tf_mode == "map_odom" and node.odom_frame in ("", node.map_frame):
             raise ConfigError(f"tf_mode 'map_odom' needs an odom_frame that is not the map's; it is "
                               f"{node.odom_frame!r}, map_frame is {node.map_frame!r}")
@@ -105,6 +112,17 @@ class NodeOptions:
         if self.mapper.window_views > self.predictor.token_cache:
             raise ConfigError(f"mapper.window_views = {self.mapper.window_views} is more than predictor.token_cache = "
                               f"{self.predictor.token_cache}; a window's frames must fit into the cache")
+
+
+def _check_topic(parameter: str, topic: str) -> None:
+    """Raises ConfigError for what is no topic's name; an empty one is none at all."""
+    if "//" in topic:
+        raise ConfigError(f"{parameter} is {topic!r}; a topic's name has no repeated slashes")
+    try:
+        if topic:
+            validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        raise ConfigError(f"{parameter}: {' '.join(str(error).split())}") from error
 
 
 SECTIONS = {"": ("node", NodeConfig), "mapper.": ("mapper", MapperConfig), "predictor.": ("predictor", PredictorConfig)}

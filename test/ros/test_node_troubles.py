@@ -7,17 +7,21 @@ import time
 import cv2
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from fake_node import FakePredictor
 from harness import FRAME_ID, PATIENCE_S, Camera
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 from test_node import goes_on
 
 from lsm_ros.ros.conversions import compressed_message, image_to_array
+from lsm_ros.ros.node import LsmNode
 from lsm_ros.ros.process import spin
 
 MAPPING = "lsm/lsm: mapping"
@@ -50,6 +54,16 @@ def test_an_unknown_label_keeps_the_node_unconfigured_and_is_named(start, camera
     camera.spin_until(lambda: camera.levels.get(MAPPING, (b"", ""))[0] == DiagnosticStatus.ERROR)
     assert camera.levels[MAPPING][1] == "no label 'tabel'; did you mean 'table'? (in 'rug, tabel')"
     assert camera.call(GetState, "/lsm/lsm/get_state", GetState.Request()).current_state.label == "unconfigured"
+
+
+def test_an_activation_that_fails_leaves_nobody_listening(camera: Camera):
+    """{who} is a substitution that rcl doesn't know, which it says only when the name is resolved."""
+    node = LsmNode(FakePredictor, parameter_overrides=[Parameter("image_topic", value="{who}/image")])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    for _ in range(2):
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+        assert [subscription.topic_name for subscription in node.subscriptions] == []
+    node.destroy_node()
 
 
 def test_without_labels_to_keep_out_of_there_is_no_mask(start, camera: Camera):

@@ -67,7 +67,11 @@ def test_a_whole_number_is_good_for_a_double(declared):
     ({"tf_mode": "map_odom", "odom_frame": "map", "map_frame": "map"}, "it is 'map', map_frame is 'map'"),
     ({"map_frame": "lsm_camera"}, "both 'lsm_camera'"),
     ({"obstacle_min_height_m": 1.5}, "obstacle_min_height_m = 1.5 is not below obstacle_max_height_m = 1.5"),
-    ({"image_topic": ""}, "image_topic is empty")])
+    ({"image_topic": ""}, "image_topic is empty"),
+    ({"image_topic": "/camera/image-raw"}, "image_topic: .*characters other than alphanumerics.*'/camera/image-raw'"),
+    ({"depth_topic": "/camera//depth"}, "depth_topic is '/camera//depth'"),
+    ({"imu_topic": "/imu/"}, "imu_topic: .*must not end with a forward slash: '/imu/'"),
+    ({"odom_frame": "/odom"}, "odom_frame is '/odom'; tf2 refuses frames that begin with a slash")])
 def test_mistakes_are_named(declared, given, words):
     with pytest.raises(ConfigError, match=words):
         declared(given)
