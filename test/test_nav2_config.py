@@ -123,7 +123,8 @@ def test_the_collision_monitor_does_not_stop_a_robot_without_a_laser():
     source = found["lsm"]
     assert (source["type"], source["topic"]) == ("pointcloud", "/lsm/obstacle_cloud")
     assert source["source_timeout"] == 0.0                            # else silence stops it
-    assert 0 < source["min_height"] < source["max_height"]
+    # Some releases of Nav2 compare the camera's z axis, the distance, with these (navigation2#5794).
+    assert 0 < source["min_height"] <= 0.1 and source["max_height"] >= 1.5
 
 
 def test_the_keepout_filter_finds_its_mask():
