@@ -23,6 +23,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lsm_ros.config import Options, option
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
+from lsm_ros.data.messages import LEGEND_TYPE
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.data.topics import info_topic, transported
@@ -74,15 +75,17 @@ class PlayerConfig(Options):
 class RecordedMessages:
     """The messages of a rosbag2 that have a header (a player of images needs no TF), of `only` one topic or all.
 
-    Topics whose message type is not installed are left out with a warning. Raises InputError if `only` is one of them.
+    What a node of this package said is left out, for the node that maps the recording says it anew; and, with a
+    warning, topics whose message type is not installed. Raises InputError if `only` is one of these.
     """
 
     def __init__(self, sequence: RecordingSequence, only: str | None = None):
         self._path = sequence.path
         self.image_topic = sequence.image_topic
         self.types, unknown = {}, []
+        said = said_by_nodes(sequence.topics) - {self.image_topic, info_topic(self.image_topic)}
         for topic, name in sequence.topics.items():
-            if only not in (None, topic):
+            if only not in (None, topic) or (only is None and topic in said):
                 continue
             try:
                 kind = message_type(name)
@@ -105,6 +108,12 @@ class RecordedMessages:
             except Exception as error:      # noqa: BLE001 rclpy has a type of its own for it
                 raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
             yield topic, stamp_ns(message.header.stamp) or None, message
+
+
+def said_by_nodes(topics: dict[str, str]) -> set[str]:
+    """What nodes of this package published: all in the namespaces that have a LabelLegend, and the diagnostics."""
+    spaces = {topic.rpartition("/")[0] + "/" for topic, name in topics.items() if name == LEGEND_TYPE} - {"/"}
+    return {topic for topic in topics if topic.startswith(tuple(spaces)) or (spaces and topic == "/diagnostics")}
 
 
 class SequenceMessages:

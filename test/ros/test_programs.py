@@ -17,6 +17,7 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from lsm_ros.contracts import Cloud
+from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
 from lsm_ros.data.outputs import write_ply
 from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
@@ -185,6 +186,22 @@ def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
     assert f"/camera/metadata ({metadata})" in caplog.text
     with pytest.raises(InputError, match=metadata):
         RecordedMessages(sequence, only="/camera/metadata")
+
+
+def test_what_a_node_said_in_a_recording_is_not_said_again(tmp_path):
+    """`lsm demo` leaves such a recording; played back it would put the old map beside the new one."""
+    said = {"/lsm/label_legend": LEGEND_TYPE, "/lsm/map_cloud": "sensor_msgs/msg/PointCloud2",
+            "/lsm/segmentation/mask": "sensor_msgs/msg/Image", "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray"}
+    with RecordingWriter(tmp_path / "bag") as writer:
+        writer.register_type(LEGEND_TYPE, LEGEND_FIELDS)
+        for topic, name in said.items():
+            writer.add_topic(topic, name)
+        writer.write_camera_info(1, np.eye(3), 64, 48, topic="/lsm/camera_info")
+        writer.write_image(1, np.zeros((48, 64, 3), np.uint8), topic="/lsm/image/compressed")
+        writer.write_truth_pose(1, np.eye(4))
+    sequence = open_sequence(tmp_path / "bag")
+    assert set(RecordedMessages(sequence).types) == {"/lsm/camera_info", "/lsm/image/compressed", "/truth/pose"}
+    assert set(RecordedMessages(sequence, only="/lsm/map_cloud").types) == {"/lsm/map_cloud"}
 
 
 @pytest.mark.parametrize("value", [Path("/tmp/a #2/rec"), "x: y", "0", "", 'Küche "1"', 1.0])
