@@ -65,6 +65,7 @@ class LsmNode(LifecycleNode):
         self._map_odom: MapOdomPublisher | None = None
         self._answers: QueryPublisher | None = None
         self._offered_services: list = []
+        self._answering = False                 # a service awaits the worker's thread
         self._map_timer = None
         self._map_job: Future | None = None
         self._health = Health(self.get_logger())
@@ -161,8 +162,7 @@ class LsmNode(LifecycleNode):
             self._inputs.stop()
             self._map_odom.stop_listening()
             self._intake = None
-        if self._worker:
-            self._discard()
+        self._discard()
 
     def _stop_working(self) -> None:
         self._stop_listening()
@@ -173,22 +173,30 @@ class LsmNode(LifecycleNode):
 
     def _release(self) -> None:
         self._stop_working()
-        for service in self._offered_services:
-            self.destroy_service(service)
-        self._offered_services = []
         if self._worker:
             self._worker.stop()
             self._worker = None
+        self._withdraw(self._offered_services)
+        self._offered_services = []
         for publishers in filter(None, (self._output, self._map_odom, self._answers)):
             publishers.destroy()
         self._output, self._map_odom, self._answers = None, None, None
         self._inputs, self._pipeline, self._map_job = None, None, None
+
+    def _withdraw(self, services: list) -> None:
+        """Takes services away, after the answer that one of them still owes."""
+        if self._answering and self.executor:
+            self.executor.create_task(self._withdraw, services)
+            return
+        for service in services:
+            self.destroy_service(service)
 
     def destroy_node(self) -> None:
         """The end of the process. torch can't be interrupted, so a window that takes too long is left behind."""
         if self._worker and not self._worker.stop(STOP_S):
             self.get_logger().warning(f"the window in progress takes longer than {STOP_S} s; ending without it")
             os._exit(0)
+        self._answering = False                     # nothing spins any more
         self._release()
         super().destroy_node()
 
@@ -205,7 +213,7 @@ class LsmNode(LifecycleNode):
             self._health.count("images_replaced_by_newer")
 
     def _discard(self) -> None:
-        if self._worker.discard():
+        if self._worker and self._worker.discard():
             self._health.count("images_discarded")
 
     def _on_map_timer(self) -> None:
@@ -235,17 +243,17 @@ class LsmNode(LifecycleNode):
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._discard()
-        return await self._answer(self._pipeline.reset, response, "the map is empty")
+        return await self._answer(lambda: self._pipeline.reset(), response, "the map is empty")
 
     async def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
-        return await self._answer(partial(self._pipeline.save, request.folder), response)
+        return await self._answer(lambda: self._pipeline.save(request.folder), response)
 
     async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
         self._discard()
-        return await self._answer(partial(self._pipeline.load, request.folder), response)
+        return await self._answer(lambda: self._pipeline.load(request.folder), response)
 
     async def _on_set_classes(self, request: SetClasses.Request, response: SetClasses.Response) -> SetClasses.Response:
-        return await self._answer(partial(self._pipeline.set_classes, list(request.classes)), response)
+        return await self._answer(lambda: self._pipeline.set_classes(list(request.classes)), response)
 
     async def _on_query(self, request: Query.Request, response: Query.Response) -> Query.Response:
         return await self._answer(lambda: fill(response, self._pipeline.query(request.text, request.threshold)),
@@ -278,9 +286,14 @@ class LsmNode(LifecycleNode):
 
     async def _answer(self, job: Callable, response, text: str | None = None):
         """Runs the job on the worker's thread and fills in `success` and `message`, the job's result unless `text`."""
+        if self._worker is None:                    # the services are about to be withdrawn
+            response.success, response.message = False, f"the node is {self._stage}"
+            return response
         done = RosFuture(executor=self.executor)
         self._worker.run(job).add_done_callback(done.set_result)
+        self._answering = True
         finished: Future = await done
+        self._answering = False
         try:
             result = finished.result()
             response.success, response.message = True, text or str(result)

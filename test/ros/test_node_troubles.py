@@ -211,6 +211,26 @@ def test_a_window_that_takes_long_does_not_delay_the_end(start, camera: Camera):
         camera.destroy_client(client)
 
 
+def test_who_waits_for_an_answer_gets_one_before_the_services_go(start, camera: Camera):
+    node = start("predictor.weights:=slow 2.0")
+    camera.connect()
+    while not camera.counter("images_replaced_by_newer"):
+        camera.walk(1)
+    reset = camera.create_client(Trigger, "/lsm/reset")
+    change = camera.create_client(ChangeState, "/lsm/lsm/change_state")
+    camera.spin_until(lambda: reset.service_is_ready() and change.service_is_ready())
+    answer = reset.call_async(Trigger.Request())
+    camera.walk(3)                      # the window in progress goes on
+    change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)))
+    camera.spin_until(answer.done, what="for the answer")
+    assert answer.result().message in ("the node is stopping", "the map is empty")
+    camera.spin_until(lambda: not reset.service_is_ready(), what="for the service to go")
+    assert node.stop() == 0
+    assert "InvalidHandle" not in node.output()
+    for client in (reset, change):
+        camera.destroy_client(client)
+
+
 def test_a_callback_that_raises_costs_itself_alone(camera: Camera):
     node, executor, raised = Node("raiser"), SingleThreadedExecutor(), []
     executor.add_node(node)
