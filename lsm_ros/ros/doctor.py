@@ -40,7 +40,8 @@ OTHER_CLOCK_S = 60.0                # beyond this it is not late but of another 
 ANSWER_S = 10.0                     # a node that is there gets this much longer to answer
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")     # up to Jazzy (Fast DDS 2), and since
 ENVIRONMENT = ("ROS_DISTRO", "ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", *PROFILES)
-PARAMETERS = ("odom_frame", "base_frame", "floor_frame", "tf_mode", "map_frame", "input_wait_s", "use_sim_time")
+PARAMETERS = ("odom_frame", "base_frame", "floor_frame", "tf_mode", "map_frame", "input_wait_s", "use_sim_time",
+              "mapper.camera_height_m")
 EVERYONES = ("/rosout", "/parameter_events", "/tf", "/tf_static", "/diagnostics", "/clock")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 LOOKS_UP = 0.9                  # z component of the direction of view in the robot: within 26 degrees of the vertical
@@ -341,7 +342,7 @@ class Examiner(Node):
     def _check_mount(self) -> list[Finding]:
         """Which way the camera looks by TF, and whether its height is known."""
         floor, found = self.parameters.get("floor_frame"), []
-        if floor and not self.tree.knows(floor):
+        if floor and not self.tree.knows(floor) and not self.parameters.get("mapper.camera_height_m"):
             found.append(Finding(NOTE, "TF", f"nobody publishes {floor!r}, so the camera's height is unknown",
                                  "set floor_frame, or mapper.camera_height_m"))
         for frame in filter(None, (floor, self.parameters.get("base_frame"))):

@@ -146,6 +146,18 @@ def test_the_frame_of_the_images_is_an_optical_one(camera: Camera, frame_id, T_b
     assert not frame_id or any("'odom'" in text for text in heard) and any("'base_footprint'" in text for text in heard)
 
 
+@pytest.mark.parametrize(("height_m", "told"), [(0.0, ["nobody publishes 'base_footprint', so the camera's height is "
+                                                        "unknown"]), (0.25, [])])
+def test_a_height_that_was_set_is_not_asked_for(camera: Camera, height_m, told):
+    examiner = doctor.Examiner("/lsm/lsm")
+    assert "mapper.camera_height_m" in doctor.PARAMETERS
+    examiner.parameters = {"floor_frame": "base_footprint", "base_frame": "", "mapper.camera_height_m": height_m}
+    examiner.images = images(stream())
+    found = examiner._check_mount()
+    examiner.destroy_node()
+    assert [item.text for item in found] == told
+
+
 def images(stamps, size: int = 60_000, age_s: float = 0.02) -> Images:
     return Images(list(stamps), [age_s] * len(stamps), [size] * len(stamps), "camera")
 
