@@ -159,16 +159,18 @@ def path(trajectory: list[tuple[int, np.ndarray]], stamp: int, map_frame: str) -
                 poses=[PoseStamped(header=header(ns, map_frame), pose=pose(T)) for ns, T in trajectory])
 
 
-def object_markers(objects: list[MapObject], gone: set[int], colors: np.ndarray, camera_map: np.ndarray | None,
+def object_markers(objects: list[MapObject], gone: set[int] | None, colors: np.ndarray, camera_map: np.ndarray | None,
                    stamp: int, map_frame: str) -> MarkerArray:
-    """A box and a name an object, under the object's own id; `gone` are the ids to be deleted.
+    """A box and a name an object, under the object's own id.
 
     Args:
+        gone: the ids to be deleted; None: all that stands there, as of a node that ran before.
         colors: (C, 3) uint8, the label set's.
         camera_map: (3,) where the camera is in the map, metres; the name then tells how far from it the box begins.
     """
     at = header(stamp, map_frame)
-    markers = [Marker(header=at, ns=ns, id=id, action=Marker.DELETE) for id in sorted(gone) for ns in (BOX, NAME)]
+    markers = [Marker(header=at, action=Marker.DELETEALL)] if gone is None else \
+        [Marker(header=at, ns=ns, id=id, action=Marker.DELETE) for id in sorted(gone) for ns in (BOX, NAME)]
     for item in objects:
         red, green, blue = (float(c) / 255 for c in colors[item.label])
         x, y, z = map(float, item.center)

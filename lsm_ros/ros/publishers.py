@@ -61,7 +61,7 @@ class Publishers:
         if config.keepout_labels:
             self._keepout = topics.add(OccupancyGrid, "keepout_mask", LATCHED)
             self._whole_map.add(self._keepout)
-        self._shown: set[int] = set()                   # ids of the objects that have markers
+        self._shown: set[int] | None = None             # ids of the objects that have markers; None: nobody knows
         self._stale: set[Publisher] = set()             # map topics that the newest map hasn't been published on
         self._map_stamp = 0
         self._newest: MapUpdate | None = None
@@ -135,8 +135,8 @@ class Publishers:
         if self._markers in due:
             ids = {item.id for item in objects}
             camera_map = None if self._newest is None else self._newest.T_map_cam[:3, 3]
-            self._markers.publish(object_markers(objects, self._shown - ids, self._labels.colors, camera_map, stamp,
-                                                 frame))
+            gone = None if self._shown is None else self._shown - ids
+            self._markers.publish(object_markers(objects, gone, self._labels.colors, camera_map, stamp, frame))
             self._shown = ids
         if {self._map, self._occupancy, self._keepout} & due:
             self._publish_voxels(mapper.map_cloud(), mapper.on_floor, due, options)

@@ -28,7 +28,7 @@ from lsm_ros.viewing.drawing import Boxes, Drawing, Legend
 
 MAP_CLOUD, LEGEND, ODOMETRY, DEPTH_INFO = "map_cloud", "label_legend", "odometry", "depth/camera_info"
 VIEW_CLOUD, PATH, OBJECTS, GRAPH = "semantic_cloud", "path", "label_markers", "pose_graph"
-DELETE = 2                      # visualization_msgs/Marker
+DELETE, DELETE_ALL = 2, 3       # visualization_msgs/Marker
 
 
 def draw_recording(path: Path, labels: LabelSet, save: Path | None = None, namespace: str | None = None,
@@ -140,7 +140,9 @@ class Objects:
     def updated(self, message: Any) -> Boxes:
         """All boxes after one more MarkerArray."""
         for marker in message.markers:
-            if marker.action == DELETE:
+            if marker.action == DELETE_ALL:
+                self._boxes.clear()
+            elif marker.action == DELETE:
                 self._boxes.pop(marker.id, None)
             elif marker.ns == BOX:
                 self._boxes[marker.id] = marker

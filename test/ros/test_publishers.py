@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from rclpy.time import Time as RosTime
+from visualization_msgs.msg import Marker
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
 from lsm_ros.errors import ConfigError
@@ -121,7 +122,10 @@ def test_a_map_begun_anew_knows_no_distances():
         assert publishers.map_is_wanted()
         publishers.publish_map(mapper([chair]), NodeOptions())
         assert not publishers.map_is_wanted()
-    assert [message.markers[1].text for message in node.said["label_markers"]] == ["chair 3.5 m", "chair"]
+    first, second = (message.markers for message in node.said["label_markers"])
+    assert [marker.action for marker in first] == [Marker.DELETEALL, Marker.ADD, Marker.ADD], "of a node before it"
+    assert [marker.action for marker in second] == [Marker.ADD, Marker.ADD]
+    assert [markers[-1].text for markers in (first, second)] == ["chair 3.5 m", "chair"]
     assert {stamp_ns(message.markers[0].header.stamp) for message in node.said["label_markers"]} == {STAMP}
 
 

@@ -172,8 +172,10 @@ def recording(tmp_path, request):
     messages = []
     for n in range(3):
         line = [POSES[n][:3, 3], POSES[n + 1][:3, 3]]
-        boxes = [marker(n, BOX, 4, 1), marker(n, NAME, 4, 9, text="chair 1.0 m")] if n < 2 else \
-            [marker(n, BOX, 4, 0, action=2), marker(n, NAME, 4, 0, action=2)]
+        boxes = [[marker(n, BOX, 4, 1), marker(n, NAME, 4, 9, text="chair 1.0 m")],
+                 # another node, which deletes all that the one before left
+                 [marker(n, "", 0, 0, action=3), marker(n, BOX, 5, 1), marker(n, NAME, 5, 9, text="chair 2.0 m")],
+                 [marker(n, BOX, 5, 0, action=2), marker(n, NAME, 5, 0, action=2)]][n]
         messages += [
             ("map_cloud", n, cloud(n, 50 * (n + 1))), ("semantic_cloud", n, cloud(n, 20)),
             ("odometry", n, odometry(at[n], "lsm_camera", pose_of(pose(POSES[n]), np.zeros(36)), still)),
@@ -207,7 +209,7 @@ def test_a_recording_is_drawn_over_time(recording):
     parts = {part: seen[f"/map/cloud/colour{part}"]["Points3D:positions"] for part in ("", "/ceiling")}
     assert [(stamp, len(points)) for stamp, points in parts[""]] == list(zip(STAMPS, (25, 50, 75), strict=True))
     assert [len(points) for _, points in parts["/ceiling"]] == [25, 50, 75]
-    assert [names for _, names in seen["/map/objects"]["Boxes3D:labels"]] == [["chair 1.0 m"], ["chair 1.0 m"], []]
+    assert [names for _, names in seen["/map/objects"]["Boxes3D:labels"]] == [["chair 1.0 m"], ["chair 2.0 m"], []]
     assert [len(strips[0]) for _, strips in seen["/map/path"]["LineStrips3D:strips"]] == [1, 2, 3]
     assert [len(strips) for _, strips in seen["/map/graph/edges"]["LineStrips3D:strips"]] == [1, 2, 3]
     assert [len(strips) for _, strips in seen["/map/graph/loops"]["LineStrips3D:strips"]] == [0, 0, 1]
@@ -229,6 +231,7 @@ def test_the_camera_s_topic_may_lie_beside_the_node_s(recording, asked, monkeypa
     (topic,) = camera_topics(recording_topics(recording))
     recorded.draw_recording(recording, LABELS, image_topic=topic if asked else None)
     assert drawing.image.call_count == len(STAMPS)
+    assert [call.args[0].names for call in drawing.objects.call_args_list] == [["chair 1.0 m"], ["chair 2.0 m"], []]
 
 
 def test_what_cannot_be_seen_is_told(recording, saved, tmp_path, capsys, monkeypatch):
