@@ -206,6 +206,9 @@ class Pipeline:
 
         def publish(update: MapUpdate) -> None:
             mapped_s = time.perf_counter()
+            if not message_header.frame_id:
+                self._health.problem("frame_ids_missing", "the images have no frame_id, so TF can't place the clouds; "
+                                     "the driver must name the camera's optical frame (x right, y down, z forward)")
             if update.map_id != self._map_id:           # nothing ties the transform of the map before to this one
                 self._map_odom.forget()
                 self._map_id = update.map_id

@@ -54,6 +54,8 @@ def transforms(update: MapUpdate, T_map_keyframes: list[np.ndarray], image_frame
     stamp = update.stamp_ns
     if config.tf_mode in ("none", "map_odom"):
         return []
+    if config.tf_mode == "leaf" and not image_frame:    # tf2 knows no frame without a name, and each listener says so
+        return []
     if config.tf_mode == "leaf":
         return [transform(inverse(update.T_map_cam), stamp, image_frame, config.map_frame)]
     names = [config.camera_frame, *(keyframe_frame(config, age) for age in range(len(T_map_keyframes)))]

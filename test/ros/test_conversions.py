@@ -237,6 +237,7 @@ def test_leaf_hangs_the_map_below_the_camera():
     assert (edge.header.frame_id, edge.child_frame_id) == ("camera_optical", "lsm_map")
     t = edge.transform.translation
     np.testing.assert_allclose((t.x, t.y, t.z), inverse(T_map_cam)[:3, 3])
+    assert transforms(update(T_map_cam, range(1)), [], "", NodeConfig(tf_mode="leaf")) == [], "images without a frame"
     for mode in ("none", "map_odom"):
         assert transforms(update(T_map_cam, range(1)), [], "camera_optical", NodeConfig(tf_mode=mode)) == []
 

@@ -52,10 +52,10 @@ class Robot:
     def _complete(self, frame: Frame, *_) -> Frame:
         return replace(frame, T_odom_cam=POSES[frame.stamp_ns // 100_000_000]) if self.wheels else frame
 
-    def see(self, film, small: bool = False) -> None:
+    def see(self, film, small: bool = False, frame_id: str = FRAME_ID) -> None:
         for frame in film:
             image = frame.image[::2, ::2].copy() if small else frame.image
-            message = image_message(image, Header(stamp=ros_time(frame.stamp_ns), frame_id=FRAME_ID))
+            message = image_message(image, Header(stamp=ros_time(frame.stamp_ns), frame_id=frame_id))
             self.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
 
     def published(self, topic: str) -> list:
@@ -136,6 +136,17 @@ def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     robot.see(FILM[number:])
     assert robot.pipeline.mapper.counters.new_maps == 1
     assert robot.told[:2] == ["forget", "none"]
+
+
+def test_images_without_a_frame_are_mapped_and_told():
+    """Their clouds have none, either, and Nav2 drops those without a word."""
+    robot = Robot("obstacle_cloud")
+    robot.see(FILM[:4], frame_id="")
+    assert len(robot.node.said["obstacle_cloud"]) == robot.counts()["frame_ids_missing"] > 0
+    assert "no frame_id" in robot.warnings[0]
+    named = Robot()
+    named.see(FILM[:4])
+    assert "frame_ids_missing" not in named.counts()
 
 
 def test_other_words_keep_the_distances_of_objects():
