@@ -37,26 +37,30 @@ def occupancy(cloud: Cloud, robot: Robot, on_floor: bool, resolution_m: float) -
     """
     ground, obstacle = robot.judge(cloud.labels, cloud.points[:, 2] if on_floor else None)
     frame = _Frame.around(cloud.points[ground | obstacle], resolution_m)
-    floor = cv2.morphologyEx(frame.paint(cloud.points[ground]), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    cells = np.where(floor > 0, FREE, UNKNOWN).astype(np.int8)
+    cells = np.where(frame.paint_ground(cloud.points[ground]) > 0, FREE, UNKNOWN).astype(np.int8)
     cells[frame.paint(cloud.points[obstacle]) > 0] = OCCUPIED
     return frame.grid(cells)
 
 
 def keepout(cloud: Cloud, kept_out: np.ndarray, robot: Robot, on_floor: bool, margin_m: float, resolution_m: float
             ) -> Grid:
-    """OCCUPIED within the margin of voxels of the classes `kept_out` (C,) bool, no higher than the robot; else FREE.
+    """OCCUPIED within the margin of voxels of the classes `kept_out` (C,) bool, no higher than the robot; else FREE
+    where `occupancy` knows something, and UNKNOWN where it does not.
 
-    It covers the whole map, since a costmap filter doesn't act beside its mask. Raises InputError as `occupancy` does.
+    Nav2's keepout filter writes a FREE of its mask over what the costmap doesn't know: the robot would plan through
+    walls that nobody has seen. The grid covers the whole map, since a costmap filter doesn't act beside its mask.
+    Raises InputError as `occupancy` does.
     """
+    ground, obstacle = robot.judge(cloud.labels, cloud.points[:, 2] if on_floor else None)
     frame = _Frame.around(cloud.points, resolution_m, margin_m)
+    known = frame.paint_ground(cloud.points[ground]) | frame.paint(cloud.points[obstacle])
     mine = kept_out[cloud.labels]
     if on_floor:
         mine &= cloud.points[:, 2] <= robot.max_height_m
     patches, number, stats, _ = cv2.connectedComponentsWithStats(frame.paint(cloud.points[mine]), connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] * resolution_m ** 2 >= LEAST_PATCH_M2
     large[0] = False            # the rest, where there is no patch
-    cells = np.full(frame.shape, FREE, np.int8)
+    cells = np.where(known > 0, FREE, UNKNOWN).astype(np.int8)
     if large.any():
         distance = cv2.distanceTransform((~large[number]).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         cells[distance * resolution_m <= margin_m] = OCCUPIED
@@ -88,6 +92,10 @@ class _Frame:
         column, row = (np.floor(points[:, :2] / self.resolution_m).astype(np.int64) - self.low).T
         image[row, column] = 1
         return image
+
+    def paint_ground(self, points: np.ndarray) -> np.ndarray:
+        """The same of ground, with the cells between others of it."""
+        return cv2.morphologyEx(self.paint(points), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
 
     def grid(self, cells: np.ndarray) -> Grid:
         return Grid(cells, self.low * self.resolution_m, self.resolution_m)

@@ -65,15 +65,17 @@ def test_keepout_has_a_margin_and_forgives_a_wrong_label():
     assert at(grid, 0.85, 0.85) == FREE, "the corner of the margin is round"
     assert at(grid, 1.05, 1.75) == FREE, "that hangs over the robot"
     assert at(grid, 0.25, 0.25) == FREE, "a single cell of .01 m^2 is a wrong label"
-    assert np.count_nonzero(grid.cells) == 4 + 4 * 4 + 4
+    assert np.count_nonzero(grid.cells == OCCUPIED) == 4 + 4 * 4 + 4
+    assert at(grid, -0.15, 1.05) == UNKNOWN, "beside the floor: a costmap filter would make it free"
     nothing = keepout(cloud, chosen(LABELS, "bed"), ROBOT, True, 0.22, 0.1)
-    assert nothing.cells.shape == grid.cells.shape and not nothing.cells.any()
+    assert nothing.cells.shape == grid.cells.shape and OCCUPIED not in nothing.cells
+    assert np.array_equal(nothing.cells[2:-2, 2:-2], occupancy(cloud, ROBOT, True, 0.1).cells), "it knows no more"
 
 
 def test_an_empty_map_is_one_unknown_cell():
     empty = voxels(("floor", np.empty((0, 3))))
     assert occupancy(empty, ROBOT, True, 0.1).cells.tolist() == [[UNKNOWN]]
-    assert keepout(empty, chosen(LABELS, "rug"), ROBOT, True, 0.2, 0.1).cells.tolist() == [[FREE]]
+    assert keepout(empty, chosen(LABELS, "rug"), ROBOT, True, 0.2, 0.1).cells.tolist() == [[UNKNOWN]]
 
 
 def test_a_grid_that_no_message_should_hold_is_refused():

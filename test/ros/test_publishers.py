@@ -129,7 +129,7 @@ def test_a_map_begun_anew_knows_no_distances():
     assert {stamp_ns(message.markers[0].header.stamp) for message in node.said["label_markers"]} == {STAMP}
 
 
-@pytest.mark.parametrize("on_floor, cells", [(True, ({0}, {0})), (False, ({100}, {0, 100}))])
+@pytest.mark.parametrize("on_floor, cells", [(True, ({0}, {0})), (False, ({100}, {100}))])
 def test_a_map_without_a_view_is_judged_by_its_own_floor(on_floor, cells):
     """A floor, and over it, higher than the robot, what would stand in its way: as after load_map."""
     across = np.stack(np.meshgrid(np.arange(10), np.arange(10)), axis=-1).reshape(-1, 2) * 0.05
