@@ -81,7 +81,8 @@ class NodeConfig(Options):
                                            "of a voxel is taken.", minimum=0.01, maximum=2.0)
     keepout_labels: str = option("", "Classes that keepout_mask keeps the robot out of, separated by commas; where it "
                                  "is empty there is no such topic.", read_only=True)
-    keepout_margin_m: float = option(0.2, "How far around them it keeps out, metres.", minimum=0.0, maximum=5.0)
+    keepout_margin_m: float = option(0.2, "How far around them it keeps out, metres. At least the robot's radius: "
+                                     "Nav2 does not inflate what a filter adds.", minimum=0.0, maximum=5.0)
 
 
 @dataclass(frozen=True)
