@@ -1,6 +1,7 @@
 """The files for Nav2: what each layer must be told, or else its costmap stays empty without a word."""
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -96,7 +97,9 @@ def test_heights_of_the_voxel_layer():
 def test_the_frustum_of_stvl_is_one():
     layer = layer_of("stvl")
     mark, clear = sources_of(layer)
-    assert 0 < clear["min_z"] < clear["max_z"] and clear["max_z"] >= mark["obstacle_range"]
+    # DepthCameraFrustum measures along the rays of the corners, so its far plane is nearer than max_z.
+    far_m = clear["max_z"] * math.cos(clear["vertical_fov_angle"] / 2) * math.cos(clear["horizontal_fov_angle"] / 2)
+    assert 0 < clear["min_z"] < clear["max_z"] and far_m > mark["obstacle_range"]
     assert clear["model_type"] == 0 and clear["decay_acceleration"] > 0
     assert 0.5 < clear["vertical_fov_angle"] < clear["horizontal_fov_angle"] < 1.6       # radians, not degrees
     assert 0 < mark["min_obstacle_height"] < mark["max_obstacle_height"]
