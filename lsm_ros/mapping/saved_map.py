@@ -5,10 +5,10 @@ images of H x W pixels and dense outputs of h x w and hs x ws, E edges, Q travel
 
     ids, stamps_ns (N,) int64 · S_map_cam (N, 4, 4) · K_image, K (N, 3, 3) · image_bytes (total,) uint8, JPEG after
     JPEG, image_ends (N,) · depth (N, h, w) float16, in the keyframe's unit · confidence (N, h, w) uint8 · semantics
-    (N, hs, ws, D) int8 · averaged (N,) · places (N, P), or empty · T_odom_cam (N, 4, 4), NaN where unknown · stances
-    (N, 8): up (3), its sigma, height, its sigma, height in metres, its sigma; NaN where there is none · edge_ends
-    (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7), edge_loop (E,) · travel_ends (Q, 2), travel_T (Q, 4, 4),
-    travel_sigma (Q, 6)
+    (N, hs, ws, D) int8 · averaged (N,) · places (N, P), zeros where unknown, or empty · T_odom_cam (N, 4, 4), NaN where
+    unknown · stances (N, 8): up (3), its sigma, height, its sigma, height in metres, its sigma; NaN where there is none
+    · edge_ends (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7), edge_loop (E,) · travel_ends (Q, 2), travel_T
+    (Q, 4, 4), travel_sigma (Q, 6)
 
 and its header: format, version, metric, grounded, image_shape (of the camera's images), labels (their names).
 """
@@ -73,6 +73,7 @@ def write_map(path: Path, state: MapState) -> None:
     jpegs = [cv2.imencode(".jpg", frame.image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1] for frame in frames]
     unknown = np.full((4, 4), np.nan)
     vectors = dict(state.places)
+    unknown_place = np.zeros_like(next(iter(vectors.values()), np.empty(0)))      # of those mapped without `loops`
     stances = [graph.stance(i) for i in ids]
     edges, travels = graph.edges, graph.travels
     arrays = {
@@ -85,7 +86,8 @@ def write_map(path: Path, state: MapState) -> None:
         "confidence": np.rint(255 * np.stack([view.confidence for view in views])).clip(0, 255).astype(np.uint8),
         "semantics": np.stack([view.semantics for view in views]),
         "averaged": np.array([view.averaged for view in views], np.int64),
-        "places": np.stack([vectors[i] for i in ids]).astype(np.float32) if vectors else np.empty((0, 0), np.float32),
+        "places": np.stack([vectors.get(i, unknown_place) for i in ids]).astype(np.float32) if vectors
+        else np.empty((0, 0), np.float32),
         "T_odom_cam": np.stack([unknown if frame.T_odom_cam is None else frame.T_odom_cam for frame in frames]),
         "stances": np.array([np.full(8, np.nan) if stance is None else
                              [*stance.up_cam, stance.up_sigma, stance.height, stance.height_sigma, stance.height_m,
@@ -196,6 +198,7 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     graph.connect(Travel(int(i), int(j), T, sigma) for (i, j), T, sigma in zip(
         arrays["travel_ends"], arrays["travel_T"], arrays["travel_sigma"], strict=True))
     places = list(zip(ids, arrays["places"], strict=True)) if len(arrays["places"]) else []
+    places = [(i, vector) for i, vector in places if vector.any()]
     height, width, channels = (int(side) for side in header["image_shape"])
     return MapState(graph, views, places, (height, width, channels))
 

@@ -69,6 +69,22 @@ def test_a_saved_map_is_the_same_and_mapping_goes_on_in_it(mapper, film, saved):
         assert np.linalg.norm(before[near][:3, 3] - update.T_map_cam[:3, 3]) < 0.4
 
 
+def test_a_map_whose_loops_were_off_for_a_while_is_saved(film, tmp_path):
+    """Keyframes of that time have no vector to be recognised by."""
+    network = FakeNetwork(POSES, LABELS)
+    mapper = Mapper(network, LABELS, ALONE, network.describe)
+    for loops, part in ((True, film[:10]), (False, film[10:20]), (True, film[20:30])):
+        mapper.configure(dataclasses.replace(ALONE, loops=loops))
+        for frame in part:
+            mapper.push(frame)
+    places = dict(mapper.state().places)
+    assert 0 < len(places) < mapper.keyframes
+    write_map(tmp_path / FILE, mapper.state())
+    again = dict(read_map(tmp_path, LABELS).places)
+    assert again.keys() == places.keys()
+    np.testing.assert_allclose([again[i] for i in places], list(places.values()), atol=1e-6)
+
+
 def test_other_words_keep_the_map(film):
     every = dataclasses.replace(ALONE, confidence_drop=0.0)      # else the words say which unsure pixels are in it
     mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, every)
