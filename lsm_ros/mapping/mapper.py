@@ -232,6 +232,7 @@ class Mapper:
         state = state.numbered_from(self._next_id)
         self._next_id += len(state.views)
         self._adopt(state)
+        self._forget_odometry()                        # it was another session's
         self._refused_in_a_row = LOST_AFTER
 
     def _adopt(self, state: MapState) -> None:
@@ -292,9 +293,13 @@ class Mapper:
         if frame.T_odom_cam is not None:
             before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
             if before and jumped(before[1], frame.T_odom_cam, 1e-9 * (frame.stamp_ns - before[0])):
-                self.counters.odometry_jumps += 1      # it has begun anew: nothing that it told before compares
-                self._views = {i: view.without_odometry() for i, view in self._views.items()}
+                self.counters.odometry_jumps += 1      # it has begun anew
+                self._forget_odometry()
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
+
+    def _forget_odometry(self) -> None:
+        """What it told so far compares with nothing that it will tell."""
+        self._views = {i: view.without_odometry() for i, view in self._views.items()}
 
     def _keep(self, frame: Frame) -> Keyframe | None:
         verdict = self._selector.judge(frame.image)
@@ -312,6 +317,8 @@ class Mapper:
         self.counters.refused_windows += 1
         self.last_refusal = why
         self._refused_in_a_row += 1
+        if self._refused_in_a_row == LOST_AFTER:
+            self._forget_odometry()                    # whoever was carried away turned no wheel
         if self.lost and 0 < len(self._views) < YOUNG:
             self.counters.restarts += 1
             self._begin()

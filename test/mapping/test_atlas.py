@@ -8,7 +8,7 @@ from room import FakeNetwork, frames, walk
 from lsm_ros.config import MapperConfig
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.alignment import align_trajectory
-from lsm_ros.geometry.sim3 import inverse, scale_of, transform
+from lsm_ros.geometry.sim3 import inverse, scale_of, sim3, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.mapping.atlas import Atlas
@@ -16,7 +16,7 @@ from lsm_ros.mapping.counters import Stopwatch
 from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.locating import MOST_CARRIED
 from lsm_ros.mapping.mapper import TAKEN_OUT, Mapper
-from lsm_ros.mapping.saved_map import MapState
+from lsm_ros.mapping.saved_map import FILE, MapState, read_map, write_map
 
 LABELS = LabelSet.load()
 POSES = walk(72, turns=2.0)                                      # two rounds of 36 frames
@@ -319,6 +319,44 @@ def test_odometry_that_begins_anew_moves_nothing():
     push(mapper, again)
     assert mapper.counters.odometry_jumps == 1
     assert mapper.counters.carried_windows == 0 and mapper.counters.refused_windows == 0 and error(mapper) < 0.06
+
+
+def test_odometry_of_a_saved_map_compares_with_none_of_a_new_session(tmp_path):
+    """The robot starts again where it had stopped, and its odometry at another place."""
+    mapper, _ = start(outliers=0.0)
+    film = with_wheels(FILM)
+    push(mapper, film[:36])
+    write_map(tmp_path / FILE, mapper.state())
+    again, network = start(outliers=0.0)
+    again.restore(read_map(tmp_path, LABELS))
+    anew = [dataclasses.replace(later(frame), T_odom_cam=sim3(np.eye(3), np.array([5.0, 3.0, 0.0])) @ frame.T_odom_cam)
+            for frame in film[34:60]]
+    updates = push(again, anew)
+    assert len(updates) > 8 and again.counters.carried_windows == 0
+    assert all(update.metric.scale == pytest.approx(1, abs=0.1) for update in updates)
+    mixed = [window for window in network.calls for told in [[k.frame.T_odom_cam for k in window.keyframes]]
+             if all(T is not None for T in told) and window.keyframes[0].id < updates[0].keyframe_id]
+    assert not mixed and error(again) < 0.06
+
+
+def test_a_camera_that_was_lost_is_not_measured_by_the_odometry_from_before():
+    """It was carried across the room while the wheels stood, and nothing could be seen on the way."""
+    mapper, network = start(outliers=0.0)
+    film = with_wheels(FILM)
+    push(mapper, film[:36])
+    metre = mapper.metric.scale
+    network._nonsense = range(10_000)
+    blind = [dataclasses.replace(frame, T_odom_cam=None) for frame in film[36:48]]
+    for frame in blind:
+        if not mapper.lost:
+            mapper.push(frame)
+    assert mapper.lost
+    network._nonsense = ()
+    stand = film[35].T_odom_cam @ inverse(film[54].T_odom_cam)
+    updates = push(mapper, [dataclasses.replace(frame, T_odom_cam=stand @ frame.T_odom_cam) for frame in film[54:64]])
+    assert len(updates) > 3 and mapper.counters.odometry_jumps == 0 and error(mapper) < 0.06
+    known = {i for i, view in mapper._views.items() if view.keyframe.frame.T_odom_cam is not None}
+    assert min(known) == updates[0].keyframe_id and mapper.metric.scale == pytest.approx(metre, rel=0.02)
 
 
 def test_a_search_that_fails_leaves_nothing_behind():
