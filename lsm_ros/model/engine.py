@@ -352,6 +352,8 @@ def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.nd
 
 
 def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
-    """(..., 3, 3) -> the rotations next to them, exact in float64."""
-    U, _, Vt = np.linalg.svd(matrices)
-    return U @ Vt
+    """(..., 3, 3) -> the rotations next to them, exact in float64. What is not finite gives NaN, for whoever checks the
+    prediction: an SVD of it raises."""
+    finite = np.isfinite(matrices).all(axis=(-2, -1), keepdims=True)
+    U, _, Vt = np.linalg.svd(np.where(finite, matrices, np.eye(3)))
+    return np.where(finite, U @ Vt, np.nan)

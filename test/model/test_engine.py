@@ -9,7 +9,8 @@ import torch
 
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window
-from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.errors import AlignmentError, ConfigError, InputError
+from lsm_ros.mapping.registration import check_prediction
 from lsm_ros.model.engine import NetworkPredictor, has_bfloat16, network_size, patch_depth, shrink
 from lsm_ros.model.graphs import MOST, Graphs, Recording
 from lsm_ros.model.network import Network, NetworkConfig
@@ -72,6 +73,14 @@ def test_prediction(predictor):
     assert (prediction.depth > 0).all()
     assert ((prediction.confidence >= 0) & (prediction.confidence <= 1)).all()
     assert prediction.pose_error.shape == (3,) and (prediction.pose_error > 0).all()
+
+
+def test_what_the_network_cannot_see_is_refused_and_not_the_end(predictor):
+    """A calibration that is one by its form, but whose rays overflow: all that the network says of it is NaN."""
+    prediction = predictor(Window(keyframes(2, K=np.array([[1e-300, 0, 320], [0, 1e-300, 240], [0, 0, 1]]))))
+    with pytest.raises(AlignmentError, match="not finite"):
+        check_prediction(prediction, 2)
+    assert np.isfinite(predictor(Window(keyframes(2, first=2))).depth).all()
 
 
 def test_predicted_intrinsics_have_square_pixels_and_a_central_axis(predictor):
