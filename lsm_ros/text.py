@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
@@ -52,9 +53,11 @@ class TextEncoder:
         self.vocabulary = {piece: i for i, piece in enumerate((folder / "vocab.txt").read_text("utf8").splitlines())}
 
     def tokens(self, text: str) -> list[int]:
-        """WordPiece: each word is cut greedily into the longest known pieces (Devlin et al., arXiv 1810.04805)."""
+        """WordPiece: each word is cut greedily into the longest known pieces (Devlin et al., arXiv 1810.04805). The
+        vocabulary has small letters without accents, and takes an underscore for punctuation."""
+        plain = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
         pieces = ["[CLS]"]
-        for word in re.findall(r"\w+|[^\w\s]", text.lower()):
+        for word in re.findall(r"[^\W_]+|[^\w\s]|_", plain):
             start = 0
             while start < len(word):
                 stop = len(word)

@@ -12,12 +12,12 @@ from lsm_ros.resources import resource
 from lsm_ros.training import text_table
 from lsm_ros.training.text_table import TextEncoder, principal_axes, read_nouns
 
-PIECES = ["[CLS]", "[SEP]", "sofa", "book", "##shelf", "##s", "-", "a", "in", "room", "chair", "table", "lamp"]
+PIECES = ["[CLS]", "[SEP]", "sofa", "book", "##shelf", "##s", "-", "a", "in", "room", "chair", "table", "lamp", "_"]
 
 
 @pytest.fixture
 def encoder_folder(tmp_path):
-    """An encoder of the right form with random weights and a vocabulary of 13 pieces."""
+    """An encoder of the right form with random weights and a vocabulary of 14 pieces."""
     generator, D = torch.Generator().manual_seed(0), 384
     shapes = {"embeddings.word_embeddings.weight": (len(PIECES), D), "embeddings.position_embeddings.weight": (32, D),
               "embeddings.token_type_embeddings.weight": (2, D)}
@@ -41,6 +41,8 @@ def test_words_are_cut_into_the_longest_pieces(encoder_folder):
     encoder = TextEncoder(encoder_folder)
     assert [PIECES[i] for i in encoder.tokens("A bookshelf in-room")] == [
         "[CLS]", "a", "book", "##shelf", "in", "-", "room", "[SEP]"]
+    assert encoder.tokens("Sofá-Tâble") == encoder.tokens("sofa-table"), "the vocabulary has no accents"
+    assert encoder.tokens("sofa_table") == encoder.tokens("sofa _ table"), "and no words with an underscore"
     with pytest.raises(InputError, match="'zebra'"):
         encoder.tokens("zebra")
 
