@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window, WindowPrediction
-from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.errors import ConfigError, InputError, WeightsError
 from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
@@ -46,6 +46,9 @@ class NetworkPredictor:
             self.card = {}
         else:
             network, self.card = load_network(config.weights or None)
+            if network.config.embedding != self.labels.embeddings.shape[1]:
+                raise WeightsError(f"the weights {config.weights} speak of labels with {network.config.embedding} "
+                                   f"numbers; words have {self.labels.embeddings.shape[1]}")
             if self.bfloat16:
                 round_products(network)
         self.network = network.to(self.device).eval()

@@ -138,7 +138,8 @@ def read_config(path: Path, header: dict[str, str], grow: bool) -> NetworkConfig
             if type(value) is not type(item.default) or item.name in LIMITS and not low <= value <= high:
                 raise ValueError(f"{item.name} = {value!r}")
         config = NetworkConfig(**values)
-        if config.width % config.heads or set(config.decoder) - {"a", "f"} or len(config.decoder) > MOST_BLOCKS:
+        # Rotary positions take the channels of a head by fours.
+        if config.width % (4 * config.heads) or set(config.decoder) - {"a", "f"} or len(config.decoder) > MOST_BLOCKS:
             raise ValueError(f"width {config.width}, heads {config.heads}, decoder {config.decoder[:MOST_BLOCKS]!r}")
         return config
     except (KeyError, ValueError, TypeError, RecursionError) as error:

@@ -3,7 +3,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lsm_ros.config import PredictorConfig
 from lsm_ros.errors import WeightsError
+from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.model.network import Network, NetworkConfig
 from lsm_ros.model.weights import (
     SHIPPED,
@@ -81,6 +83,15 @@ def test_weights_of_another_network(tmp_path):
     save_weights(tmp_path / "other.safetensors", network, state, card={})
     with pytest.raises(WeightsError, match=r"norm\.weight"):
         load_network(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(("config", "told"), [({"heads": 8}, "heads 8"), ({"embedding": 8}, "8 numbers")])
+def test_a_network_that_could_read_no_window_is_refused_when_it_is_loaded(tmp_path, config, told):
+    network = Network(NetworkConfig(width=48, encoder=1, decoder="a", stem=16, **{"heads": 2} | config))
+    path = tmp_path / "other.safetensors"
+    save_weights(path, network, network.state_dict(), card={})
+    with pytest.raises(WeightsError, match=told):
+        NetworkPredictor(PredictorConfig(device="cpu", weights=str(path)))
 
 
 def test_a_network_grows_without_forgetting(tmp_path):
