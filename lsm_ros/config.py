@@ -70,8 +70,9 @@ class PredictorConfig(Options):
     labels: str = option("", "Label file (YAML); empty for the shipped indoor set.", read_only=True)
     device: str = option("auto", "Where the network runs: auto, cpu, cuda or cuda:N.", read_only=True)
     precision: str = option("auto", "Of the network's products: float32; bfloat16, which changes depth by half a per "
-                            "cent and saves time where the chip has instructions for it; auto: bfloat16 on GPUs, and "
-                            "on CPUs with AVX512-BF16 or AMX.", choices=("auto", "float32", "bfloat16"), read_only=True)
+                            "cent and saves time where the chip has instructions for it; auto: bfloat16 on GPUs "
+                            "(NVIDIA's from Ampere on), and on CPUs with AVX512-BF16 or AMX.",
+                            choices=("auto", "float32", "bfloat16"), read_only=True)
     threads: int = option(0, "CPU threads of the network; 0 lets torch choose.", minimum=0, maximum=256, read_only=True)
     cuda_graphs: bool = option(True, "On a GPU: records the network's work at the first windows, as CUDA graphs, and "
                                "then launches it in one go.", read_only=True)

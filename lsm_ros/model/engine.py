@@ -170,7 +170,9 @@ class NetworkPredictor:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether products of bfloat16 are faster there than those of float32: without instructions of its own for them a
-    CPU is slower."""
+    CPU is slower. NVIDIA's GPUs before Ampere only emulate them, and cuDNN has no convolutions of them there."""
+    if device.type == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return True
     try:

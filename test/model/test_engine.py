@@ -269,6 +269,13 @@ def test_bfloat16_is_for_processors_that_have_it(monkeypatch, features, expected
         assert NetworkPredictor(PredictorConfig(device="cpu", precision=precision), network).bfloat16 == rounds
 
 
+@pytest.mark.parametrize("capability, expected", [((7, 2), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_is_for_gpus_that_have_it(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_bfloat16(torch.device("cuda")) == expected
+
+
 # ------------------------------------------------------------------------------------------------------ torch.compile
 
 def test_where_nothing_can_be_compiled_the_network_runs_as_it_is(predictor, monkeypatch, caplog):
