@@ -105,7 +105,7 @@ def check(bank: SceneBank, T_world_cam: torch.Tensor, K: torch.Tensor, bend: tor
     every_other = np.arange(len(T_world_cam), dtype=np.float32) % 2
     shutter = Shutter(0.05 * every_other).motion(T_world_cam)
     found = []
-    for i, seed in enumerate(HELD_OUT_SEEDS[:CHECKED_WORLDS]):
+    for i, seed in enumerate(HELD_OUT_SEEDS[:min(CHECKED_WORLDS, len(bank), len(T_world_cam))]):
         one = slice(i, i + 1), slice(0, 1)
         drawn = renderer.render(bank, torch.tensor([i], device=device), T_world_cam[one], K[one], CHECKED_SIZE,
                                 bend[one], shutter[one])

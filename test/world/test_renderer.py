@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lsm_ros.errors import InputError
-from lsm_ros.world import native, reference
+from lsm_ros.world import benchmark, native, reference
 from lsm_ros.world.renderer import NO_INSTANCE, NO_LABEL, Renderer, SceneBank, TextureAtlas, pack
 from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID, MATERIAL_COLUMNS, POINT, SUN, Scene
 
@@ -285,3 +285,17 @@ def test_a_missing_or_failing_compiler_is_named(monkeypatch, tmp_path):
         native.raycaster("cpu")
     assert not list(tmp_path.rglob("*.so"))                            # no half-made library is left behind
     native.raycaster.cache_clear()
+
+
+@pytest.mark.parametrize("worlds, batch", [(2, 3), (3, 2)])
+def test_fewer_worlds_or_samples_than_are_checked_are_all_checked(worlds, batch, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "CHECKED_SIZE", SIZE)
+    checked = []
+    compare = reference.compare
+    monkeypatch.setattr(reference, "compare", lambda *drawn: checked.append(1) or compare(*drawn))
+    T_world_cam, K = random_camera(np.random.default_rng(0), SIZE)
+    T_world_cam, K = T_world_cam.expand(batch, 1, 4, 4), K.expand(batch, 1, 3, 3)
+    bank = SceneBank.of([random_scene(seed, 20) for seed in range(worlds)], "cpu")
+    assert benchmark.check(bank, T_world_cam, K, torch.zeros(batch, 1, 2), lambda seed: random_scene(seed, 20), None,
+                           None, None)
+    assert len(checked) == 2 and "agrees" in capsys.readouterr().out
