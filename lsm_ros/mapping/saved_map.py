@@ -29,6 +29,7 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import Edge, PoseGraph, Stance, Travel
+from lsm_ros.mapping.ground import SEEN_UP_SIGMA
 from lsm_ros.mapping.views import View
 
 FILE = "map.safetensors"
@@ -179,12 +180,14 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
             check_intrinsics(K)
         shapes.add(image.shape)
         depth = arrays["depth"][n].astype(np.float32)
-        frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]))
+        stance = arrays["stances"][n]
+        up_cam = stance[:3].copy() if stance[3] < SEEN_UP_SIGMA else None      # an IMU's or the robot's model's
+        frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]),
+                      up_cam=up_cam)
         views[keyframe_id] = View(
             Keyframe(keyframe_id, frame), depth, arrays["confidence"][n].astype(np.float32) / 255, arrays["K"][n],
             arrays["semantics"][n], cv2.resize(frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), labels,
             int(arrays["averaged"][n]))
-        stance = arrays["stances"][n]
         graph.add(keyframe_id, arrays["S_map_cam"][n],
                   None if np.isnan(stance[3]) else Stance(stance[:3].copy(), *map(float, stance[3:])))
     if len(shapes) > 1:

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from lsm_ros.config import MapperConfig
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.alignment import align_trajectory
-from lsm_ros.geometry.sim3 import transform
+from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
@@ -83,6 +83,37 @@ def test_a_map_whose_loops_were_off_for_a_while_is_saved(film, tmp_path):
     again = dict(read_map(tmp_path, LABELS).places)
     assert again.keys() == places.keys()
     np.testing.assert_allclose([again[i] for i in places], list(places.values()), atol=1e-6)
+
+
+def test_a_loaded_map_keeps_the_up_that_an_imu_told(tmp_path):
+    """Nothing but tables is seen, the camera is rolled by 20 degrees, and the new session has no IMU."""
+    poses = [T @ sim3(exp_so3(np.array([0.35, 0, 0])), np.zeros(3)) for T in walk(60, turns=2.0)]
+    film = frames(poses)
+
+    class Tables(FakeNetwork):
+        def __call__(self, window):
+            seen = super().__call__(window)
+            table = LABELS.embeddings[LABELS.index("table")]
+            return dataclasses.replace(seen, semantics=np.broadcast_to(table, seen.semantics.shape))
+
+    def start():
+        network = Tables(poses * 2, LABELS, matches=True, outliers=0.0)
+        return Mapper(network, LABELS, describe=network.describe)
+
+    def tilts(mapper):
+        return [np.degrees(np.arccos(np.clip(T[2, :3] @ (poses * 2)[stamp // 100_000_000][2, :3], -1, 1)))
+                for stamp, T in mapper.trajectory()]
+
+    mapper, again = start(), start()
+    for frame, T in zip(film[:30], poses, strict=False):
+        mapper.push(dataclasses.replace(frame, up_cam=T[2, :3].copy()))
+    write_map(tmp_path / FILE, mapper.state())
+    again.restore(read_map(tmp_path, LABELS))
+    known = again.keyframes
+    for frame in film[30:50]:
+        again.push(dataclasses.replace(frame, stamp_ns=frame.stamp_ns + 6_000_000_000))
+    assert again.keyframes >= known + 8 and not again.on_floor
+    assert max(tilts(mapper)) < 1 and max(tilts(again)) < 1
 
 
 def test_other_words_keep_the_map(film):
