@@ -217,7 +217,7 @@ def check_window(window: Window) -> tuple[int, int]:
 def network_size(width: int, height: int) -> tuple[int, int]:
     """The (width, height) at which the network sees an image: at most 192 patches, the image's shape kept within a few
     per cent (4:3 gives 256x192, 3:2 272x176, 16:9 288x160, portrait likewise). Intrinsics follow exactly."""
-    if not 1 / 3 < width / height < 3:
+    if max(width, height) > 3 * min(width, height):
         raise InputError(f"an image of {width}x{height} pixels; its sides may differ by a factor of 3 at most")
 
     def cost(size: tuple[int, int]) -> float:
