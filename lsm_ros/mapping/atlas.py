@@ -74,8 +74,9 @@ class Atlas:
                 continue
             ratio = present.views[keyframe.id].unit_ratio(prediction.depth[-1])
             S_map_cam = found.S_map_window @ prediction.T_window_cam[-1] @ scaling(1 / ratio)
-            ties = [replace(edge, S_i_j=edge.S_i_j @ scaling(1 / ratio), loop=True) for edge in found.edges
-                    if edge.j == keyframe.id]
+            in_its_unit = np.repeat([ratio, 1], [3, 4])         # its shifts; the window has a unit of its own
+            ties = [replace(edge, S_i_j=edge.S_i_j @ scaling(1 / ratio), sigma=edge.sigma * in_its_unit, loop=True)
+                    for edge in found.edges if edge.j == keyframe.id]
             joined = graph.copy()                  # the one that waits stays whole if there is no solution
             joined.absorb(present.graph, S_map_cam @ inverse(present.graph.pose(keyframe.id)))
             joined.connect(ties)

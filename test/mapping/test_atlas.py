@@ -14,9 +14,10 @@ from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Stopwatch
 from lsm_ros.mapping.graph import PoseGraph
-from lsm_ros.mapping.locating import MOST_CARRIED
+from lsm_ros.mapping.locating import MOST_CARRIED, Locator
 from lsm_ros.mapping.mapper import TAKEN_OUT, Mapper
 from lsm_ros.mapping.saved_map import FILE, MapState, read_map, write_map
+from lsm_ros.mapping.views import View
 
 LABELS = LabelSet.load()
 POSES = walk(72, turns=2.0)                                      # two rounds of 36 frames
@@ -195,6 +196,27 @@ def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
     found = join()
     assert len(mapper._atlas) == 0 and found.state.graph.ids == [*waiting.graph.ids, *present.graph.ids]
     assert set(found.state.views) == set(found.state.graph.ids) and found.state.graph.grounded == waiting.graph.grounded
+
+
+def test_what_joins_two_maps_is_told_in_the_unit_of_the_keyframe_that_it_ties(monkeypatch):
+    """The window's unit is half of the keyframe's, so its shifts and their errors are twice as many of them."""
+    mapper, network = start()
+    push(mapper, FILM[:10])
+    waiting = mapper.state()
+    mapper._begin()
+    push(mapper, [later(frame) for frame in FILM[4:12]])
+    mapper._atlas.put_away(0, waiting)
+    newest = mapper._views[mapper.pose_graph().ids[-1]].keyframe
+    register, told = Locator.register, []
+    monkeypatch.setattr(Locator, "register", lambda *given: told.append(register(*given)) or told[-1])
+    monkeypatch.setattr(View, "unit_ratio", lambda *given: 2.0)
+    found = mapper._atlas.join(mapper.state(), newest, network.describe(newest), mapper._locator, Stopwatch())
+    said = {edge.i: edge for edge in told[-1].edges if edge.j == newest.id}
+    ties = {edge.i: edge for edge in found.state.graph.edges if edge.j == newest.id and edge.i in said}
+    assert ties and ties.keys() == said.keys()
+    for i, tie in ties.items():
+        np.testing.assert_allclose(tie.sigma, said[i].sigma * [2, 2, 2, 1, 1, 1, 1])
+        assert scale_of(tie.S_i_j) == pytest.approx(scale_of(said[i].S_i_j) / 2)
 
 
 def test_what_waits_is_bounded_and_the_newest_map_waits_in_any_case():
