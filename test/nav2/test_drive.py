@@ -8,6 +8,7 @@ from drive import drive
 from home import Home, touched, true_clouds
 from lsm import eyes
 from picture import from_above, save
+from robot import ARRIVED_M
 
 SEED, KIND = 3_000_000_058, "apartment"
 WAY = 8             # of the ways through it: 6 m, through two doors
@@ -45,6 +46,7 @@ def test_with_the_node(tmp_path):
         result = drive(home, way, node)
     save(from_above(home, result), tmp_path / "drive.jpg")
     assert result.arrived, f"{result.stuck}; {tmp_path}"
-    assert np.linalg.norm(result.track[-1] - way[-1]) < 0.3
+    driven_m = np.linalg.norm(np.diff(result.track, axis=0), axis=1).sum()
+    assert np.linalg.norm(result.track[-1] - way[-1]) < ARRIVED_M + 0.025 * driven_m      # its wheels tell 2 % too much
     assert touched(home, result.track) == [], f"{tmp_path}"
     assert node.silent <= 3

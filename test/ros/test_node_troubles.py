@@ -69,9 +69,13 @@ def test_an_activation_that_fails_leaves_nobody_listening(camera: Camera):
 def test_without_labels_to_keep_out_of_there_is_no_mask(start, camera: Camera):
     start()
     camera.connect()
-    names = {name for name, _ in camera.get_publisher_names_and_types_by_node("lsm", "/lsm")}
-    assert "/lsm/occupancy" in names
-    assert "/lsm/keepout_mask" not in names
+
+    def names() -> set[str]:
+        return {name for name, _ in camera.get_publisher_names_and_types_by_node("lsm", "/lsm")}
+
+    # Discovery tells of a node's publishers one by one; this one comes after the mask's, and all are there together.
+    camera.spin_until(lambda: {"/lsm/occupancy", "/lsm/query_cloud"} <= names(), what="for the node's topics")
+    assert "/lsm/keepout_mask" not in names()
 
 
 def test_the_newest_image_wins_and_a_second_interrupt_ends_at_once(start, camera: Camera):

@@ -64,4 +64,5 @@ if __name__ == "__main__":              # one of the processes of test_processes
     rank, folder = sys.argv[1:]
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=int(rank), world_size=2)
     torch.save(stepped(), f"{folder}/{rank}.pt")
+    dist.barrier()                      # who leaves while the other still talks makes it abort
     dist.destroy_process_group()
