@@ -143,10 +143,37 @@ def _claimed_size(buffer: np.ndarray) -> tuple[int, int]:
 
 
 def _truncated(buffer: np.ndarray) -> bool:
-    """True for a JPEG or PNG without its end marker: OpenCV would fill the missing rows with grey and say nothing."""
+    """True for a JPEG or PNG without its end marker: OpenCV would fill the missing rows with grey and say nothing.
+
+    Something may follow the marker: phones append the film of a motion photo, and notes of their own.
+    """
     head, tail = buffer[:8].tobytes(), buffer[-64:].tobytes()
     if head.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in tail      # some encoders pad after the end marker
+        return b"\xff\xd9" not in tail and not _jpeg_ends(buffer.tobytes())
     if head.startswith(b"\x89PNG"):
-        return b"IEND" not in tail
+        return b"IEND" not in tail and not _png_ends(buffer.tobytes())
+    return False
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the end marker stands behind the pixels. The one of a thumbnail in the header says nothing; within the
+    pixels a 0xFF is always followed by 0x00 or a restart marker (ITU-T T.81, B.1.1.5)."""
+    at = 2
+    while data[at:at + 1] == b"\xff":
+        if data[at + 1:at + 2] == b"\xff":              # a fill byte
+            at += 1
+            continue
+        if data[at + 1:at + 2] == b"\xda":              # start of scan
+            return data.find(b"\xff\xd9", at) >= 0
+        at += 2 + max(int.from_bytes(data[at + 2:at + 4], "big"), 2)
+    return False
+
+
+def _png_ends(data: bytes) -> bool:
+    """Whether its last chunk is there, by the chunks' lengths."""
+    at = 8
+    while at + 12 <= len(data):
+        if data[at + 4:at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(data[at:at + 4], "big")
     return False

@@ -71,6 +71,23 @@ def test_compressed_is_rgb_and_a_cut_file_is_an_error(suffix):
         decode_compressed(data[:len(data) // 2])
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_what_phones_append_to_an_image_is_no_damage(suffix):
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    data = cv2.imencode(suffix, image)[1].tobytes()
+    film = b"\0\0\0\x18ftypmp42" + bytes(5000)
+    np.testing.assert_array_equal(decode_compressed(data + film), decode_compressed(data))
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_image():
+    data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8))[1].tobytes()
+    thumbnail = b"Exif\0\0" + cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    whole = data[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + data[2:]
+    assert decode_compressed(whole).shape == (64, 96, 3)
+    with pytest.raises(InputError, match="truncated"):
+        decode_compressed(whole[:-500])
+
+
 def test_what_is_no_image_is_an_error():
     with pytest.raises(InputError, match="0 bytes"):
         decode_compressed(b"")
