@@ -43,7 +43,7 @@ def open_sequence(source: str | Path | int, *, stride: int = 1, intrinsics: Intr
         raise InputError(f"stride {stride} is below 1")
     if isinstance(intrinsics, np.ndarray):
         intrinsics = from_opencv(intrinsics)
-    if isinstance(source, int) or (str(source).isdigit() and not Path(source).exists()):
+    if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
         return CameraSequence(int(source), stride, intrinsics)
     if "://" in str(source):
         return CameraSequence(str(source), stride, intrinsics)
@@ -62,11 +62,12 @@ def open_sequence(source: str | Path | int, *, stride: int = 1, intrinsics: Intr
 
 
 class FolderSequence:
-    """Images of a folder in the natural order of their names (2 before 10), with the truth that lies beside them.
+    """Images of a folder in the order of their stamps, with the truth that lies beside them.
 
     Layout: color/*.jpg, depth/NAME.png (16 bits, millimetres, 0 = none), pose/NAME.txt (camera to world, OpenCV axes),
     label/NAME.png (class index), intrinsics.txt; or the images alone. A stamp is the name where that is a time, as in
-    the TUM and EuRoC data sets, else the place in the folder at `rate_hz`. An image that can't be read is skipped.
+    the TUM and EuRoC data sets, else the place in the natural order of the names (2 before 10) at `rate_hz`. An image
+    that can't be read is skipped.
     """
 
     def __init__(self, folder: Path, stride: int = 1, intrinsics: Intrinsics = "source",
@@ -78,7 +79,9 @@ class FolderSequence:
             found = ", ".join(sorted(path.name for path in color.iterdir())[:6]) or "nothing"
             raise InputError(f"no images in {color}; it holds {found}")
         stamps = _stamps(images, rate_hz)
-        self.images, self.stamps = images[::stride], stamps[::stride]
+        # Digits behind a point are no whole number: 7.5 comes after 7.25.
+        images, stamps = zip(*sorted(zip(images, stamps, strict=True), key=lambda pair: pair[1]), strict=True)
+        self.images, self.stamps = list(images[::stride]), list(stamps[::stride])
         self.length = len(self.images)
         K_file = folder / "intrinsics.txt"
         self.K = None if isinstance(intrinsics, str) else intrinsics
@@ -206,7 +209,7 @@ class CameraSequence:
 
 def _natural(path: Path) -> list:
     """A sort key that puts frame2 before frame10."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", path.name)]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _stamps(images: list[Path], rate_hz: float) -> list[int]:

@@ -71,12 +71,17 @@ def test_images_are_in_natural_order(tmp_path):
 @pytest.mark.parametrize(("names", "stamps"), [
     (["1305031102.175304", "1305031102.211214"], [1305031102175304000, 1305031102211214000]),
     (["1403636579763555584", "1403636579813555456"], [1403636579763555584, 1403636579813555456]),
+    (["1305031102.075304", "1305031102.1753", "1305031102.9", "1305031103.25"],        # as Python prints them
+     [1305031102075304000, 1305031102175300000, 1305031102900000000, 1305031103250000000]),
     (["000007", "000009"], [0, 100_000_000]),
+    (["12²1", "12²3"], [0, 100_000_000]),
 ])
 def test_stamps_come_from_names_that_are_times(tmp_path, names, stamps):
-    for name in names:
-        cv2.imwrite(str(tmp_path / f"{name}.png"), picture(0))
-    assert [item.frame.stamp_ns for item in open_sequence(tmp_path)] == stamps
+    for index, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture(index)[..., ::-1])
+    sequence = list(open_sequence(tmp_path))
+    assert [item.frame.stamp_ns for item in sequence] == stamps
+    assert [item.frame.image[0, 0, 0] for item in sequence] == [20 * index for index in range(len(names))]
 
 
 def test_a_truncated_image_is_skipped_and_counted(tmp_path):
