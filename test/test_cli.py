@@ -165,6 +165,15 @@ def test_a_full_disk_is_told(room, tmp_path, no_pictures, monkeypatch, capsys):
     assert "No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("output", "said"), [("room/intrinsics.txt", "Not a directory"),
+                                               ("room/intrinsics.txt/out", "Not a directory"), ("/proc/out", "/proc")])
+def test_a_folder_that_takes_no_files_is_told_before_anything_is_mapped(room, monkeypatch, capsys, output, said):
+    monkeypatch.setattr(Mapper, "push", None)
+    assert cli.main(["map", str(room), "-o", str(room.parent / output)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lsm: the map can't be written into {room.parent / output}: ") and said in told
+
+
 def test_help_tells_every_option_with_its_default(capsys):
     with pytest.raises(SystemExit):
         cli.main(["map", "--help"])

@@ -109,6 +109,15 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
     return [folder / name for name in files]
 
 
+def check_output(folder: Path) -> None:
+    """Raises OutputError, as `save_run` would after all the work, where nothing can be written into `folder`."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    try:
+        tempfile.TemporaryDirectory(prefix=STAGING, dir=there).cleanup()
+    except OSError as error:
+        raise OutputError(f"the map can't be written into {folder}: {there}: {error.strerror or error}") from error
+
+
 def summarize(run: Run) -> dict[str, Any]:
     """What summary.json says: sizes, shares and counts of the map, and what the caller knows of the run."""
     positions = np.array([T_map_cam[:3, 3] for _, T_map_cam in run.trajectory]).reshape(-1, 3)
