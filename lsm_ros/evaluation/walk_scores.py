@@ -126,7 +126,7 @@ def score_cloud(cloud: Cloud, S_world_map: np.ndarray, truth: TruePoints, labels
         confusion = Confusion(len(labels))
         confusion.add(cloud.labels, true)
         line |= {"label_accuracy": confusion.accuracy, "miou": confusion.miou}
-        floor = cloud.points[true == labels.index("floor"), 2]
+        floor = cloud.points[true == labels.index("floor"), 2] if "floor" in labels.names else ()
         if len(floor):
             low, middle, high = np.percentile(floor, (10, 50, 90))
             line |= {"floor_m": float(middle), "floor_spread_m": float(high - low) / 2}
@@ -150,6 +150,8 @@ def true_boxes(truth: TruePoints, labels: LabelSet, voxel_size_m: float) -> list
     for instance in np.unique(truth.instances[truth.instances > 0]):
         mine = np.flatnonzero(truth.instances == instance)
         counts = np.bincount(truth.labels[mine], minlength=len(labels))[:len(labels)]      # a bed's pillow is one too
+        if not counts.any():                     # none of the classes that were asked for
+            continue
         label = int(counts.argmax())
         voxels = np.unique(pack(np.floor(truth.points[mine] / voxel_size_m).astype(np.int64)))
         if labels.things[label] and len(voxels) >= TRUE_VOXELS:

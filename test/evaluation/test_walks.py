@@ -182,6 +182,16 @@ def test_objects_are_counted_by_box_and_class(room):
     assert score([boxes[0], boxes[0]]) == (.5, .25)                     # found twice counts once
 
 
+def test_other_labels_need_no_floor_and_make_no_object_of_what_they_do_not_name(room):
+    few = LabelSet.from_entries([{"name": "chair"}, {"name": "table"}])
+    truth = true_points(replace(room, labels=walks.in_labels(room.labels, few)), 8.0)
+    assert [few.names[box.label] for box in true_boxes(truth, few, .05)] == ["table"] * NAMES.count("table")
+    n = len(truth.points)
+    line = score_cloud(Cloud(truth.points, np.zeros((n, 3), np.uint8), np.ones(n, np.uint16), np.zeros(n, np.uint8)),
+                       np.eye(4), truth, few)
+    assert line["label_accuracy"] == 1 and "floor_m" not in line
+
+
 def test_a_speck_is_no_true_object():
     boxes = []
     for side in (.1, .3):                                               # 8 voxels and 216
