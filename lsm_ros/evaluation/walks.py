@@ -291,7 +291,7 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
         if arguments.folder is None:
             raise ConfigError("`lsm eval walk` wants a FOLDER")
         yield Order(lambda: folder_walk(arguments.folder), Path(arguments.folder).name,
-                    (str(Path(arguments.folder).resolve()),))
+                    (digest(Path(arguments.folder)), digest(Path(arguments.labels)) if arguments.labels else ""))
         return
     if not 1 <= arguments.walks <= len(WALKS):
         raise ConfigError(f"--walks {arguments.walks}; there are 1 to {len(WALKS)}")

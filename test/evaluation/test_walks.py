@@ -1,6 +1,7 @@
 """Long walks: a known room, a network that knows the truth, and every figure of the score."""
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import numpy as np
@@ -351,6 +352,18 @@ def test_what_is_kept_knows_its_files(tmp_path):
     assert walks.digest(file) != before[0] and walks.digest(folder) != before[1]
     with pytest.raises(InputError, match="nothing.npz"):
         walks.digest(tmp_path / "nothing.npz")
+
+
+def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp_path):
+    def asked(labels=""):
+        order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels))
+        return order.asked
+
+    before, words = asked(), tmp_path / "words.yaml"
+    words.write_text("labels: [floor, table]")
+    assert asked() == before != asked(str(words))
+    (folder / "pose/000003.txt").unlink()
+    assert asked() != before
 
 
 def test_medians_and_the_table():
