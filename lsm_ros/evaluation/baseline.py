@@ -25,7 +25,7 @@ class SiftBaseline:
 
     def __call__(self, truth: TruthWindow, pairs: np.ndarray) -> np.ndarray:
         """T_a_b (P, 4, 4) of the pairs (P, 2) of a window's views; NaN where none is found."""
-        return np.stack([self.relative_pose(truth, a, b) for a, b in pairs])
+        return np.array([self.relative_pose(truth, a, b) for a, b in pairs]).reshape(-1, 4, 4)
 
     def relative_pose(self, truth: TruthWindow, a: int, b: int) -> np.ndarray:
         points_a, points_b = self.matches(truth, a, b)

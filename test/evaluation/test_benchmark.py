@@ -44,8 +44,10 @@ def test_a_wrong_scale_is_seen_in_the_metric_figures_only(folder, truth_predicto
 
 
 def test_windows_of_one_view_have_no_pose_figures(folder, truth_predictor):
-    line, = benchmark.score_set(truth_predictor(folder), "single", FolderWindows(folder, 1, 1), progress=False)
+    line, sift = benchmark.score_set(truth_predictor(folder), "single", FolderWindows(folder, 1, 1), progress=False,
+                                     baseline=True)
     assert "auc30" not in line and line["absrel"] == pytest.approx(0, abs=1e-6)
+    assert sift == {"set": "single: SIFT", "intrinsics": True, "windows": line["windows"]}
 
 
 def test_what_views_share_does_not_hang_on_the_size_of_the_depth(folder, truth_predictor):
