@@ -88,14 +88,16 @@ def view_panels(example: Example, view: int, labels: LabelSet) -> list[tuple[np.
     image = truth.window.keyframes[view].frame.image
     true_depth, near, far = depth_picture(truth.depth[view])
     scale = score.depth.scale if score.depth else 1.0
-    depth, *_ = depth_picture(prediction.depth[view] / scale, near, far)
+    none = np.isnan(near)                                       # no depth is true of this view
+    depth, *_ = depth_picture(prediction.depth[view] / scale, *() if none else (near, far))
     size = image.shape[1::-1]
     tell_depth = f"depth, AbsRel {score.depth.absrel:.3f}, scale {scale:.2f}" if score.depth else "depth"
     tell_labels = "labels" if score.confusion is None else f"labels, {100 * score.confusion.accuracy:.0f} % right"
     scores = cv2.resize(labels.log_probabilities(prediction.semantics[view]), size, interpolation=cv2.INTER_LINEAR)
     panels = [(with_matches(image, prediction.matches, view), tell_view(example, view)),
               (cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR), tell_depth),
-              (cv2.resize(true_depth, size, interpolation=cv2.INTER_NEAREST), f"true depth, {near:.1f} to {far:.1f} m"),
+              (cv2.resize(true_depth, size, interpolation=cv2.INTER_NEAREST), "no true depth" if none else
+         f"true depth, {near:.1f} to {far:.1f} m"),
               (label_picture(image, scores.argmax(-1).astype(np.uint16), labels), tell_labels)]
     if truth.labels is not None:
         panels.append((label_picture(image, np.minimum(truth.labels[view], len(labels) - 1), labels), "true labels"))

@@ -41,6 +41,13 @@ def test_panels_of_a_view(example):
     assert np.abs(images[1].astype(int) - images[2]).mean() < 60         # the same depth, but for its resolution
 
 
+def test_a_view_without_true_depth_shows_the_predicted_one(example):
+    labels, example = example
+    example.truth.depth[1] = np.nan
+    _, (depth, _), (_, caption), *_ = pictures.view_panels(example, 1, labels)
+    assert depth.std() > 30 and caption == "no true depth"
+
+
 def test_montage_has_one_width_with_and_without_true_labels(example):
     labels, example = example
     bare = replace(example, truth=replace(example.truth, labels=None), score=replace(example.score, confusion=None))
