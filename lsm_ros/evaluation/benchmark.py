@@ -68,9 +68,7 @@ def score_all(predictor: NetworkPredictor, data: str | Path | None = None, world
               style: WorldStyle = WorldStyle(), *, progress: bool = True, refine: bool = True, baseline: bool = False,
               gallery: Gallery | None = None) -> list[Line]:
     """Rendered worlds, then every sequence with truth in the folder `data` and its rectangles, then other words."""
-    folders = sorted(path.parent for path in Path(data).glob("*/intrinsics.txt")) if data is not None else []
-    if data is not None and not folders:
-        raise InputError(f"{data} holds no sequence with truth (a folder with color/, depth/, pose/, intrinsics.txt)")
+    folders = [] if data is None else find_sequences(data)
     boxes = Path(data) / BOXES if data is not None and (Path(data) / BOXES).exists() else None
     options = {"progress": progress, "refine": refine}
     lines = score_worlds(predictor, worlds, style, baseline=baseline, gallery=gallery, **options)
@@ -85,6 +83,14 @@ def score_all(predictor: NetworkPredictor, data: str | Path | None = None, world
     if boxes:
         lines.append({"set": "rectangles, single views", "intrinsics": False} | score_boxes(predictor, boxes))
     return lines + words
+
+
+def find_sequences(data: str | Path) -> list[Path]:
+    """The folders in `data` that hold a sequence with truth. Raises InputError where there is none."""
+    folders = sorted(path.parent for path in Path(data).glob("*/intrinsics.txt"))
+    if not folders:
+        raise InputError(f"{data} holds no sequence with truth (a folder with color/, depth/, pose/, intrinsics.txt)")
+    return folders
 
 
 def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,

@@ -33,7 +33,7 @@ from lsm_ros.config import Options, option
 from lsm_ros.errors import ConfigError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
-from lsm_ros.model.network import MAX_VIEWS, Network
+from lsm_ros.model.network import MAX_VIEWS, PATCH, Network
 from lsm_ros.model.weights import load_network, save_weights
 from lsm_ros.training.losses import loss, make_priors, make_targets
 from lsm_ros.training.matching import matching_loss
@@ -70,8 +70,9 @@ class TrainingConfig(Options):
                          "an H200, and 14 took so much of the CPU that training ran at half its speed.", minimum=1)
     single_words: float = option(0.0, "Share of the labels that go by one of their words in a step, a name or a "
                                  "synonym, instead of by the mean of them.", minimum=0, maximum=1)
-    height: int = option(0, "Image height, with `width`; 0 takes the sizes of SIZES in turn.", minimum=0)
-    width: int = option(0, "Image width.", minimum=0)
+    height: int = option(0, f"Image height, a multiple of {PATCH}, with `width`; 0 takes the sizes of SIZES in turn.",
+                         minimum=0)
+    width: int = option(0, f"Image width, a multiple of {PATCH}, with `height`.", minimum=0)
     worlds: int = option(64, "Held-out worlds of the scoreboard at the end; 0 leaves it to `lsm eval`.", minimum=0)
     save_every: float = option(120.0, "Seconds between checkpoints.", minimum=0)
     log_every: int = option(100, "Steps between lines of the log.", minimum=1)
@@ -82,6 +83,11 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     """Runs a leg, or goes on with the one whose checkpoint lies in `config.out`; returns the last line of its log."""
     if not (config.minutes or config.steps):
         raise ConfigError("minutes = 0 and steps = 0; one of them must say how long to train")
+    if bool(config.height) != bool(config.width) or config.height % PATCH or config.width % PATCH:
+        raise ConfigError(f"height = {config.height}, width = {config.width}; both are multiples of {PATCH}, or both 0")
+    if config.data and config.worlds:
+        from lsm_ros.evaluation.benchmark import find_sequences
+        find_sequences(config.data)               # what the leg is to be scored on is wanted at its end
     rank, world, device = join_processes()
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)

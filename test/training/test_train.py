@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsm_ros.errors import ConfigError
+from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import Network, NetworkConfig
 from lsm_ros.training import train as training
@@ -97,6 +97,19 @@ def test_the_next_leg_starts_from_the_weights(tmp_path):
 def test_a_leg_without_a_length_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="minutes = 0 and steps = 0"):
         train(config(tmp_path, steps=0), FixedWorlds)
+
+
+@pytest.mark.parametrize("size", [{"width": 0}, {"height": 0}, {"height": 40}])
+def test_a_size_that_no_network_sees_is_refused(tmp_path, size):
+    asked = {"height": 32, "width": 32} | size
+    with pytest.raises(ConfigError, match=f"height = {asked['height']}, width = {asked['width']}; both are multiples"):
+        train(config(tmp_path, **asked), FixedWorlds)
+
+
+def test_a_folder_without_sequences_is_known_before_the_leg(tmp_path):
+    with pytest.raises(InputError, match="nowhere holds no sequence"):
+        train(config(tmp_path / "leg", data=str(tmp_path / "nowhere")), FixedWorlds)
+    assert FixedWorlds.seen == 0
 
 
 @pytest.mark.parametrize("muon", [False, True])
