@@ -205,6 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lsm_ros.bench import sfm
         sfm.require()
         sequence = sfm.read_frames(arguments.sfm, arguments.frames, arguments.gap)
+    if arguments.source:
+        from lsm_ros.data.sequences import open_sequence
+        open_sequence(arguments.source)    # what can't be opened would fail section by section
     config = PredictorConfig(weights=arguments.weights, device=arguments.device, threads=arguments.threads)
     chosen(arguments, True)                # a section that there is not is told before the weights are read
     predictor = NetworkPredictor(config)

@@ -71,6 +71,8 @@ def require() -> None:
 
 def read_frames(folder: str | Path, count: int, gap: int) -> list[SequenceFrame]:
     """`count` frames of a sequence, every gap-th. Raises InputError for a folder without poses or intrinsics."""
+    if count < 3 or gap < 1:
+        raise InputError(f"--frames {count} --gap {gap}; 3 frames are needed, at least 1 apart")
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder}")
     sequence = FolderSequence(Path(folder), gap)

@@ -68,6 +68,8 @@ def test_bad_paths_are_told_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(sfm.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install pycolmap"):
         command.main(["--sfm", str(tmp_path)])
+    with pytest.raises(InputError, match="nowhere.mp4 does not exist"):
+        command.main([str(tmp_path / "nowhere.mp4")])
     with pytest.raises(InputError, match="netwrk: the sections are engines, .* sfm"):
         command.main(["--only", "stages,netwrk"])
 
@@ -250,6 +252,9 @@ def test_the_trajectory_error_counts_frames_with_a_true_pose():
 def test_a_folder_without_truth_is_refused(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         sfm.read_frames(tmp_path / "nowhere", 20, 1)
+    for count, gap in ((20, 0), (20, -1), (-1, 4)):
+        with pytest.raises(InputError, match=f"--frames {count} --gap {gap}"):
+            sfm.read_frames(tmp_path, count, gap)
 
 
 @pytest.mark.parametrize("way", ["mapped", "chained"])
