@@ -74,7 +74,8 @@ class FolderSequence:
                  rate_hz: float = DEFAULT_RATE_HZ):
         self.name, self.folder, self.skipped = folder.name, folder, 0
         color = folder / "color" if (folder / "color").is_dir() else folder
-        images = sorted((path for path in color.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+        images = sorted((path for path in color.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+                         and not path.name.startswith(".")), key=_natural)       # ._a.jpg is a note of macOS on a.jpg
         if not images:
             found = ", ".join(sorted(path.name for path in color.iterdir())[:6]) or "nothing"
             raise InputError(f"no images in {color}; it holds {found}")

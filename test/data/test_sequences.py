@@ -84,6 +84,15 @@ def test_stamps_come_from_names_that_are_times(tmp_path, names, stamps):
     assert [item.frame.image[0, 0, 0] for item in sequence] == [20 * index for index in range(len(names))]
 
 
+def test_hidden_files_are_no_images(tmp_path):
+    for second in (7, 9):
+        cv2.imwrite(str(tmp_path / f"130503110{second}.5.jpg"), picture(0))
+        (tmp_path / f"._130503110{second}.5.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    sequence = open_sequence(tmp_path)
+    assert [item.frame.stamp_ns for item in sequence] == [1305031107500000000, 1305031109500000000]
+    assert sequence.skipped == 0
+
+
 def test_a_truncated_image_is_skipped_and_counted(tmp_path):
     write_folder(tmp_path, 3, ".jpg")
     damaged = tmp_path / "frame1.jpg"
