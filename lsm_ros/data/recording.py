@@ -391,6 +391,7 @@ def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) ->
     if len(colour) == 1:
         return colour[0]
     trouble = f"several image topics in {path}, choose one of {', '.join(colour)}" if colour else \
+        f"no image topic in {path} is surely a camera's, choose one of {', '.join(images)}" if images else \
         f"no image topic in {path}"
     raise InputError(f"{trouble}; its topics: {listing}")
 

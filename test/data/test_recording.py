@@ -172,6 +172,10 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     assert open_sequence(bag, image_topic="/right/image").length == 1
     with pytest.raises(InputError, match="no image topic in .*its topics: /cam/camera_info"):
         open_sequence(write_raw(tmp_path / "blind", ["/cam/camera_info"]))
+    oak = write_raw(tmp_path / "oak", ["/depthai/rgb/image"])
+    with pytest.raises(InputError, match="is surely a camera's, choose one of /depthai/rgb/image; its topics"):
+        open_sequence(oak)
+    assert open_sequence(oak, image_topic="/depthai/rgb/image").length == 1
     of_the_node = write_raw(tmp_path / "demo", ["/cam/image", "/lsm/segmentation/mask", "/lsm/segmentation/confidence"])
     assert open_sequence(of_the_node).image_topic == "/cam/image"
 
