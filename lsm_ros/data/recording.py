@@ -208,6 +208,8 @@ class RecordingSequence:
                     image, K = rectify(image)
                     frame = SequenceFrame(Frame(stamp_ns, image, K), **_decode_truth(truth, image))
                 yield frame
+        if not self.length:
+            raise InputError(f"no image was recorded on {self.image_topic} of {self.path}")
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images on {self.image_topic} of {self.path} can be read; "
                              f"{first_error}")
@@ -356,6 +358,9 @@ def _opened(path: Path) -> Iterator[Reader]:
         reader.open()
     except Exception as error:              # as above: the types of a damaged file's errors can't be listed
         advice = "; `mcap recover` may rescue it" if path.suffix == ".mcap" else ""
+        sqlite = any(file.suffix == ".db3" for file in (path, *path.glob("*.db3")))
+        if sqlite and set("#?%") & set(str(path.absolute())):
+            advice = "; rosbags finds no .db3 file whose path holds #, ? or %"
         raise InputError(f"recording {path} can't be read: {error or type(error).__name__}{advice}") from error
     try:
         yield reader

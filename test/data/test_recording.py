@@ -197,6 +197,21 @@ def test_bad_encoding_is_named(tmp_path):
         list(open_sequence(write_raw(tmp_path / "nv", ["/cam/image"], encoding="nv21")))
 
 
+def test_a_topic_without_images_is_named(tmp_path):
+    with RecordingWriter(tmp_path / "walk") as writer:
+        writer.add_topic("/cam/image", recording_module.IMAGE)
+    with pytest.raises(InputError, match="no image was recorded on /cam/image of .*walk$"):
+        list(open_sequence(tmp_path / "walk"))
+
+
+@pytest.mark.parametrize("name", ["walk #1", "what?", "100%41"])
+def test_a_path_that_sqlite_takes_for_a_query_is_told(tmp_path, name):
+    write_raw(tmp_path / "plain", ["/cam/image"]).rename(tmp_path / name)
+    for path in (tmp_path / name, tmp_path / name / "plain.db3"):
+        with pytest.raises(InputError, match="no .db3 file whose path holds #, [?] or %"):
+            open_sequence(path)
+
+
 def test_a_damaged_image_is_skipped(tmp_path):
     jpeg = cv2.imencode(".jpg", picture(1))[1].tobytes()
     with RecordingWriter(tmp_path / "walk") as writer:
