@@ -78,7 +78,8 @@ DIR gets
   pictures/               the map by colour and by class, frames with depth and labels
   map.safetensors         all of it, for the node's service load_map
 
-The map is z up, in metres, the floor at z = 0 once it is found, the first camera above the origin.
+The map is z up, in metres, the floor at z = 0 once it is found, the first camera above the origin. Where the camera was
+lost and nothing ties what came then to what was before, the larger map is saved.
 
 A source that fails half-way, or a camera or stream that gives no more frames, ends the map: what there is is saved, and
 the exit code is 2. Ctrl-C saves, too; twice gives it up.
@@ -194,6 +195,10 @@ def run_map(arguments: argparse.Namespace) -> int:
         if not log.windows:
             raise InputError(f"nothing of {arguments.source} could be mapped: {tell_counters(mapper.counters)}"
                              + (f"; {refused or mapper.last_refusal}" if refused or mapper.last_refusal else ""))
+        if mapper.counters.new_maps > mapper.counters.joined_maps:
+            mapper.take_largest()
+            print("lsm: the camera was lost on the way; of its maps, which nothing ties to each other, the largest is "
+                  "saved", file=sys.stderr)
         mapper.settle()
         run = Run(mapper.map_cloud(), mapper.trajectory(), mapper.objects(), predictor.labels,
                   title=sequence.name, samples=log.samples(), summary={

@@ -18,6 +18,7 @@ from lsm_ros.data import outputs
 from lsm_ros.evaluation.run import read_trajectory
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model import engine
 
@@ -89,6 +90,23 @@ def test_what_was_mapped_before_the_source_failed_is_saved(room, tmp_path, no_pi
     assert (tmp_path / "out").exists() == saved
     if saved:
         assert json.loads((tmp_path / "out/summary.json").read_text())["counters"]["frames"] == broken
+
+
+def test_a_map_is_saved_though_the_camera_was_lost_after_it(room, tmp_path, no_pictures, monkeypatch, capsys):
+    monkeypatch.setattr(mapper_module, "GIVE_UP_AFTER", 4)
+    open_network = engine.NetworkPredictor
+
+    def lose_the_camera(config):
+        network = open_network(config)
+        network._nonsense = range(12, 1000)
+        return network
+
+    monkeypatch.setattr(engine, "NetworkPredictor", lose_the_camera)
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out")]) == 0
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["counters"]["new_maps"] == 1 and summary["points"] > 1000
+    assert 8 < len(read_trajectory(tmp_path / "out/trajectory.txt")) <= 12
+    assert "the largest is saved" in capsys.readouterr().err
 
 
 def test_max_frames_and_stride(room, tmp_path, no_pictures):

@@ -46,6 +46,14 @@ class Atlas:
         self._maps.append(Waiting(map_id, state, Places(state.places)))
         self._bound()
 
+    def largest(self) -> Waiting | None:
+        """The one with the most keyframes; None: none waits."""
+        return max(self._maps, key=lambda waiting: len(waiting.state.views), default=None)
+
+    def take(self, waiting: Waiting) -> None:
+        """It waits no longer."""
+        self._maps.remove(waiting)
+
     def _bound(self) -> None:
         """The oldest maps go."""
         while len(self._maps) > MOST or len(self._maps) > 1 and \

@@ -235,6 +235,22 @@ class Mapper:
         self._forget_odometry()                        # it was another session's
         self._refused_in_a_row = LOST_AFTER
 
+    def take_largest(self) -> bool:
+        """Goes back to the map that waits if it has more keyframes than the present one, which waits then; for the end
+        of a run. The camera is lost then, until it recognises where it is."""
+        found = self._atlas.largest()
+        if found is None or len(found.state.views) <= len(self._views):
+            return False
+        self._atlas.take(found)
+        if self._views:
+            self._atlas.put_away(self.map_id, self.state())
+        self._begin()
+        self.map_id = found.map_id
+        self._adopt(found.state)
+        self._forget_odometry()                        # whoever was carried away turned no wheel
+        self._refused_in_a_row = LOST_AFTER
+        return True
+
     def _adopt(self, state: MapState) -> None:
         self._graph, self._shape = state.graph, state.image_shape
         self._views = {i: replace(view, label_set=self.labels) for i, view in state.views.items()}

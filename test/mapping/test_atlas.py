@@ -106,6 +106,22 @@ def test_a_camera_that_stays_lost_begins_another_map_and_comes_back_to_the_first
     assert error(mapper, [*there, *astray, *elsewhere, *back]) < 0.1
 
 
+def test_the_largest_map_is_taken_up_again_and_the_other_waits():
+    mapper, network = start()
+    first = push(mapper, FILM[:14])
+    before = dict(mapper.trajectory())
+    assert not mapper.take_largest(), "it is the only one"
+    mapper._atlas.put_away(mapper.map_id, mapper.state())
+    mapper._begin()
+    second = push(mapper, FILM[20:26])
+    assert 0 < len(mapper.trajectory()) == len(second) < len(first)
+    assert mapper.take_largest() and mapper.map_id == 0 and mapper.lost
+    assert dict(mapper.trajectory()).keys() == before.keys() and len(mapper.map_cloud()) > 1000
+    assert not mapper.take_largest() and len(mapper._atlas) == 1
+    mapper.settle()
+    assert error(mapper) < 0.06
+
+
 def test_a_map_that_is_loaded_never_meets_the_images_of_another(two_rounds):
     """Tokens and features are kept by keyframe id, so a loaded keyframe may not have the id of one that was seen."""
     mapper, _ = two_rounds
