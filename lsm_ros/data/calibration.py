@@ -71,6 +71,15 @@ def to_opencv(K: np.ndarray) -> np.ndarray:
     return crop_intrinsics(K, 0.5, 0.5)
 
 
+def check_size(K: np.ndarray | None, image: np.ndarray) -> None:
+    """Raises InputError where the principal point of K (3, 3) lies outside of the image (H, W, 3) that it is said to be
+    of. None is fine."""
+    height, width = image.shape[:2]
+    if K is not None and not (0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height):
+        raise InputError(f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of the intrinsics lies outside of the "
+                         f"{width}x{height} image; they are of another size")
+
+
 class Rectifier:
     """Takes the distortion out of images; the maps are made once for an image size."""
 

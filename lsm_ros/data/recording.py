@@ -17,7 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from lsm_ros.contracts import Frame
-from lsm_ros.data.calibration import Rectifier, calibration, to_opencv
+from lsm_ros.data.calibration import Rectifier, calibration, check_size, to_opencv
 from lsm_ros.data.frames import SequenceFrame, check_same_shape
 from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_image, millimetres
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
@@ -235,12 +235,16 @@ class RecordingSequence:
     def _rectifier(self, reader: Reader) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
         """image -> image without distortion, its K; by the first CameraInfo, or by what the caller asked for."""
         if not isinstance(self.intrinsics, str):
-            return lambda image: (image, self.intrinsics)
+            return self._as_asked
         for _, _, info in self._messages(reader, *self._info_topics(reader)):
             camera = calibration(info, rectified=_is_rectified(self.image_topic))
             if camera is not None:
                 return Rectifier(camera)
         return lambda image: (image, None)
+
+    def _as_asked(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        check_size(self.intrinsics, image)
+        return image, self.intrinsics
 
     def _info_topics(self, reader: Reader) -> list[str]:
         """camera_info beside the image, or else the only one of the image's frame; or none.

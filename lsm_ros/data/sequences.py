@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from lsm_ros.contracts import Frame
-from lsm_ros.data.calibration import from_opencv
+from lsm_ros.data.calibration import check_size, from_opencv
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence, SequenceFrame, check_same_shape
 from lsm_ros.data.images import decode_compressed, decode_compressed_plane, millimetres
 from lsm_ros.data.recording import RecordingSequence, is_recording
@@ -107,6 +107,8 @@ class FolderSequence:
             except InputError as error:
                 self.skipped, first_error = self.skipped + 1, first_error or error
                 continue
+            if index == self.skipped:               # the first; another size later on is the mapper's business
+                check_size(self.K, image)
             yield self._with_truth(index, image)
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")
@@ -160,6 +162,8 @@ class VideoSequence:
                 if not good:
                     self.skipped += 1
                     continue
+                if index // self.stride == self.skipped:
+                    check_size(self.K, image)
                 yield SequenceFrame(Frame(stamp_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.K))
         finally:
             video.release()
@@ -200,6 +204,7 @@ class CameraSequence:
                     continue
                 good, image = camera.retrieve()
                 if good:
+                    check_size(self.K, image)
                     yield SequenceFrame(Frame(stamp_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.K))
                 else:
                     self.skipped += 1

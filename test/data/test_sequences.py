@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError
 
@@ -59,6 +60,24 @@ def test_stride_and_intrinsics_are_the_callers_choice(truth):
     assert open_sequence(truth, intrinsics=2 * K - np.diag([0, 0, 1]))[1].frame.K[0, 0] == 100
     with pytest.raises(InputError, match="stride 0"):
         open_sequence(truth, stride=0)
+
+
+@pytest.mark.parametrize("kind", ["images", "video", "bag", "camera"])
+def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind):
+    source = tmp_path / "source.avi"
+    if kind == "images":
+        write_folder(source)
+    elif kind == "video":
+        write_video(source, map(picture, range(3)))
+    elif kind == "bag":
+        with RecordingWriter(source) as writer:
+            writer.write_image(1, picture(0))
+    else:
+        source = 0
+        monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    of_full_hd = np.array([[1400.0, 0, 959.5], [0, 1400, 539.5], [0, 0, 1]])
+    with pytest.raises(InputError, match=r"principal point \(960, 540\) .* outside of the 64x48 image"):
+        list(open_sequence(source, intrinsics=of_full_hd))
 
 
 def test_images_are_in_natural_order(tmp_path):
