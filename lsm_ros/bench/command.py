@@ -198,6 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for path in filter(None, (arguments.json, arguments.plot)):
         check_folder(path)                 # before minutes are spent
+    if arguments.plot:
+        from lsm_ros.evaluation.pictures import check_picture
+        check_picture(arguments.plot)
     if arguments.markdown:
         read_block(arguments.markdown)
     sequence = None

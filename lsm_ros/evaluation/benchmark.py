@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.contracts import Window, WindowPrediction
-from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.errors import ConfigError, InputError, OutputError
 from lsm_ros.evaluation import walks
 from lsm_ros.evaluation.baseline import SiftBaseline
 from lsm_ros.evaluation.datasets import KINDS, FolderWindows, TruthWindow, WorldStyle, WorldWindows, boxed_frames
 from lsm_ros.evaluation.metrics import accepted_labels, box_score, box_shares, from_first, of_pairs, pose_errors
-from lsm_ros.evaluation.pictures import Gallery
+from lsm_ros.evaluation.pictures import Gallery, check_picture
 from lsm_ros.evaluation.report import (
     ALONE,
     SIFT,
@@ -230,6 +230,10 @@ def run(arguments: argparse.Namespace) -> list[Line]:
         raise ConfigError(f"--card {arguments.card} goes with `all` and without --weights: it is the file to score")
     if arguments.json:
         check_folder(arguments.json)       # before minutes are spent
+    if arguments.montage:
+        check_picture(arguments.montage)
+    if arguments.pictures and arguments.pictures.exists() and not arguments.pictures.is_dir():
+        raise OutputError(f"the pictures cannot be written to {arguments.pictures}: it is no folder")
     if arguments.markdown:
         read_block(arguments.markdown)
     lines = read_lines(arguments.weights or SHIPPED) if arguments.target == "card" else score(arguments)

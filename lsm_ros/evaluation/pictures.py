@@ -134,6 +134,13 @@ def tell_view(example: Example, view: int) -> str:
     return f"rotation {turn:.1f}°" + (f", translation {shift:.0f}° wrong" if np.isfinite(shift) else " wrong")
 
 
+def check_picture(path: Path) -> None:
+    """Raises OutputError where `path` has no suffix of a kind of picture that `save` can write."""
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise OutputError(f"the picture {path} cannot be written: {path.suffix!r} is none of a picture, as .png and "
+                          ".jpg are")
+
+
 def save(path: Path, picture: np.ndarray, most_bytes: int | None = None) -> None:
     """Writes a picture; a JPEG with the best quality that stays below `most_bytes`. Raises OutputError."""
     image = Image.fromarray(picture)

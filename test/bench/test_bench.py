@@ -12,7 +12,7 @@ from lsm_ros.bench import command, energy, gpu, machine, network, report, sfm, s
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Window
 from lsm_ros.data.sequences import SequenceFrame
-from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.errors import ConfigError, InputError, OutputError
 from lsm_ros.evaluation.report import BEGIN, END
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.model import engine
@@ -68,6 +68,8 @@ def test_bad_paths_are_told_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(sfm.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install pycolmap"):
         command.main(["--sfm", str(tmp_path)])
+    with pytest.raises(OutputError, match="plot.xyz cannot be written"):
+        command.main(["--plot", str(tmp_path / "plot.xyz")])
     with pytest.raises(InputError, match="nowhere.mp4 does not exist"):
         command.main([str(tmp_path / "nowhere.mp4")])
     with pytest.raises(InputError, match="netwrk: the sections are engines, .* sfm"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsm_ros.contracts import Frame, Keyframe, Window
-from lsm_ros.errors import ConfigError, InputError, LsmError
+from lsm_ros.errors import ConfigError, InputError, LsmError, OutputError
 from lsm_ros.evaluation import benchmark, report
 from lsm_ros.evaluation.baseline import SiftBaseline
 from lsm_ros.evaluation.datasets import FolderWindows, TruthWindow, WorldStyle, WorldWindows
@@ -190,6 +190,15 @@ def test_card_without_a_scoreboard(tmp_path):
 def test_a_place_that_cannot_be_written_is_known_at_once(folder, known_truth, tmp_path, option):
     with pytest.raises(LsmError, match="no_folder"):
         benchmark.main([str(folder), option, str(tmp_path / "no_folder/out")])
+    assert not known_truth.shown_K
+
+
+@pytest.mark.parametrize(("option", "name", "said"), [
+    ("--montage", "montage.xyz", "'.xyz' is none of a picture"), ("--montage", "montage", "'' is none of a picture"),
+    ("--pictures", "sequence/intrinsics.txt", "intrinsics.txt: it is no folder")])
+def test_pictures_that_cannot_be_written_are_known_at_once(folder, known_truth, option, name, said):
+    with pytest.raises(OutputError, match=said):
+        benchmark.main([str(folder), option, str(folder.parent / name)])
     assert not known_truth.shown_K
 
 
