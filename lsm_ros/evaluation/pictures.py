@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from lsm_ros.contracts import Matches, WindowPrediction
-from lsm_ros.data.pictures import PAPER, contact_sheet, depth_picture, label_picture
+from lsm_ros.data.pictures import MISSING, PAPER, contact_sheet, depth_picture, label_picture
 from lsm_ros.errors import OutputError
-from lsm_ros.evaluation.datasets import TruthWindow
+from lsm_ros.evaluation.datasets import TruthWindow, in_labels
 from lsm_ros.evaluation.scores import WindowScore
 from lsm_ros.labels import LabelSet
 
@@ -100,7 +100,10 @@ def view_panels(example: Example, view: int, labels: LabelSet) -> list[tuple[np.
          f"true depth, {near:.1f} to {far:.1f} m"),
               (label_picture(image, scores.argmax(-1).astype(np.uint16), labels), tell_labels)]
     if truth.labels is not None:
-        panels.append((label_picture(image, np.minimum(truth.labels[view], len(labels) - 1), labels), "true labels"))
+        known = replace(labels, names=(*labels.names, "none of them"), colors=np.vstack([labels.colors, [MISSING]])
+                        .astype(np.uint8))
+        classes = np.minimum(in_labels(truth.labels[view], labels), len(labels))
+        panels.append((label_picture(image, classes, known), "true labels"))
     return panels
 
 

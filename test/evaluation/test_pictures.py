@@ -5,10 +5,12 @@ import pytest
 from PIL import Image
 
 from lsm_ros.contracts import Matches
+from lsm_ros.data.pictures import label_picture
 from lsm_ros.errors import OutputError
 from lsm_ros.evaluation import pictures
 from lsm_ros.evaluation.datasets import FolderWindows
 from lsm_ros.evaluation.scores import score_window
+from lsm_ros.labels import LabelSet
 
 
 def test_matched_points_have_one_colour_in_both_views():
@@ -46,6 +48,20 @@ def test_a_view_without_true_depth_shows_the_predicted_one(example):
     example.truth.depth[1] = np.nan
     _, (depth, _), (_, caption), *_ = pictures.view_panels(example, 1, labels)
     assert depth.std() > 30 and caption == "no true depth"
+
+
+def test_true_labels_are_shown_in_the_words_that_were_asked_for(example):
+    shipped, example = example
+    few, image = LabelSet.from_entries([{"name": "chair"}, {"name": "table"}]), np.full((60, 80, 3), 128, np.uint8)
+    example.truth.window.keyframes[1].frame.image[:] = image
+    seen = {}
+    for name in ("chair", "table", "wall"):
+        example.truth.labels[1] = shipped.index(name)
+        seen[name], caption = pictures.view_panels(example, 1, few)[-1]
+        assert caption == "true labels"
+    for index, name in enumerate(few.names):
+        assert np.array_equal(seen[name], label_picture(image, np.full((60, 80), index, np.uint16), few))
+        assert (seen["wall"][0, 0] != seen[name][0, 0]).any()
 
 
 def test_montage_has_one_width_with_and_without_true_labels(example):
