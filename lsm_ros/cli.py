@@ -200,7 +200,12 @@ def run_map(arguments: argparse.Namespace) -> int:
             print("lsm: the camera was lost on the way; of its maps, which nothing ties to each other, the largest is "
                   "saved", file=sys.stderr)
         mapper.settle()
-        run = Run(mapper.map_cloud(), mapper.trajectory(), mapper.objects(), predictor.labels,
+        cloud = mapper.map_cloud()
+        if not len(cloud):
+            raise InputError(f"nothing of {arguments.source} could be mapped: {tell_counters(mapper.counters)}; a "
+                             f"point is shown once {mapper_config.min_observations} keyframes have seen it "
+                             "(--min-observations), and a camera that stands makes one")
+        run = Run(cloud, mapper.trajectory(), mapper.objects(), predictor.labels,
                   title=sequence.name, samples=log.samples(), summary={
                       "source": str(arguments.source), "version": version(),
                       "wall_s": round(time.monotonic() - started_s, 2), "unreadable": sequence.skipped,

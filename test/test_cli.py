@@ -174,6 +174,14 @@ def test_black_frames_make_no_map(tmp_path, room, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_one_image_alone_is_told_why_it_makes_no_map(room, tmp_path, no_pictures, capsys):
+    arguments = ["map", str(room), "-o", str(tmp_path / "out"), "--max-frames", "1"]
+    assert cli.main(arguments) == 2 and not (tmp_path / "out").exists()
+    assert "1 keyframes, 1 windows; a point is shown once 2 keyframes have seen it (--min-observations)" in \
+        capsys.readouterr().err
+    assert cli.main([*arguments, "--min-observations", "1"]) == 0
+
+
 def test_a_full_disk_is_told(room, tmp_path, no_pictures, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
