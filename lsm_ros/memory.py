@@ -1,7 +1,7 @@
 """How much memory a process has, and how the C library keeps it while the process runs for long."""
 import ctypes
 import platform
-import resource
+import sys
 from pathlib import Path
 
 ARENA_MAX = -8      # of glibc's mallopt.h
@@ -24,7 +24,7 @@ def give_back() -> None:
 
 
 def memory_mb() -> dict[str, float]:
-    """Memory of this process in MB: `resident_mb` now, and `peak_mb`.
+    """Memory of this process in MB: `resident_mb` now, and `peak_mb`; NaN where the system tells neither (Windows).
 
     getrusage is for other systems than Linux, where its peak is no less than that of the process that started this one.
     """
@@ -32,5 +32,14 @@ def memory_mb() -> dict[str, float]:
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         resident, peak = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
     except (OSError, KeyError, ValueError):
-        resident = peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        resident = peak = _peak_mb()
     return {"resident_mb": resident, "peak_mb": max(peak, resident)}        # Linux writes the peak down a little late
+
+
+def _peak_mb() -> float:
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return float("nan")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss       # in kB; macOS tells bytes
+    return most / (1 << 20 if sys.platform == "darwin" else 1024)

@@ -1,10 +1,15 @@
 """The memory of the node's process, and its allocator."""
 import platform
+import resource
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from lsm_ros.memory import memory_mb
 
 ARENAS = """
 import ctypes
@@ -67,3 +72,16 @@ print(before - memory_mb()["resident_mb"])
 """
     told = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True)
     assert float(told.stdout) > 80
+
+
+@pytest.mark.parametrize(("system", "told"), [("darwin", 500 << 20), ("freebsd", 500 << 10)])
+def test_systems_that_tell_the_peak_alone_tell_it_in_units_of_their_own(tmp_path, monkeypatch, system, told):
+    monkeypatch.setattr(Path, "read_text", lambda path: (tmp_path / "none").read_bytes())
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=told))
+    assert memory_mb() == {"resident_mb": 500, "peak_mb": 500}
+
+
+def test_the_network_needs_no_module_of_unix():
+    code = "import sys; sys.modules['resource'] = None; import lsm_ros.model.engine"
+    subprocess.run([sys.executable, "-c", code], check=True)
