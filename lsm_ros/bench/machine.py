@@ -52,7 +52,8 @@ def seconds(call: Callable[[], object], device: torch.device) -> tuple[float, fl
 
 def describe(device: torch.device) -> Line:
     """The machine in words and numbers."""
-    line: Line = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(),
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()       # not on macOS
+    line: Line = {"processor": processor(), "cores": cores, "threads": torch.get_num_threads(),
                   "load": os.getloadavg()[0], "python": platform.python_version(), "torch": torch.__version__,
                   "numpy": np.__version__, "device": str(device)}
     if device.type == "cuda":

@@ -76,6 +76,11 @@ def test_bad_paths_are_told_before_anything_is_measured(tmp_path, monkeypatch):
         command.main(["--only", "stages,netwrk"])
 
 
+def test_a_machine_that_is_no_linux_is_described(monkeypatch):
+    monkeypatch.delattr(machine.os, "sched_getaffinity")
+    assert machine.describe(torch.device("cpu"))["cores"] == machine.os.cpu_count()
+
+
 class Broken:
     """A bench of which little works."""
 
