@@ -1,6 +1,7 @@
 """Opens whatever holds images: a folder, a video, a recording, a camera."""
 from __future__ import annotations
 
+import logging
 import re
 import time
 import warnings
@@ -20,6 +21,9 @@ from lsm_ros.errors import InputError
 
 MOST_FRAMES = 1e9           # a video's header may claim any number
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".dng")       # of phones and cameras; OpenCV opens none of them
+
+logger = logging.getLogger(__name__)
 
 Intrinsics = np.ndarray | Literal["source"] | None
 
@@ -79,6 +83,9 @@ class FolderSequence:
         if not images:
             found = ", ".join(sorted(path.name for path in color.iterdir())[:6]) or "nothing"
             raise InputError(f"no images in {color}; it holds {found}")
+        if unread := [path.name for path in sorted(color.iterdir()) if path.suffix.lower() in UNREAD_SUFFIXES]:
+            logger.warning("%s: %d images of kinds that can't be read are left out, such as %s; convert them to JPEG",
+                           color, len(unread), unread[0])
         stamps = _stamps(images, rate_hz)
         # Digits behind a point are no whole number: 7.5 comes after 7.25.
         images, stamps = zip(*sorted(zip(images, stamps, strict=True), key=lambda pair: pair[1]), strict=True)

@@ -112,6 +112,15 @@ def test_hidden_files_are_no_images(tmp_path):
     assert sequence.skipped == 0
 
 
+def test_images_of_kinds_that_are_not_read_are_told(tmp_path, caplog):
+    write_folder(tmp_path, 2)
+    assert open_sequence(tmp_path).length == 2 and not caplog.text
+    for name in ("IMG_1.HEIC", "IMG_2.HEIC", "notes.txt"):
+        (tmp_path / name).touch()
+    assert open_sequence(tmp_path).length == 2
+    assert "2 images of kinds that can't be read are left out, such as IMG_1.HEIC" in caplog.text
+
+
 def test_a_truncated_image_is_skipped_and_counted(tmp_path):
     write_folder(tmp_path, 3, ".jpg")
     damaged = tmp_path / "frame1.jpg"
