@@ -138,8 +138,9 @@ def boxed_frames(path: str | Path, folder: str | Path | None = None, intrinsics:
     """
     path = Path(path)
     try:
-        entries = {name: tuple(ClassBox(box["cls"], tuple(box["box"])) for box in boxes)
-                   for name, boxes in json.loads(path.read_text("utf8")).items()}
+        entries = {name: tuple(map(read_box, boxes)) for name, boxes in json.loads(path.read_text("utf8")).items()}
+        if "" in entries:
+            raise ValueError("a name is empty")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"the rectangles {path} cannot be read: {error!r}") from error
     if folder is not None:
@@ -156,6 +157,14 @@ def boxed_frames(path: str | Path, folder: str | Path | None = None, intrinsics:
         index = stems.index(Path(name).stem)
         frame = sequence[index].frame
         yield BoxedFrame(Keyframe(index, Frame(frame.stamp_ns, frame.image, frame.K if intrinsics else None)), boxes)
+
+
+def read_box(box: dict) -> ClassBox:
+    """{"cls": name, "box": [x0, y0, x1, y1]}. Raises ValueError, TypeError or KeyError for anything else."""
+    name, corners = box["cls"], box["box"]
+    if not isinstance(name, str) or len(corners) != 4 or not all(isinstance(share, (int, float)) for share in corners):
+        raise ValueError(f"{box} is not a class and four shares")
+    return ClassBox(name, tuple(corners))
 
 
 @lru_cache(maxsize=4)

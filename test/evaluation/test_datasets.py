@@ -158,3 +158,12 @@ def test_impossible_worlds():
         WorldWindows(1, views=3)
     with pytest.raises(InputError, match="worlds = 0"):
         WorldWindows(0)
+
+
+@pytest.mark.parametrize("entries", [{"sequence/color/000002.jpg": [{"cls": "wall", "box": [0, 0, 1]}]},
+                                     {"sequence/color/000002.jpg": [{"cls": "wall", "box": ["0", 0, 1, 1]}]},
+                                     {"sequence/color/000002.jpg": [{"cls": 3, "box": [0, 0, 1, 1]}]},
+                                     {"": [{"cls": "wall", "box": [0, 0, 1, 1]}]}])
+def test_what_is_no_rectangle_is_named_with_its_file(folder, entries):
+    with pytest.raises(InputError, match="boxes.json cannot be read: .*(four shares|empty)"):
+        list(boxed_frames(write_boxes(folder, entries)))
