@@ -96,8 +96,8 @@ def view_panels(example: Example, view: int, labels: LabelSet) -> list[tuple[np.
     scores = cv2.resize(labels.log_probabilities(prediction.semantics[view]), size, interpolation=cv2.INTER_LINEAR)
     panels = [(with_matches(image, prediction.matches, view), tell_view(example, view)),
               (cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR), tell_depth),
-              (cv2.resize(true_depth, size, interpolation=cv2.INTER_NEAREST), "no true depth" if none else
-         f"true depth, {near:.1f} to {far:.1f} m"),
+              (cv2.resize(true_depth, size, interpolation=cv2.INTER_NEAREST),
+               "no true depth" if none else f"true depth, {near:.1f} to {far:.1f} m"),
               (label_picture(image, scores.argmax(-1).astype(np.uint16), labels), tell_labels)]
     if truth.labels is not None:
         known = replace(labels, names=(*labels.names, "none of them"), colors=np.vstack([labels.colors, [MISSING]])
