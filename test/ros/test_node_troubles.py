@@ -57,8 +57,10 @@ def test_an_unknown_label_keeps_the_node_unconfigured_and_is_named(start, camera
 
 
 def test_an_activation_that_fails_leaves_nobody_listening(camera: Camera):
-    """{who} is a substitution that rcl doesn't know, which it says only when the name is resolved."""
-    node = LsmNode(FakePredictor, parameter_overrides=[Parameter("image_topic", value="{who}/image")])
+    """{who} is a substitution that rcl doesn't know, which it says only when the name is resolved. The namespace is its
+    own, since rclpy keeps a node of this process known after its end."""
+    node = LsmNode(FakePredictor, parameter_overrides=[Parameter("image_topic", value="{who}/image")],
+                   cli_args=["--ros-args", "-r", "__ns:=/failing"])
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     for _ in range(2):
         assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
@@ -73,7 +75,7 @@ def test_without_labels_to_keep_out_of_there_is_no_mask(start, camera: Camera):
     def names() -> set[str]:
         return {name for name, _ in camera.get_publisher_names_and_types_by_node("lsm", "/lsm")}
 
-    # Discovery tells of a node's publishers one by one; this one comes after the mask's, and all are there together.
+    # Discovery tells of a node's publishers one by one; query_cloud is made after the mask.
     camera.spin_until(lambda: {"/lsm/occupancy", "/lsm/query_cloud"} <= names(), what="for the node's topics")
     assert "/lsm/keepout_mask" not in names()
 
