@@ -52,7 +52,7 @@ def calibration(info: Any, rectified: bool = False) -> Calibration | None:
     if D.any() and (info.distortion_model not in FISHEYE + BROWN or D.size not in needed):
         raise InputError(f"camera_info distortion_model {info.distortion_model!r} with {D.size} numbers is not "
                          f"supported; plumb_bob and rational_polynomial (4, 5, 8, 12 or 14) and equidistant (4) are")
-    if info.width and info.height and not (0 <= K[0, 2] <= info.width and 0 <= K[1, 2] <= info.height):
+    if info.width and info.height and not _holds_axis(K, info.width, info.height):
         raise InputError(f"camera_info's principal point ({K[0, 2]:.1f}, {K[1, 2]:.1f}) lies outside of the "
                          f"{info.width}x{info.height} sensor")
     roi, binning = info.roi, np.array([max(info.binning_x, 1), max(info.binning_y, 1), 1])
@@ -75,9 +75,14 @@ def check_size(K: np.ndarray | None, image: np.ndarray) -> None:
     """Raises InputError where the principal point of K (3, 3) lies outside of the image (H, W, 3) that it is said to be
     of. None is fine."""
     height, width = image.shape[:2]
-    if K is not None and not (0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height):
+    if K is not None and not _holds_axis(K, width, height):
         raise InputError(f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of the intrinsics lies outside of the "
                          f"{width}x{height} image; they are of another size")
+
+
+def _holds_axis(K: np.ndarray, width: int, height: int) -> bool:
+    """Whether the principal point of K (3, 3) lies in an image of that size."""
+    return bool(0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height)
 
 
 class Rectifier:

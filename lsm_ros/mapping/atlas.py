@@ -46,13 +46,13 @@ class Atlas:
         self._maps.append(Waiting(map_id, state, Places(state.places)))
         self._bound()
 
-    def largest(self) -> Waiting | None:
-        """The one with the most keyframes; None: none waits."""
-        return max(self._maps, key=lambda waiting: len(waiting.state.views), default=None)
-
-    def take(self, waiting: Waiting) -> None:
-        """It waits no longer."""
-        self._maps.remove(waiting)
+    def take_larger(self, keyframes: int) -> Waiting | None:
+        """The largest one, which waits no longer; None: none has more than so many keyframes."""
+        largest = max(self._maps, key=lambda waiting: len(waiting.state.views), default=None)
+        if largest is None or len(largest.state.views) <= keyframes:
+            return None
+        self._maps.remove(largest)
+        return largest
 
     def _bound(self) -> None:
         """The oldest maps go."""

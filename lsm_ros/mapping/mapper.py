@@ -231,25 +231,26 @@ class Mapper:
         self.reset()
         state = state.numbered_from(self._next_id)
         self._next_id += len(state.views)
-        self._adopt(state)
-        self._forget_odometry()                        # it was another session's
-        self._refused_in_a_row = LOST_AFTER
+        self._take_up(state)
 
     def take_largest(self) -> bool:
         """Goes back to the map that waits if it has more keyframes than the present one, which waits then; for the end
         of a run. The camera is lost then, until it recognises where it is."""
-        found = self._atlas.largest()
-        if found is None or len(found.state.views) <= len(self._views):
+        found = self._atlas.take_larger(len(self._views))
+        if found is None:
             return False
-        self._atlas.take(found)
         if self._views:
             self._atlas.put_away(self.map_id, self.state())
         self._begin()
         self.map_id = found.map_id
-        self._adopt(found.state)
-        self._forget_odometry()                        # whoever was carried away turned no wheel
-        self._refused_in_a_row = LOST_AFTER
+        self._take_up(found.state)
         return True
+
+    def _take_up(self, state: MapState) -> None:
+        """A map of another time. Whoever was carried since turned no wheel, and another session's began elsewhere."""
+        self._adopt(state)
+        self._forget_odometry()
+        self._refused_in_a_row = LOST_AFTER
 
     def _adopt(self, state: MapState) -> None:
         self._graph, self._shape = state.graph, state.image_shape

@@ -40,7 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out")
     parser.add_argument("--share", type=float, default=0.5, help="of the second file in the mean (default 0.5)")
     given = parser.parse_args(arguments)
-    average(given.before, given.after, given.out, given.share)
+    try:
+        average(given.before, given.after, given.out, given.share)
+    except (WeightsError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -190,8 +190,9 @@ def test_a_graph_without_a_solution_is_settled_as_it_is(monkeypatch):
     assert mapper.counters.unsolved_graphs == 1 and (mapper._graph.poses() == before).all()
 
 
-def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
-    """The next look joins them."""
+def apart():
+    """A mapper whose first map waits while the newest keyframe of its second one sees it; what joins them; the states
+    of both maps, and that keyframe."""
     mapper, network = start()
     push(mapper, FILM[:10])
     waiting = mapper.state()
@@ -199,10 +200,17 @@ def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
     push(mapper, [later(frame) for frame in FILM[4:12]])
     mapper._atlas.put_away(0, waiting)
     present, newest = mapper.state(), mapper._views[mapper.pose_graph().ids[-1]].keyframe
-    known = [(state.graph.ids, len(state.graph.edges), state.graph.poses().tobytes()) for state in (waiting, present)]
 
     def join():
         return mapper._atlas.join(present, newest, network.describe(newest), mapper._locator, Stopwatch())
+
+    return mapper, join, waiting, present, newest
+
+
+def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
+    """The next look joins them."""
+    mapper, join, waiting, present, newest = apart()
+    known = [(state.graph.ids, len(state.graph.edges), state.graph.poses().tobytes()) for state in (waiting, present)]
 
     with monkeypatch.context() as patch:
         patch.setattr(PoseGraph, "optimise", unsolvable)
@@ -216,17 +224,11 @@ def test_a_join_without_a_solution_leaves_both_maps_as_they_were(monkeypatch):
 
 def test_what_joins_two_maps_is_told_in_the_unit_of_the_keyframe_that_it_ties(monkeypatch):
     """The window's unit is half of the keyframe's, so its shifts and their errors are twice as many of them."""
-    mapper, network = start()
-    push(mapper, FILM[:10])
-    waiting = mapper.state()
-    mapper._begin()
-    push(mapper, [later(frame) for frame in FILM[4:12]])
-    mapper._atlas.put_away(0, waiting)
-    newest = mapper._views[mapper.pose_graph().ids[-1]].keyframe
+    _, join, _, _, newest = apart()
     register, told = Locator.register, []
     monkeypatch.setattr(Locator, "register", lambda *given: told.append(register(*given)) or told[-1])
     monkeypatch.setattr(View, "unit_ratio", lambda *given: 2.0)
-    found = mapper._atlas.join(mapper.state(), newest, network.describe(newest), mapper._locator, Stopwatch())
+    found = join()
     said = {edge.i: edge for edge in told[-1].edges if edge.j == newest.id}
     ties = {edge.i: edge for edge in found.state.graph.edges if edge.j == newest.id and edge.i in said}
     assert ties and ties.keys() == said.keys()

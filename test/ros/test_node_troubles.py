@@ -11,6 +11,7 @@ from fake_node import FakePredictor
 from harness import FRAME_ID, PATIENCE_S, Camera
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
@@ -197,15 +198,21 @@ def test_a_network_that_raises_now_and_then(start, camera: Camera):
     assert camera.counter("worker_exceptions") == 2
 
 
-def test_a_window_that_takes_long_does_not_delay_the_end(start, camera: Camera):
-    """It takes half a minute, a peer floods a service meanwhile, and the executor's thread waits for it too."""
-    node = start("predictor.weights:=slow 30.0")
+def clients_of_a_busy_node(camera: Camera) -> tuple[Client, Client]:
+    """Of its services reset and change_state, while a slow window is in progress."""
     camera.connect()
     while not camera.counter("images_replaced_by_newer"):
         camera.walk(1)
     reset = camera.create_client(Trigger, "/lsm/reset")
     change = camera.create_client(ChangeState, "/lsm/lsm/change_state")
     camera.spin_until(lambda: reset.service_is_ready() and change.service_is_ready())
+    return reset, change
+
+
+def test_a_window_that_takes_long_does_not_delay_the_end(start, camera: Camera):
+    """It takes half a minute, a peer floods a service meanwhile, and the executor's thread waits for it too."""
+    node = start("predictor.weights:=slow 30.0")
+    reset, change = clients_of_a_busy_node(camera)
     for _ in range(200):
         reset.call_async(Trigger.Request())
     change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
@@ -219,12 +226,7 @@ def test_a_window_that_takes_long_does_not_delay_the_end(start, camera: Camera):
 
 def test_who_waits_for_an_answer_gets_one_before_the_services_go(start, camera: Camera):
     node = start("predictor.weights:=slow 2.0")
-    camera.connect()
-    while not camera.counter("images_replaced_by_newer"):
-        camera.walk(1)
-    reset = camera.create_client(Trigger, "/lsm/reset")
-    change = camera.create_client(ChangeState, "/lsm/lsm/change_state")
-    camera.spin_until(lambda: reset.service_is_ready() and change.service_is_ready())
+    reset, change = clients_of_a_busy_node(camera)
     answer = reset.call_async(Trigger.Request())
     camera.walk(3)                      # the window in progress goes on
     change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)))

@@ -37,3 +37,9 @@ def test_what_has_no_mean_is_refused(tmp_path):
     with pytest.raises(ValueError, match="share = 1.5"):
         average(one, one, tmp_path / "mean.safetensors", 1.5)
     assert not (tmp_path / "mean.safetensors").exists()
+
+
+def test_the_program_says_in_a_line_what_it_refuses(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "none.safetensors")] * 3)
+    assert capsys.readouterr().err.rstrip().endswith(f"no weights file at {tmp_path / 'none.safetensors'}")
