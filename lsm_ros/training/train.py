@@ -54,7 +54,7 @@ class TrainingConfig(Options):
     out: str = option("training", "Folder for checkpoint, log and weights.")
     minutes: float = option(0.0, "Length of the leg; 0 lets `steps` decide.", minimum=0)
     steps: int = option(0, "Length of the leg in steps; 0 lets `minutes` decide.", minimum=0)
-    paths: int = option(96, "Camera paths of 8 views in a step, for each process; 96 take 57 GB of a GPU.", minimum=1)
+    paths: int = option(96, "Camera paths of 8 views in a step, for each process; 96 take 70 GB of a GPU.", minimum=1)
     learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "Of matrices.", minimum=0)
