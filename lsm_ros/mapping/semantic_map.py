@@ -4,6 +4,11 @@ The evidence of a voxel is the sum, over the keyframes that saw it, of their log
 their confidence: Bayes' rule for independent sightings with equal priors (SemanticFusion, McCormac 2017), in log-space.
 All that a voxel holds is sums, so what a keyframe has brought can be taken out again when its pose moves.
 
+Depth errs the more, the farther it is: what was seen from afar strays, and who comes near looks through it. A voxel is
+therefore part of the map only as long as the keyframes that see through it weigh no more than those that see it, each
+by the inverse square of its depth there: votes for free and occupied as in Moravec and Elfes (1985). Only the last part
+of the way to a surface counts as seen through, and nothing behind it, so what was only seen from afar stays.
+
 The rows of the voxels lie in blocks as they came; a hash table finds them by cubes of 8 x 8 x 8 cells (Niessner et
 al., 2013). Nothing is ever moved or sorted as the map grows, so a keyframe costs what it shows, however large the map.
 """
@@ -28,14 +33,21 @@ CUBE_BITS = 3                      # of a cell's index that tell where in its cu
 INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
 LOG_FLOOR = -7.0                   # no single sighting may exclude a class for good
 
+NEAREST_M = 0.1                    # depths below it weigh no more
+UNIT = 1000.0                      # weight of a view that sees, or sees through, at a depth of one metre: 16 at 8 m
+CLEAR_FROM = (2.0, 0.05)           # a view sees through what lies so many voxels and such a share of its depth before
+CLEAR = 5                          # its surface, and through so many voxels; twice as many gain next to nothing
+CLEAR_STEP = 2                     # of the pixels along rows and columns; at 2 m their rays are a voxel apart
+
 # Columns of a voxel's row; the classes follow.
-SIGHTINGS, POINTS, WEIGHT, EVIDENCE_WEIGHT = 0, 1, 2, 3
-POSITION, COLOR, CLASSES = slice(4, 7), slice(7, 10), 10
+THROUGH, SEEN, SIGHTINGS, POINTS, WEIGHT, EVIDENCE_WEIGHT = range(6)
+POSITION, COLOR, CLASSES = slice(6, 9), slice(9, 12), 12
+NO_ROWS, NOTHING = np.full(1 << 3 * CUBE_BITS, -1, np.int32), np.zeros(1 << 3 * CUBE_BITS, np.int32)
 
 
 @dataclass(frozen=True)
 class Voxels:
-    """The voxels that were seen often enough, V of them."""
+    """The voxels that are part of the map, V of them."""
     cells: np.ndarray              # (V, 3) int64, index of the cell along x, y, z
     cloud: Cloud                   # their mean points, colours, most likely class and mean confidence in the depth
     certainty: np.ndarray          # (V,) float32, probability of that class in a typical sighting, 0..1
@@ -58,6 +70,14 @@ class _Fused:
     max_depth_m: float
 
 
+class _Brought(NamedTuple):
+    """What a keyframe brings: n cells that it sees, m that it sees through."""
+    keys: np.ndarray               # (n,) sorted
+    sums: np.ndarray               # (n, columns) float32
+    clear: np.ndarray              # (m,) keys, sorted, none of the others
+    weights: np.ndarray            # (m,) int32
+
+
 class SemanticMap:
     """Voxels of `voxel_size_m` in the map frame, from the views of keyframes."""
 
@@ -72,6 +92,7 @@ class SemanticMap:
 
     def clear(self) -> None:
         self._cubes: dict[int, np.ndarray] = {}    # key of a cube -> (512,) int32 rows of its cells, -1: none
+        self._through: dict[int, np.ndarray] = {}  # the same -> (512,) int32 weights of who sees through its cells
         self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32, the rows
         self._fused: dict[int, _Fused] = {}
         self._asked = 0                            # the sightings that the last `take_changes` wanted
@@ -95,9 +116,9 @@ class SemanticMap:
         """Adds a view at a pose; an earlier version of the same keyframe is taken out first."""
         before = self._fused.get(view.keyframe.id)
         if before is not None:
-            self._add(*self._sums(before), sign=-1)
+            self._add(self._brought(before), sign=-1)
         now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
-        self._add(*self._sums(now), sign=1)
+        self._add(self._brought(now), sign=1)
         self._fused[view.keyframe.id] = now
         self._reclaim()
 
@@ -105,7 +126,7 @@ class SemanticMap:
         """Takes out what a keyframe has brought."""
         before = self._fused.pop(keyframe_id, None)
         if before is not None:
-            self._add(*self._sums(before), sign=-1)
+            self._add(self._brought(before), sign=-1)
             self._reclaim()
 
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
@@ -116,10 +137,10 @@ class SemanticMap:
         return np.linalg.norm(now - then, axis=2).mean(axis=1)
 
     def voxels(self, min_observations: int) -> Voxels:
-        """Those that at least so many keyframes saw, in the order of their keys."""
+        """Those that at least so many keyframes saw, and that are not seen through, in the order of their keys."""
         keys, parts = [np.empty(0, np.int64)], [_means(np.empty((0, CLASSES + self._classes), np.float32))]
         for block, names in zip(self._blocks, self._keys, strict=True):
-            seen = block[:, SIGHTINGS] >= min_observations
+            seen = _shown(block, slice(None), min_observations)
             keys.append(names[seen])
             parts.append(_means(block[seen]))
         names = np.concatenate(keys)
@@ -139,7 +160,7 @@ class SemanticMap:
             rows = np.flatnonzero(stale)
             labels[rows], stale[rows] = block[rows, CLASSES:].argmax(axis=1), False
             rows = np.flatnonzero(things[labels])
-            rows = rows[block[rows, SIGHTINGS] >= max(min_observations, 1)]
+            rows = rows[_shown(block, rows, max(min_observations, 1))]
             keys.append(names[rows])
             parts.append(block[rows])
         names = np.concatenate(keys)
@@ -167,7 +188,7 @@ class SemanticMap:
                 continue
             changed[rows] = False
             values, taken = self._blocks[number][rows], self._taken[number]
-            seen = values[:, SIGHTINGS] >= min_observations
+            seen = _shown(values, slice(None), min_observations)
             keys.append(self._keys[number][rows[seen]])
             sums.append(values[seen])
             gone.append(self._keys[number][rows[~seen & taken[rows]]])
@@ -199,8 +220,7 @@ class SemanticMap:
                                    confidence=np.rint(255 * means.confidence).clip(1, 255).astype(np.uint8)),
                       means.certainty.astype(np.float32), means.pixels)
 
-    def _sums(self, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (n,) sorted and rows (n, columns) of one keyframe."""
+    def _brought(self, fused: _Fused) -> _Brought:
         view = fused.view
         points = transform(fused.S_map_cam, view.points)
         depth = view.depth * float(scale_of(fused.S_map_cam))
@@ -208,10 +228,15 @@ class SemanticMap:
         coarse = view.semantic_cells()
         thing = view.label_set.things[evidence.argmax(axis=1)][coarse]
         good = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
+        every = (slice(None, None, CLEAR_STEP),) * 2
+        some = good[every]
+        clear, through = self._clear(points[every][some], depth[every][some], fused.S_map_cam[:3, 3])
         points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
         cells = np.floor(points / self._size).astype(np.int64)
         keys, voxel = np.unique(pack(cells), return_inverse=True)
         columns = np.empty((len(points), CLASSES), np.float32)
+        columns[:, THROUGH] = 0
+        columns[:, SEEN] = _weight(depth[good])
         columns[:, [SIGHTINGS, POINTS]] = 1
         columns[:, [WEIGHT, EVIDENCE_WEIGHT]] = weight
         columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
@@ -222,19 +247,58 @@ class SemanticMap:
         of_classes = csr_array((weight[:, 0], (voxel, coarse[good])), (len(keys), len(evidence)))
         sums[:, :CLASSES], sums[:, CLASSES:] = of_pixels @ columns, of_classes @ evidence
         # The pixels of one image are one sighting, not many independent ones: their evidence is averaged.
+        sums[:, SEEN] /= sums[:, POINTS]
         sums[:, EVIDENCE_WEIGHT] /= sums[:, POINTS]
         sums[:, CLASSES:] /= sums[:, POINTS, None]
         sums[:, SIGHTINGS] = 1
-        return keys, sums
+        others = ~np.isin(clear, keys, assume_unique=True)
+        return _Brought(keys, sums, clear[others], through[others])
 
-    def _add(self, keys: np.ndarray, sums: np.ndarray, sign: int) -> None:
+    def _clear(self, points: np.ndarray, depth: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (m,), sorted, of the cells before the surface points (N, 3) of a view at `origin` (3,), map frame, where
+        nothing is in its way, and int32 weights (m,); `depth` (N,) metres."""
+        steps = CLEAR_FROM[0] + np.arange(CLEAR, dtype=np.float32)[:, None]
+        share = 1 - CLEAR_FROM[1] - self._size * steps / depth           # (CLEAR, N) of the way to the surface
+        far = share[-1] > 0
+        ways = (points - origin.astype(np.float32))[far] * share[:, far, None]
+        cells = np.floor((ways.reshape(-1, 3) + origin) / self._size).astype(np.int64)
+        keys, first = np.unique(pack(cells), return_index=True)
+        return keys, np.rint(_weight(np.tile(depth[far], CLEAR)[first])).astype(np.int32)
+
+    def _add(self, brought: _Brought, sign: int) -> None:
+        self._add_sums(brought.keys, brought.sums, sign)
+        self._add_through(brought.clear, sign * brought.weights)
+
+    def _add_through(self, keys: np.ndarray, weights: np.ndarray) -> None:
+        """Integers, so nothing is left of what is taken out. Cells need no row: a voxel may come there later."""
+        names, which, cells = in_cubes(keys)
+        if not names:
+            return
+        sums = np.stack([self._through.get(name, NOTHING) for name in names])
+        sums[which, cells] += weights
+        for name, cube, some in zip(names, sums, sums.any(axis=1), strict=True):
+            if not some:
+                self._through.pop(name, None)
+            elif name in self._through:
+                self._through[name][:] = cube
+            else:
+                self._through[name] = cube.copy()      # a view would hold the cubes of its neighbours
+        rows = np.stack([self._cubes.get(name, NO_ROWS) for name in names])[which, cells]
+        voxels = np.flatnonzero(rows >= 0)
+        for number, mine, place in in_blocks(rows[voxels]):
+            block, mine = self._blocks[number], voxels[mine]
+            before = _shown(block, place, 0)
+            block[place, THROUGH] = sums[which[mine], cells[mine]]
+            self._changed[number][place] |= _shown(block, place, 0) != before
+
+    def _add_sums(self, keys: np.ndarray, sums: np.ndarray, sign: int) -> None:
         rows = self._rows_of(keys)
         for number, mine, place in in_blocks(rows):
             block = self._blocks[number]
             now = block[place] + sign * sums[mine]
             if sign < 0:
                 empty = now[:, SIGHTINGS] < 0.5
-                now[empty] = 0                                       # nobody left: no rounding residue either
+                now[empty, SEEN:] = 0                                # nobody left: no rounding residue either
                 self._emptied.append(rows[mine][empty])
             block[place] = now
             self._changed[number][place] = self._stale[number][place] = True
@@ -253,8 +317,10 @@ class SemanticMap:
         table[which[new], cells[new]] = rows[new]
         for number in np.unique(which[new]):
             cubes[number][:] = table[number]
+        through = np.stack([self._through.get(name, NOTHING) for name in names]) if names else table
         for number, mine, place in in_blocks(rows[new]):
             self._keys[number][place] = keys[new[mine]]
+            self._blocks[number][place, THROUGH] = through[which[new[mine]], cells[new[mine]]]
         return rows
 
     def _new_rows(self, count: int) -> np.ndarray:
@@ -296,6 +362,16 @@ class _Means(NamedTuple):
     confidence: np.ndarray         # (n,) 0..1
     certainty: np.ndarray          # (n,) 0..1
     pixels: np.ndarray             # (n,)
+
+
+def _weight(depth: np.ndarray) -> np.ndarray:
+    """How much a view says of a place at `depth` metres."""
+    return UNIT / np.square(np.maximum(depth, NEAREST_M))
+
+
+def _shown(block: np.ndarray, rows: np.ndarray | slice, min_observations: int) -> np.ndarray:
+    """Bool: those rows of a block that are part of the map."""
+    return (block[rows, SIGHTINGS] >= min_observations) & (block[rows, THROUGH] <= block[rows, SEEN])
 
 
 def _means(rows: np.ndarray) -> _Means:

@@ -48,7 +48,7 @@ def test_bayes_rule_by_hand():
     """(.6, .4) and (.3, .7) and (.8, .2): the product is (.144, .056), so the first class holds .72."""
     voxels = fused(view(0, (0.6, 0.4)), view(1, (0.3, 0.7)), view(2, (0.8, 0.2)))
     row = voxels._blocks[0][0]
-    np.testing.assert_allclose(softmax(row[10:]), (0.72, 0.28), atol=1e-3)      # kept as float16
+    np.testing.assert_allclose(softmax(row[semantic_map.CLASSES:]), (0.72, 0.28), atol=1e-3)      # kept as float16
     assert (voxels.voxels(3).cloud.labels == 0).all() and len(voxels.voxels(4).cells) == 0
 
 
@@ -62,7 +62,7 @@ def test_a_less_confident_sighting_counts_less_and_none_is_a_veto():
 
 def test_many_pixels_of_one_image_are_one_sighting():
     coarse = fused(view(0, (0.6, 0.4)), size=1.0)
-    np.testing.assert_allclose(softmax(coarse._blocks[0][0][10:]), (0.6, 0.4), atol=1e-3)
+    np.testing.assert_allclose(softmax(coarse._blocks[0][0][semantic_map.CLASSES:]), (0.6, 0.4), atol=1e-3)
 
 
 def test_positions_colours_and_confidence_are_means():
@@ -104,8 +104,9 @@ def test_far_and_unreliable_points_stay_out():
 def test_thousands_of_voxels_cross_blocks_and_keep_their_order():
     rng = np.random.default_rng(0)
     voxels = SemanticMap(3, 0.001, 0.0, 8.0)
-    for n in range(1200):
-        voxels.fuse(view(n, rng.dirichlet(np.ones(3)), depth=1.0005 + n / 500, color=n % 200), np.eye(4))
+    for n in range(1200):                                                  # none sees through another
+        voxels.fuse(view(n, rng.dirichlet(np.ones(3)), depth=1.0005 + n / 500, color=n % 200),
+                    exp(np.array([5.0 * (n % 35), 5.0 * (n // 35), 0, 0, 0, 0])))
     found = voxels.voxels(1)
     assert len(voxels._blocks) > 1 and len(found.cells) == len(voxels)
     assert np.abs(found.cloud.points / 0.001 - (found.cells + 0.5)).max() < 0.51
@@ -261,6 +262,11 @@ def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch
     assert reader.has(now)
     assert len(voxels) == len(now.cells) and len(voxels._blocks) * 64 < 3 * len(straight) + 256
     assert sum((cube >= 0).sum() for cube in voxels._cubes.values()) == len(voxels)
+    assert voxels._through.keys() == straight._through.keys()
+    assert all((cube == straight._through[name]).all() for name, cube in voxels._through.items())
+    for number in left:
+        voxels.forget(number)
+    assert not voxels._through
 
 
 def test_a_growing_map_leaves_its_rows_where_they_are(monkeypatch):
@@ -273,3 +279,67 @@ def test_a_growing_map_leaves_its_rows_where_they_are(monkeypatch):
         voxels.fuse(view(n, (0.6, 0.4)), exp(np.array([n, 0, 0, 0, 0, 0])))
     assert len(voxels._blocks) > 10 and voxels._blocks[0] is block and voxels._keys[0] is keys
     assert all(voxels._cubes[name] is cube for name, cube in cubes.items())
+
+
+NARROW = intrinsics(80.0, 80.0, 4.0, 3.0)
+BACK = exp(np.array([0, 0, -4.0, 0, 0, 0]))        # 4 m behind the others: sees three times as much of a wall
+
+
+def wall(number, z, pose):
+    """A view from `pose` of a wall across at `z` metres of the map, and the pose."""
+    return dataclasses.replace(view(number, (0.6, 0.4), depth=z - pose[2, 3]), K=NARROW), pose
+
+
+def ahead(voxels):
+    """The depths of the voxels straight ahead, and of those around."""
+    points = voxels.voxels(2).cloud.points.astype(np.float64).round(2)
+    inside = (np.abs(points[:, :2]) < 0.05).all(axis=1)
+    return set(points[inside, 2].tolist()), set(points[~inside, 2].tolist())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 3, 1, 4)])
+def test_what_nearer_views_see_through_is_no_part_of_the_map(order):
+    """Three views from afar see a wall 30 cm too near; two from near know better, whoever comes first. It is back
+    once those are forgotten; beside what they see it always is."""
+    walls = [wall(0, 2.02, np.eye(4)), wall(1, 2.02, np.eye(4)), *(wall(n, 1.72, BACK) for n in (2, 3, 4))]
+    voxels, reader = SemanticMap(2, 0.05, 0.25, 8.0), Reader(0.05)
+    for number in order:
+        voxels.fuse(*walls[number])
+        reader.read(voxels.take_changes(2))
+        assert reader.has(voxels.voxels(2))
+    inside, beside = ahead(voxels)
+    assert inside == {2.02} and 1.72 in beside
+    np.testing.assert_array_equal(voxels.things(2, np.array([True, True]))[0].cells, voxels.voxels(2).cells)
+    for number in (0, 1):
+        voxels.forget(number)
+        reader.read(voxels.take_changes(2))
+        assert reader.has(voxels.voxels(2))
+    assert ahead(voxels) == ({1.72}, {1.72})
+
+
+@pytest.mark.parametrize("near, far", [(1.72, 2.02), (2.02, 2.3), (2.02, 1.92), (2.02, 1.2)])
+def test_a_voxel_stays_that_only_farther_views_see_through_or_that_nobody_does(near, far):
+    """A thing that is seen from near before a wall that is seen from afar; what is behind a surface; what is as good as
+    on it; and what stands free, as through a doorway."""
+    voxels = SemanticMap(2, 0.05, 0.25, 8.0)
+    for each in (*(wall(n, near, np.eye(4)) for n in (0, 1)), *(wall(n, far, BACK) for n in (2, 3, 4))):
+        voxels.fuse(*each)
+    assert ahead(voxels)[0] == {near, far}
+
+
+def test_a_voxel_that_comes_again_is_seen_through_at_once():
+    """Its row waits until its end is told, at first; then it is another row. What looks through its cell counts."""
+    voxels = SemanticMap(2, 0.05, 0.25, 8.0)
+    far, near = [wall(n, 1.72, BACK) for n in (2, 3)], [wall(n, 2.02, np.eye(4)) for n in (0, 1)]
+    for each in far:
+        voxels.fuse(*each)
+    voxels.take_changes(2)
+    for each in near:
+        voxels.fuse(*each)
+    for _ in range(2):
+        for n in (2, 3):
+            voxels.forget(n)
+        for each in far:
+            voxels.fuse(*each)
+        assert ahead(voxels)[0] == {2.02}
+        voxels.take_changes(2)
