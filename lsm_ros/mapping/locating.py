@@ -55,6 +55,11 @@ class Locator:
         """Odometry may be believed anew: another map has begun."""
         self._carried_in_a_row = 0
 
+    def expect(self, keyframe: Keyframe) -> None:
+        """Begins with what can be done beside the network."""
+        if self._config.refine_poses:
+            self._refine.look_at(keyframe)
+
     def locate(self, keyframe: Keyframe, known: Known, clock: Stopwatch) -> Located:
         """The keyframe's window, and where it lies: beside the keyframes before it; where these do not hold it, where
         odometry takes it; or, if there is none, in another place of the map that it looks like. Raises AlignmentError

@@ -124,6 +124,7 @@ class Mapper:
         clock.lap("keyframe")
         if keyframe is None:
             return None
+        self._locator.expect(keyframe)
         place = self._describe(keyframe) if self._describe and self.config.loops else None
         clock.lap("network")
         try:

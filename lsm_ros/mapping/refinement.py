@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
@@ -58,7 +58,7 @@ FIRST_STEPS = 3            # of the adjustment from which corners are followed: 
 LAST_STEPS = 4             # of the last one, which starts near its end
 TOGETHER = 6.0             # how much farther off poses are than so many matches would leave them if their errors were
                            # independent: those of depth go together over a surface; 5 to 9 on real windows
-THREADS = 2                # that look at pairs of views: the network rests meanwhile, and leaves its cores
+THREADS = 2                # that look at images and pairs of views: beside the latter the network rests
 POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first pair and stay: none a window
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
@@ -107,21 +107,27 @@ class PoseRefiner:
     """Remembers the features and pictures of keyframes, by their ids."""
 
     def __init__(self):
-        self._found: OrderedDict[int, tuple[Features, Picture]] = OrderedDict()
+        self._found: OrderedDict[int, Future[tuple[Features, Picture]]] = OrderedDict()
 
     def __call__(self, window: Window, prediction: WindowPrediction) -> Refinement:
         K_known = all(keyframe.frame.K is not None for keyframe in window.keyframes)
-        features, pictures = zip(*(self._find(keyframe) for keyframe in window.keyframes))
+        features, pictures = zip(*(begun.result() for begun in list(map(self.look_at, window.keyframes))))
         return refine(prediction, features, pictures, K_known)
 
-    def _find(self, keyframe: Keyframe) -> tuple[Features, Picture]:
+    def look_at(self, keyframe: Keyframe) -> Future[tuple[Features, Picture]]:
+        """Begins with what a keyframe's image alone tells. A call before the network's hides it behind the network,
+        which cannot keep all cores busy all the time."""
         if keyframe.id not in self._found:
-            grey = work_image(keyframe.frame.image)
-            self._found[keyframe.id] = find_features(grey), picture_of(grey)
+            self._found[keyframe.id] = POOL.submit(_look_at, keyframe)
         self._found.move_to_end(keyframe.id)
         while len(self._found) > CACHED:
             self._found.popitem(last=False)
         return self._found[keyframe.id]
+
+
+def _look_at(keyframe: Keyframe) -> tuple[Features, Picture]:
+    grey = work_image(keyframe.frame.image)
+    return find_features(grey), picture_of(grey)
 
 
 def refine(prediction: WindowPrediction, features: Sequence[Features], pictures: Sequence[Picture],
