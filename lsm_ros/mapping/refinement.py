@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import chain, combinations
 
 import cv2
@@ -355,7 +356,7 @@ def _chain(relative: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.nd
 def _agree(sightings: _Sightings, T_a_b: np.ndarray, scale: float = 1.0, zoom: float = 1.0) -> np.ndarray:
     """(N,) bool: matches within the gate."""
     residuals, _, good = _residuals(sightings, inverse(T_a_b)[..., None], scale, zoom, jacobian=False)
-    return good & (np.square(residuals).sum(axis=0) < GATE ** 2)
+    return good & (_total(np.square(residuals)) < GATE ** 2)
 
 
 def _contradicting(kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]], support: np.ndarray,
@@ -386,20 +387,21 @@ def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | fl
 
     # (sigma^2 I + d d^T)^-1/2 in closed form: near b's lens d is so long that no Cholesky factor is left.
     d = sightings.depth_sigma * by_depth
-    length2 = np.square(d).sum(axis=0)
+    length2 = _total(np.square(d))
     shrink = (1 - 1 / np.sqrt(1 + length2 / sightings.sigma ** 2)) / np.maximum(length2, 1e-12)
 
     def whiten(values: np.ndarray) -> np.ndarray:
-        return (values - d * (shrink * (d * values).sum(axis=-2))[..., None, :]) / sightings.sigma
+        return (values - d * (shrink * _total(d * values))[..., None, :]) / sightings.sigma
 
     residuals = whiten(zoom * place - sightings.rays)
     if not jacobian:
         return residuals, None, good
     J = np.empty((8, *place.shape), place.dtype)
     J[:3] = turned.swapaxes(0, 1)
-    J[3:6] = np.cross(points[:, None], J[:3], axis=0)
+    x, y, z = points
+    J[3], J[4], J[5] = y * J[2] - z * J[1], z * J[0] - x * J[2], x * J[1] - y * J[0]
     J[6] = by_depth
-    J[7] = zoom * place - (turned[:, :2] * points[:2]).sum(axis=1)
+    J[7] = zoom * place - _total(turned[:, :2] * points[:2])
     return residuals, whiten(J), good
 
 
@@ -408,12 +410,18 @@ def _projected(points: np.ndarray, T_b_a: np.ndarray,
     """Where view b sees points (3, N) of view a, on its plane z = 1 (2, N); how that place, times `zoom`, moves with
     the point in a (2, 3, N) and with the log of its depth (2, N); and whether the point is before the camera (N,)."""
     R, t = T_b_a[:3, :3], T_b_a[:3, 3]
-    seen = (R * points).sum(axis=1) + t
+    seen = _total(R * points) + t
     nearest = NEAR * points[2]
     z = np.maximum(seen[2], nearest)
     place = seen[:2] / z
     turned = (R[:2] - place[:, None] * R[2]) * (zoom / z)
-    return place, turned, (turned * points).sum(axis=1), seen[2] > nearest
+    return place, turned, _total(turned * points), seen[2] > nearest
+
+
+def _total(rows: np.ndarray) -> np.ndarray:
+    """(..., k, N) -> (..., N): the sum of few long rows; numpy's own adds them in short pieces, and takes several times
+    as long."""
+    return reduce(np.add, np.moveaxis(rows, -2, 0))
 
 
 def _scaled(points: np.ndarray, scales: np.ndarray | float, zoom: float) -> np.ndarray:
@@ -468,7 +476,7 @@ def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list
             -adjoint(T_a_b)[:, :6, :6]
         residuals, J, good = _residuals(sightings, np.moveaxis(inverse(T_a_b), 0, -1).astype(FLOAT)[..., pair],
                                         np.exp(logs[7 * sightings.a + 6]).astype(FLOAT), float(np.exp(logs[-1])))
-        weights = good * sightings.confidence / (1 + np.square(residuals).sum(axis=0) / GATE ** 2)
+        weights = good * sightings.confidence / (1 + _total(np.square(residuals)) / GATE ** 2)
         rows = np.concatenate([J, residuals[None]])
         weighted = weights * J
         normal = np.stack([weighted[..., part].reshape(8, -1) @ rows[..., part].reshape(9, -1).T for part in slices])
@@ -500,7 +508,7 @@ def _soundings(prediction: WindowPrediction, kept: Iterable[_Sightings], T_windo
         length = np.linalg.norm(by_depth, axis=0) + 1e-9
         good &= np.abs(by_depth[0] * off[1] - by_depth[1] * off[0]) < GATE * sightings.sigma * length
         pixels = (prediction.K[a] @ (points / points[2]))[:2].T
-        error = (by_depth * off).sum(axis=0) / length ** 2
+        error = _total(by_depth * off) / length ** 2
         parts = pixels / size, points[2] * scales[a], error, sightings.sigma / length
         found[a].append(Soundings(*(part[good] for part in parts), sightings.confidence[good]))
     return [Soundings.joined(parts) for parts in found]
