@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import bsr_matrix, coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
@@ -300,18 +300,19 @@ class PoseGraph:
         prior[nodes == 0] += self._gauge()
         blocks.append((nodes, nodes, prior))
 
-        size = 7 * len(nodes)
-        rows, columns, values = [], [], []
-        for a, b, block in blocks:
-            kept = (column[a] >= 0) & (column[b] >= 0)
-            row = 7 * column[a][kept, None, None] + np.arange(7)[:, None]
-            col = 7 * column[b][kept, None, None] + np.arange(7)
-            rows.append(np.broadcast_to(row, (len(row), 7, 7)).ravel())
-            columns.append(np.broadcast_to(col, (len(col), 7, 7)).ravel())
-            values.append(block[kept].ravel())
-        system = coo_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), (size, size))
+        # Blocks of one place are added as blocks, and only the sums are taken apart: a node has many ties.
+        rows, columns, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        row, col = column[rows], column[columns]
+        free = np.flatnonzero((row >= 0) & (col >= 0))
+        places = row[free] * len(nodes) + col[free]
+        order = np.argsort(places, kind="stable")
+        first = np.flatnonzero(np.diff(places[order], prepend=-1))
+        sums = np.add.reduceat(values[free[order]], first)
+        row, col = np.divmod(places[order[first]], len(nodes))
+        system = bsr_matrix((sums, col, np.searchsorted(row, np.arange(len(nodes) + 1))), (7 * len(nodes),) * 2)
         try:
-            factors = splu(system.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+            # Symmetric, so that its rows are its columns, as splu wants them.
+            factors = splu(system.tocsr().T, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
                            options={"SymmetricMode": True})
         except RuntimeError as error:
             raise AlignmentError(f"the pose graph of {len(nodes)} free keyframes is not determined: {error}") from error
