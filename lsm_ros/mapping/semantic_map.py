@@ -233,7 +233,10 @@ class SemanticMap:
         clear, through = self._clear(points[every][some], depth[every][some], fused.S_map_cam[:3, 3])
         points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
         cells = np.floor(points / self._size).astype(np.int64)
-        keys, voxel = np.unique(pack(cells), return_inverse=True)
+        keys = pack(cells)
+        order = np.argsort(keys, kind="stable")                      # pixel by pixel, voxel after voxel
+        first = np.flatnonzero(np.diff(keys[order], prepend=-1))
+        keys, ends = keys[order[first]], np.append(first, len(order))
         columns = np.empty((len(points), CLASSES), np.float32)
         columns[:, THROUGH] = 0
         columns[:, SEEN] = _weight(depth[good])
@@ -243,8 +246,8 @@ class SemanticMap:
         columns[:, COLOR] = weight * view.colors[good]
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
-        of_pixels = csr_array((np.ones_like(weight[:, 0]), (voxel, np.arange(len(points)))), (len(keys), len(points)))
-        of_classes = csr_array((weight[:, 0], (voxel, coarse[good])), (len(keys), len(evidence)))
+        of_pixels = csr_array((np.ones(len(order), np.float32), order, ends), (len(keys), len(points)))
+        of_classes = csr_array((weight[order, 0], coarse[good][order], ends), (len(keys), len(evidence)))
         sums[:, :CLASSES], sums[:, CLASSES:] = of_pixels @ columns, of_classes @ evidence
         # The pixels of one image are one sighting, not many independent ones: their evidence is averaged.
         sums[:, SEEN] /= sums[:, POINTS]
