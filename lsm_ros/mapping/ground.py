@@ -37,7 +37,7 @@ def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: La
     steep_classes = [classes[name] for name in STEEP if name in classes]
     for view, R in zip(views, R_first_cam, strict=True):
         normals = surface_normals(view.points) @ rotation_of(R).T
-        label, good = view.labels(), view.reliable(0.25)
+        label, good = view.labels, view.reliable(0.25)
         flat.append(normals[good & np.isin(label, flat_classes)])
         steep.append(normals[good & np.isin(label, steep_classes)])
         pixels += label.size
@@ -112,7 +112,7 @@ def floor_pixels(view: View, points: np.ndarray, normals: np.ndarray, up_cam: np
     their normals, both (h, w, 3)."""
     classes = [n for n, name in enumerate(labels.names) if name in FLOOR]
     level = np.abs(normals @ up_cam) > np.cos(np.radians(FLOOR_GATE_DEG))
-    return np.isin(view.labels(), classes) & view.reliable(0.25) & level & (points @ up_cam < 0)
+    return np.isin(view.labels, classes) & view.reliable(0.25) & level & (points @ up_cam < 0)
 
 
 def mean_direction(normals: np.ndarray, toward: np.ndarray) -> np.ndarray:

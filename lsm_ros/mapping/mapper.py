@@ -457,7 +457,7 @@ class Mapper:
     def _update(self, keyframe: Keyframe, matches: int | None, seconds: dict[str, float]) -> MapUpdate:
         view, S_map_cam = self._views[keyframe.id], self._graph.pose(keyframe.id)
         scale = np.float32(scale_of(S_map_cam))
-        depth, labels = view.depth * scale, view.labels()
+        depth, labels = view.depth * scale, view.labels
         good = view.reliable(self.config.confidence_drop, self.labels.things[labels])     # as in the map
         good &= depth <= self.config.max_depth_m
         cloud = Cloud(points=view.points[good] * scale, colors=view.colors[good], labels=labels[good],

@@ -86,6 +86,7 @@ class View:
         (h, w), (hs, ws) = self.depth.shape, self.semantics.shape[:2]
         return (np.arange(h) * hs // h)[:, None] * ws + np.arange(w) * ws // w
 
+    @cached_property
     def labels(self) -> np.ndarray:
         """(h, w) uint16, the most likely class; between coarser pixels their scores are interpolated."""
         h, w = self.depth.shape
