@@ -231,7 +231,9 @@ class SemanticMap:
         every = (slice(None, None, CLEAR_STEP),) * 2
         some = good[every]
         clear, through = self._clear(points[every][some], depth[every][some], fused.S_map_cam[:3, 3])
-        points, weight = points[good], np.maximum(view.confidence[good][:, None], 1e-3)
+        good = np.flatnonzero(good)
+        points, colors = (values.reshape(-1, 3).take(good, 0) for values in (points, view.colors))
+        weight, coarse = np.maximum(view.confidence.take(good)[:, None], 1e-3), coarse.take(good)
         cells = np.floor(points / self._size).astype(np.int64)
         keys = pack(cells)
         order = np.argsort(keys, kind="stable")                      # pixel by pixel, voxel after voxel
@@ -239,15 +241,15 @@ class SemanticMap:
         keys, ends = keys[order[first]], np.append(first, len(order))
         columns = np.empty((len(points), CLASSES), np.float32)
         columns[:, THROUGH] = 0
-        columns[:, SEEN] = _weight(depth[good])
+        columns[:, SEEN] = _weight(depth.take(good))
         columns[:, [SIGHTINGS, POINTS]] = 1
         columns[:, [WEIGHT, EVIDENCE_WEIGHT]] = weight
         columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
-        columns[:, COLOR] = weight * view.colors[good]
+        columns[:, COLOR] = weight * colors
         sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
         # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
         of_pixels = csr_array((np.ones(len(order), np.float32), order, ends), (len(keys), len(points)))
-        of_classes = csr_array((weight[order, 0], coarse[good][order], ends), (len(keys), len(evidence)))
+        of_classes = csr_array((weight[order, 0], coarse[order], ends), (len(keys), len(evidence)))
         sums[:, :CLASSES], sums[:, CLASSES:] = of_pixels @ columns, of_classes @ evidence
         # The pixels of one image are one sighting, not many independent ones: their evidence is averaged.
         sums[:, SEEN] /= sums[:, POINTS]
