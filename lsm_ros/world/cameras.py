@@ -15,7 +15,7 @@ from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import CLEARANCE_M, FAR_M, OPTIONS, Space, glimpse, towards
 
 KINDS = ("drive", "turn", "look", "hand", "roam", "door", "orbit", "back", "jump", "cut")
-KIND_WEIGHTS = (.11, .05, .04, .15, .25, .07, .15, .05, .05, .08)
+KIND_WEIGHTS = (.12, .06, .05, .17, .16, .08, .17, .05, .06, .08)
 STEP_M = (.02, 1.6)            # between consecutive views, log-uniform
 STEP_RAD = (.018, 1.22)
 ABRUPT_RAD = 1.9               # no step turns by more, be it to get round things
