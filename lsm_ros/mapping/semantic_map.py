@@ -35,7 +35,7 @@ LOG_FLOOR = -7.0                   # no single sighting may exclude a class for 
 
 NEAREST_M = 0.1                    # depths below it weigh no more
 UNIT = 1000.0                      # weight of a view that sees, or sees through, at a depth of one metre: 16 at 8 m
-CLEAR_FROM = (2.0, 0.05)           # a view sees through what lies so many voxels and such a share of its depth before
+CLEAR_FROM = (3.0, 0.10)           # a view sees through what lies so many voxels and such a share of its depth before
 CLEAR = 5                          # its surface, and through so many voxels; twice as many gain next to nothing
 CLEAR_STEP = 2                     # of the pixels along rows and columns; at 2 m their rays are a voxel apart
 
