@@ -21,6 +21,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.service import Service
 from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -189,6 +190,7 @@ class LsmNode(LifecycleNode):
             self.executor.create_task(self._withdraw, services)
             return
         for service in services:
+            refuse_waiting(service, "the node is stopping")
             self.destroy_service(service)
 
     def destroy_node(self) -> None:
@@ -319,6 +321,16 @@ class LsmNode(LifecycleNode):
                 self._map_odom.start(options.node)
             self._options = options
         return result
+
+
+def refuse_waiting(service: Service, message: str) -> None:
+    """Answers the requests that the executor has not taken yet: their callers would wait for ever."""
+    with service.handle:
+        while True:
+            _, header = service.handle.service_take_request(service.srv_type.Request)
+            if header is None:
+                return
+            service.send_response(service.srv_type.Response(success=False, message=message), header)
 
 
 def main(args: list[str] | None = None, make_predictor: Callable[[PredictorConfig], NetworkPredictor] = NetworkPredictor
