@@ -18,6 +18,7 @@ from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of, scaling
+from lsm_ros.mapping.grouping import grouped
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
 ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigmas off before the map has moved
@@ -305,8 +306,7 @@ class PoseGraph:
         row, col = column[rows], column[columns]
         free = np.flatnonzero((row >= 0) & (col >= 0))
         places = row[free] * len(nodes) + col[free]
-        order = np.argsort(places, kind="stable")
-        first = np.flatnonzero(np.diff(places[order], prepend=-1))
+        order, first = grouped(places)
         sums = np.add.reduceat(values[free[order]], first)
         row, col = np.divmod(places[order[first]], len(nodes))
         system = bsr_matrix((sums, col, np.searchsorted(row, np.arange(len(nodes) + 1))), (7 * len(nodes),) * 2)

@@ -24,6 +24,7 @@ from scipy.sparse import csr_array
 from lsm_ros.contracts import Cloud
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import scale_of, transform
+from lsm_ros.mapping.grouping import grouped
 from lsm_ros.mapping.views import View
 
 BITS = 21                          # of a cell index along each axis; a key packs three
@@ -227,17 +228,16 @@ class SemanticMap:
         evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
         coarse = view.semantic_cells()
         thing = view.label_set.things[evidence.argmax(axis=1)][coarse]
-        good = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
+        reliable = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
         every = (slice(None, None, CLEAR_STEP),) * 2
-        some = good[every]
+        some = reliable[every]
         clear, through = self._clear(points[every][some], depth[every][some], fused.S_map_cam[:3, 3])
-        good = np.flatnonzero(good)
+        good = np.flatnonzero(reliable)
         points, colors = (values.reshape(-1, 3).take(good, 0) for values in (points, view.colors))
         weight, coarse = np.maximum(view.confidence.take(good)[:, None], 1e-3), coarse.take(good)
         cells = np.floor(points / self._size).astype(np.int64)
         keys = pack(cells)
-        order = np.argsort(keys, kind="stable")                      # pixel by pixel, voxel after voxel
-        first = np.flatnonzero(np.diff(keys[order], prepend=-1))
+        order, first = grouped(keys)
         keys, ends = keys[order[first]], np.append(first, len(order))
         columns = np.empty((len(points), CLASSES), np.float32)
         columns[:, THROUGH] = 0
@@ -410,8 +410,7 @@ def in_cubes(keys: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
 def in_blocks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """For each block that holds some of `rows` (N,): its number, which of them (n,), and where in the block (n,)."""
     numbers, places = np.divmod(rows, BLOCK)
-    order = np.argsort(numbers, kind="stable")
-    first = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    order, first = grouped(numbers)
     for mine in np.split(order, first[1:]) if len(rows) else ():
         yield int(numbers[mine[0]]), mine, places[mine]
 
