@@ -14,13 +14,11 @@ from itertools import count, islice
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from random import Random
 
 import numpy as np
 
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.world.cameras import camera_path
-from lsm_ros.world.irregular import Irregularity, out_of_square
 from lsm_ros.world.materials import TextureCatalogue
 from lsm_ros.world.meshes import MeshCatalogue
 from lsm_ros.world.packing import PackedScenes, pack
@@ -54,20 +52,14 @@ def training_seeds(stream: int, worker: int) -> Iterable[int]:
 
 
 def make_parcel(seeds: Iterable[int], paths: int, views: int, textures: TextureCatalogue | None,
-                meshes: MeshCatalogue | None = None, kind: str | None = None, irregular: float = 0.0) -> Parcel:
-    """One world a seed, all of one `kind` where one is given; the same seed gives the same world and the same paths.
-    A share `irregular` of the worlds breaks the rules by which rooms are built and furnished (irregular.py)."""
+                meshes: MeshCatalogue | None = None, kind: str | None = None) -> Parcel:
+    """One world a seed, all of one `kind` where one is given; the same seed gives the same world and the same paths."""
     scenes, poses, focal = [], [], []
     for seed in seeds:
-        dice, rng = Random(f"irregular {seed}"), np.random.default_rng(seed)
-        broken = Irregularity.random(dice) if dice.random() < irregular else None
-        scene = make_scene(seed, kind, textures, meshes, broken)
+        scene, rng = make_scene(seed, kind, textures, meshes), np.random.default_rng(seed)
         found = [camera_path(scene, rng, views=views) for _ in range(paths)]
-        T_world_cam = np.array([path.T_world_cam for path in found])
-        if broken is not None:
-            scene, T_world_cam = out_of_square(scene, T_world_cam, broken.shear)
         scenes.append(scene)
-        poses.append(T_world_cam)
+        poses.append([path.T_world_cam for path in found])
         focal.append([path.focal for path in found])
     return Parcel(scenes=pack(scenes), T_world_cam=np.array(poses, np.float32), focal=np.array(focal, np.float32))
 
@@ -79,7 +71,7 @@ class Factory:
     """
 
     def __init__(self, stream: int, workers: int, views: int, textures: TextureCatalogue | None,
-                 meshes: MeshCatalogue | None = None, irregular: float = 0.0):
+                 meshes: MeshCatalogue | None = None):
         if not 1 <= workers < 1 << 12:
             raise InputError(f"workers = {workers}; it must lie in 1..{(1 << 12) - 1}")
         context = get_context("spawn")               # forking a process that holds a GPU breaks both
@@ -92,7 +84,7 @@ class Factory:
                 with suppress(OSError):              # a kernel that grants less room makes workers wait more, no worse
                     fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 process = context.Process(target=_work, daemon=True, name=f"worlds-{worker}",
-                                          args=(end, stream, worker, views, textures, meshes, irregular))
+                                          args=(end, stream, worker, views, textures, meshes))
                 process.start()
                 end.close()                          # the worker alone holds it now: its death ends what we read
                 self._workers[parcels] = process
@@ -125,9 +117,9 @@ class Factory:
 
 
 def _work(parcels: Connection, stream: int, worker: int, views: int, textures: TextureCatalogue | None,
-          meshes: MeshCatalogue | None, irregular: float) -> None:
+          meshes: MeshCatalogue | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is the parent's to handle; it terminates its workers
     seeds = training_seeds(stream, worker)
     with suppress(BrokenPipeError):                  # the parent is gone
         while True:
-            parcels.send(make_parcel(islice(seeds, PARCEL), PATHS, views, textures, meshes, irregular=irregular))
+            parcels.send(make_parcel(islice(seeds, PARCEL), PATHS, views, textures, meshes))

@@ -46,7 +46,7 @@ class Layout:
         self.taken.append(shape)
         if z < .1 < piece.height:
             self.ground += piece.width * piece.depth
-        self.assembly.add(piece, x, y, z, yaw, loose=z < .1)
+        self.assembly.add(piece, x, y, z, yaw)
         return True
 
     def at_wall(self, piece: Piece, z: float = 0.0, gap: float | None = None, sides=None, tries: int = 8,

@@ -5,7 +5,6 @@ at -y, against the wall), z up. Metres and radians.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import cos, sin
@@ -93,49 +92,32 @@ class Maker:
 
 
 class Assembly:
-    """The objects of a scene in the world frame, a row a part: its twelve numbers, the instance, the object's pose, and
-    what it stands on in the end: an index into `feet`, 0 for the building and what is fixed to it."""
+    """The objects of a scene in the world frame, a row a part: its twelve numbers, the instance, the object's pose."""
 
     def __init__(self):
         self.rows: list[tuple] = []
         self.instances = 0
-        self.feet: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)]
 
     def left(self) -> int:
         return MAX_PRIMITIVES - len(self.rows)
 
-    def add(self, piece: Piece, x=0.0, y=0.0, z=0.0, yaw=0.0, building: bool = False, loose: bool = False) -> None:
-        """`building`: the parts belong to instance 0. `loose`: it stands here by itself and could stand otherwise."""
-        if loose:
-            self.feet.append((x, y, z))
-        self._add(piece, x, y, z, yaw, building, len(self.feet) - 1 if loose else 0)
-
-    def _add(self, piece: Piece, x, y, z, yaw, building: bool, foot: int) -> None:
+    def add(self, piece: Piece, x=0.0, y=0.0, z=0.0, yaw=0.0, building: bool = False) -> None:
+        """`building`: the parts belong to instance 0."""
         if not building:
             self.instances += 1
-        pose = (0 if building else self.instances, x, y, z, yaw, foot)
+        pose = (0 if building else self.instances, x, y, z, yaw)
         self.rows.extend(part + pose for part in piece.parts)
         c, s = cos(yaw), sin(yaw)
         for child, cx, cy, cz, cyaw in piece.children:
-            self._add(child, x + c * cx - s * cy, y + s * cx + c * cy, z + cz, yaw + cyaw, False, foot)
+            self.add(child, x + c * cx - s * cy, y + s * cx + c * cy, z + cz, yaw + cyaw)
 
-    def scene(self, pool: MaterialPool, lights: np.ndarray, ambient: np.ndarray,
-              deform: Callable[[int], np.ndarray] | None = None) -> Scene:
-        """`deform`: for so many loose things (N, 3, 3) what becomes of each, with all that stands on it, about its
-        foot."""
+    def scene(self, pool: MaterialPool, lights: np.ndarray, ambient: np.ndarray) -> Scene:
         rows = np.asarray(self.rows, np.float64)
         half, turn, yaw = rows[:, 6:9], rows[:, 9:12], rows[:, 16]
         R_world_prim = turn_z(yaw + turn[:, 2]) @ turn_y(turn[:, 1]) @ turn_x(turn[:, 0])
         T_world_prim = np.empty((len(rows), 3, 4), np.float32)
         T_world_prim[:, :, :3] = R_world_prim * np.maximum(half, 5e-4)[:, None, :]
         T_world_prim[:, :, 3] = rows[:, 13:16] + (turn_z(yaw) @ rows[:, 3:6, None])[..., 0]
-        if deform is not None:
-            foot = rows[:, 17].astype(np.intp)
-            change = np.concatenate([np.eye(3)[None], deform(len(self.feet) - 1)])[foot]
-            origin = np.array(self.feet)[foot]
-            T_world_prim[:, :, 3] -= origin
-            T_world_prim = (change @ T_world_prim).astype(np.float32)
-            T_world_prim[:, :, 3] += origin
         index = rows[:, [0, 1, 2, 12]].astype(np.int32)
         return Scene(shape=index[:, 0].copy(), T_world_prim=T_world_prim, label=index[:, 2].copy(),
                      instance=index[:, 3].copy(), material=index[:, 1].copy(), materials=pool.array(),

@@ -2,16 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from math import cos, pi, sin
 from random import Random
-
-import numpy as np
 
 from lsm_ros.errors import InputError
 from lsm_ros.world import fixtures, furniture, things
 from lsm_ros.world.clutter import litter, workplace
-from lsm_ros.world.irregular import Irregularity
 from lsm_ros.world.layout import Layout
 from lsm_ros.world.lighting import illumination, light_room
 from lsm_ros.world.materials import MaterialPool, TextureCatalogue
@@ -27,7 +23,7 @@ KIND_WEIGHTS = (.20, .16, .13, .15, .07, .07, .13, .09)
 
 
 def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | None = None,
-               meshes: MeshCatalogue | None = None, irregular: Irregularity | None = None) -> Scene:
+               meshes: MeshCatalogue | None = None) -> Scene:
     """The furnished world of a seed; the same seed always makes the same one.
 
     Args:
@@ -35,7 +31,6 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
         kind: one of KINDS, or None to let the seed choose.
         textures: what photo textures there are; None: patterns only.
         meshes: what furniture models there are; None: everything is assembled of simple shapes.
-        irregular: how its furniture departs from the rules; its plan stays as it is (irregular.out_of_square).
     Raises InputError for a kind that does not exist.
     """
     if kind is not None and kind not in KINDS:
@@ -59,9 +54,7 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
             greenery(layout)
             left_chairs(layout)
         lay_carpets(m, layout.room, assembly)
-    if irregular is None:
-        return assembly.scene(pool, *light)
-    return assembly.scene(pool, *light, partial(irregular.of_objects, np.random.default_rng((abs(seed), 2))))
+    return assembly.scene(pool, *light)
 
 
 # ---- groups of furniture

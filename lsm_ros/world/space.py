@@ -24,9 +24,6 @@ class Space:
         half, T_world_prim = half[large], scene.T_world_prim[large]
         label, instance = scene.label[large], scene.instance[large]
         axes = T_world_prim[:, :, :3] / half[:, None]
-        for i in np.flatnonzero(abs(axes.transpose(0, 2, 1) @ axes - np.eye(3)).max(axis=(1, 2), initial=0) > 1e-3):
-            axes[i], way = np.linalg.qr(axes[i])          # of what leans: the upright box around it
-            half[i] = abs(way * half[i]).sum(axis=1)
         # Blocks of x, y, z rather than triples: numpy is slow along an axis of three.
         self.half = half.T.ravel()  # (3P,)
         self.axes = axes.transpose(1, 2, 0).reshape(3, -1)  # (3, 3P): world -> boxes

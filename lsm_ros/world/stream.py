@@ -55,12 +55,11 @@ class WorldStream:
         textures: a folder or packed file of photo textures (materials.load_textures); None for procedural surfaces.
         bank: worlds that are kept on the device, 55 kB each.
         meshes: a file of furniture models (meshes.load_meshes); None for furniture of simple shapes alone.
-        irregular: share of the worlds whose plans are out of square and whose furniture stands anyhow (irregular.py).
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
-                 meshes: str | Path | None = None, irregular: float = 0.0):
+                 meshes: str | Path | None = None):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
@@ -75,7 +74,7 @@ class WorldStream:
         self.T_world_cam = torch.zeros(bank, PATHS, views, 4, 4, device=self.device)
         self.focal = np.zeros((bank, PATHS), np.float32)
         self.worlds = 0                               # taken in since the start
-        self._factory = Factory(seed, workers, views, catalogue, models, irregular)
+        self._factory = Factory(seed, workers, views, catalogue, models)
         self._started = time.monotonic()
 
     def close(self) -> None:
@@ -192,16 +191,15 @@ def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: 
 
 def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
                 textures: str | Path | None = None, meshes: str | Path | None = None,
-                kind: str | None = None, irregular: float = 0.0) -> ViewBatch:
+                kind: str | None = None) -> ViewBatch:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
-    For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind, and
-    of a share `irregular` no architect would be proud (irregular.py).
+    For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
     models, mesh_atlas = _meshes(meshes, device)
-    parcel = make_parcel(seeds, 1, views, catalogue, models, kind, irregular)
+    parcel = make_parcel(seeds, 1, views, catalogue, models, kind)
     bank = SceneBank.empty(len(seeds), device)
     bank.put(0, parcel.scenes)
     cameras = [np.random.default_rng((seed, 1)) for seed in seeds]
