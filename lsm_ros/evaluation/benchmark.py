@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,15 @@ def find_sequences(data: str | Path) -> list[Path]:
 def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
                  progress: bool = True, refine: bool = True, baseline: bool = False,
                  gallery: Gallery | None = None) -> list[Line]:
-    """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare."""
+    """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare; then four
+    views once more as automatic cameras would have taken them."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):
         windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device), style=style)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine,
                            baseline=baseline and intrinsics, gallery=gallery if views == 4 and not intrinsics else None)
-    return lines
+    windows = WorldWindows(worlds, device=str(predictor.device), style=replace(style, automatic=True))
+    return lines + score_set(predictor, windows.name, windows, progress=progress, refine=refine)
 
 
 def score_kinds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,

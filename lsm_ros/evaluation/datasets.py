@@ -183,6 +183,7 @@ class WorldStyle:
     textures: str | None = None    # a folder or packed file of photo textures; None: patterns
     meshes: str | None = None      # a packed file of furniture meshes; None: primitives
     kind: str | None = None        # one of KINDS, or None: all, as often as training draws them
+    automatic: bool = False        # cameras that set exposure, white balance and tones anew for each view
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in KINDS:
@@ -190,8 +191,9 @@ class WorldStyle:
 
     @property
     def name(self) -> str:
-        """As it stands in the scoreboard: "rendered home", "rendered worlds with meshes"."""
-        return f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
+        """As it stands in the scoreboard: "rendered home", "rendered worlds with meshes and automatic cameras"."""
+        return (f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
+                f"{' and automatic cameras' * self.automatic}")
 
 
 class WorldWindows(Sequence[TruthWindow]):
@@ -249,7 +251,7 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
         mine = seeds[turn::len(kinds)]
         for start in range(0, len(mine), 16):                      # 128 images at a time
             batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
-                                meshes=style.meshes, kind=kind)
+                                meshes=style.meshes, kind=kind, automatic=float(style.automatic))
             keep = batch.valid.cpu().numpy().astype(bool)
             depth = batch.depth.float().cpu().numpy()[keep]
             image = (batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)

@@ -6,7 +6,7 @@ A `Look` says how the camera of each window behaves; it is drawn on the CPU, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import Tensor
 from lsm_ros.world.renderer import staged
 
 BLUR_SHARE, SHARPENED_SHARE, JPEG_SHARE = 0.5, 0.5, 0.4     # of the windows
+AUTO_GAIN, AUTO_GAMMA, AUTO_CAST = 0.6, 0.3, 0.2    # of automatic cameras: deviation of the logarithms from view to
+                                      # view, at most; half of it is what a HoloLens does
 BLUR_TAPS = 5                         # width of the blur kernel, pixels
 LUMINANCE = (0.299, 0.587, 0.114)     # ITU-R BT.601
 
@@ -35,25 +37,29 @@ class Look:
     """How the cameras of B windows turn light into numbers. Float32; B first, then V where views differ."""
     key: np.ndarray           # (B, 1) linear value to which the window's mean tone is exposed
     drift: np.ndarray         # (B, V) factor of one view's exposure over its window's
-    balance: np.ndarray       # (B, 3) gains of red, green, blue
+    balance: np.ndarray       # (B, V, 3) gains of red, green, blue
     vignette: np.ndarray      # (B,) share of the light that is lost in the corners
     defocus: np.ndarray       # (B, V) standard deviation of the blur, pixels; 0 where the picture is left sharp
     motion: np.ndarray        # (B, V, 2) path of a point while the shutter is open, pixels
     shot: np.ndarray          # (B,) variance of the noise per unit of light
     read: np.ndarray          # (B,) standard deviation of the noise in the dark
     shoulder: np.ndarray      # (B,) how early highlights are compressed: x (1 + s) / (x + s)
-    gamma: np.ndarray         # (B,) exponent of the tone curve, about 1 / 2.2
+    gamma: np.ndarray         # (B, V) exponent of the tone curve, about 1 / 2.2
     contrast: np.ndarray      # (B,) share of an S curve
     saturation: np.ndarray    # (B,) 0 grey, 1 as it is
     quality: np.ndarray       # (B,) JPEG quality 1..100; 0 for none
     sharpening: np.ndarray    # (B,) how much of the picture's fine detail is added to it once more
+    metering: np.ndarray      # (B,) 0: one exposure for the window, 1: each view is exposed to its own mean tone
+    whitening: np.ndarray     # (B,) share of each view's own cast that white balance takes away, as it differs from the
+                              # window's
 
     def __len__(self) -> int:
         return len(self.key)
 
     @classmethod
     def random(cls, rng: np.random.Generator, windows: int, views: int) -> Look:
-        """Cameras as different as those of robots, phones and headsets."""
+        """Cameras as different as those of robots, phones and headsets; `automatic` lets some of them follow what they
+        see."""
         def uniform(low, high, *shape):
             return rng.uniform(low, high, (windows, *shape))
 
@@ -68,14 +74,29 @@ class Look:
         values = cls(
             key=np.exp(uniform(np.log(0.04), np.log(0.28), 1)),
             drift=np.exp(unsteady * rng.normal(0, 1, (windows, views))),
-            balance=np.exp(rng.normal(0, 0.09, (windows, 3))), vignette=uniform(0, 0.45) * chance(0.6),
+            balance=np.exp(rng.normal(0, 0.09, (windows, 1, 3))).repeat(views, axis=1),
+            vignette=uniform(0, 0.45) * chance(0.6),
             defocus=np.where(blurred, uniform(0.3, 1.1, 1) * uniform(0.8, 1.2, views), 0),
             motion=np.where(blurred, length, 0)[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1),
             shot=0.0015 * noisy, read=0.012 * noisy * uniform(0.2, 1), shoulder=np.exp(uniform(np.log(0.5), np.log(8))),
-            gamma=1 / uniform(1.8, 2.5), contrast=uniform(-0.2, 1.0), saturation=uniform(0.4, 1.6) * ~chance(0.03),
+            gamma=(1 / uniform(1.8, 2.5))[:, None].repeat(views, axis=1), contrast=uniform(-0.2, 1.0),
+            saturation=uniform(0.4, 1.6) * ~chance(0.03),
             quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0),
-            sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0))
+            sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0),
+            metering=np.zeros(windows), whitening=np.zeros(windows))
         return cls(*(getattr(values, field.name).astype(np.float32) for field in fields(cls)))
+
+    def automatic(self, rng: np.random.Generator, share: float) -> Look:
+        """The same, but a share of the cameras sets exposure, white balance and tone curve anew for each view."""
+        shape = self.drift.shape
+        free = rng.random(len(self)) < share
+        reach = (free * rng.uniform(0.2, 1, len(self)))[:, None]
+        changed = replace(self, metering=free * rng.uniform(0, 1, len(self)),
+                          whitening=free * rng.uniform(0, 1, len(self)),
+                          drift=self.drift * np.exp(reach * rng.normal(0, AUTO_GAIN, shape)),
+                          gamma=self.gamma * np.exp(reach * rng.normal(0, AUTO_GAMMA, shape)),
+                          balance=self.balance * np.exp(reach[..., None] * rng.normal(0, AUTO_CAST, (*shape, 3))))
+        return Look(*(getattr(changed, field.name).astype(np.float32) for field in fields(Look)))
 
     @classmethod
     def joined(cls, looks: Sequence[Look]) -> Look:
@@ -89,11 +110,14 @@ def develop(radiance: Tensor, look: Look, generator: torch.Generator | None = No
     """
     device = radiance.device
     gain = _on(device, look.key * look.drift) / mean_tone(radiance)[:, None]
-    gain = gain[:, :, None] * _on(device, look.balance)[:, None, :]
+    gain = gain[:, :, None] * _on(device, look.balance)
+    if look.metering.any() or look.whitening.any():
+        gain = gain * automatic_gain(radiance, _on(device, look.metering), _on(device, look.whitening))
     light = _fused(_expose, device)(radiance, gain, _on(device, look.vignette))
     light = blur(light, look)
     noise = torch.randn(light.shape, generator=generator, device=device)
-    tones = np.stack([look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation])
+    tones = np.stack([np.broadcast_to(tone.reshape(len(tone), -1), look.gamma.shape) for tone in
+                      (look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation)])
     image = _fused(_print, device)(light, noise, _on(device, tones))
     return jpeg(sharpen(image, look.sharpening), look.quality)
 
@@ -114,6 +138,17 @@ def mean_tone(radiance: Tensor) -> Tensor:
     """(B,) geometric mean of a window's luminance, from every fourth pixel: lamps in view count little."""
     thin = radiance[..., 1::4, 1::4]
     return luminance(thin).clamp_min(1e-4).log().mean(dim=(1, 2, 3)).exp()
+
+
+def automatic_gain(radiance: Tensor, metering: Tensor, whitening: Tensor) -> Tensor:
+    """(B, V, 3) what a camera that meters and whitens each view by itself multiplies its channels by, over one that
+    does so for the window; `metering` and `whitening` (B,) are the shares of that which it does."""
+    thin = radiance[..., 1::4, 1::4].clamp_min(1e-4).log().mean(dim=(3, 4))                  # (B, V, 3)
+    tone = (luminance(thin[..., None, None])[..., 0, 0])[..., None]                          # (B, V, 1)
+    cast = thin - tone
+    change = metering[:, None, None] * (tone - tone.mean(dim=1, keepdim=True)) + \
+        whitening[:, None, None] * (cast - cast.mean(dim=1, keepdim=True))
+    return change.neg().exp()
 
 
 def luminance(image: Tensor) -> Tensor:
@@ -193,8 +228,8 @@ def _expose(radiance: Tensor, gain: Tensor, vignette: Tensor) -> Tensor:
 
 
 def _print(light: Tensor, noise: Tensor, tones: Tensor) -> Tensor:
-    """Noise, tone curve, saturation and 256 levels; tones are (6, B)."""
-    shot, read, shoulder, gamma, contrast, saturation = tones[:, :, None, None, None, None]
+    """Noise, tone curve, saturation and 256 levels; tones are (6, B, V)."""
+    shot, read, shoulder, gamma, contrast, saturation = tones[..., None, None, None]
     light = (light + noise * (shot * light.clamp_min(0) + read.square()).sqrt()).clamp(0, 8)
     tone = (light * (1 + shoulder) / (light + shoulder)).clamp(0, 1) ** gamma
     tone = tone + contrast * (tone * tone * (3 - 2 * tone) - tone)

@@ -55,16 +55,18 @@ class WorldStream:
         textures: a folder or packed file of photo textures (materials.load_textures); None for procedural surfaces.
         bank: worlds that are kept on the device, 55 kB each.
         meshes: a file of furniture models (meshes.load_meshes); None for furniture of simple shapes alone.
+        automatic: share of the windows whose camera sets exposure, white balance and tones anew for each view.
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
-                 meshes: str | Path | None = None):
+                 meshes: str | Path | None = None, automatic: float = 0.0):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
             raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
         self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
+        self.automatic = automatic
         catalogue, atlas = _textures(textures, self.device)
         models, mesh_atlas = _meshes(meshes, self.device)
         self.renderer = Renderer(self.device, atlas, meshes=mesh_atlas)
@@ -93,7 +95,8 @@ class WorldStream:
         scene, path = self.rng.integers(0, filled, self.batch), self.rng.integers(0, PATHS, self.batch)
         chosen = staged(np.stack([scene, path]), self.device).to(self.device, non_blocking=True)
         return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]],
-                    Lens.random(self.rng, self.focal[scene, path]), Look.random(self.rng, self.batch, self.views),
+                    Lens.random(self.rng, self.focal[scene, path]),
+                    Look.random(self.rng, self.batch, self.views).automatic(self.rng, self.automatic),
                     size or self.size, self.noise, Shutter.random(self.rng, self.batch))
 
     def _take_in(self) -> None:
@@ -191,10 +194,11 @@ def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: 
 
 def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
                 textures: str | Path | None = None, meshes: str | Path | None = None,
-                kind: str | None = None) -> ViewBatch:
+                kind: str | None = None, automatic: float = 0.0) -> ViewBatch:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
-    For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind.
+    For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind;
+    `automatic` as in WorldStream.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
@@ -207,7 +211,8 @@ def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device:
     return draw(Renderer(device, atlas, meshes=mesh_atlas), bank, torch.arange(len(seeds), device=device),
                 torch.from_numpy(parcel.T_world_cam[:, 0]).to(device),
                 Lens(*(np.concatenate([getattr(lens, name) for lens in lenses]) for name in Lens.__dataclass_fields__)),
-                Look.joined([Look.random(rng, 1, views) for rng in cameras]), size,
+                Look.joined([Look.random(rng, 1, views).automatic(np.random.default_rng((seed, 2)), automatic)
+                             for seed, rng in zip(seeds, cameras, strict=True)]), size,
                 torch.Generator(device).manual_seed(seeds[0]),
                 Shutter(np.concatenate([Shutter.random(rng, 1).readout for rng in cameras])))   # drawn last
 

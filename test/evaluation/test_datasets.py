@@ -131,6 +131,16 @@ def test_worlds_are_cut_into_windows_of_the_same_images():
         four[len(four)]
 
 
+def test_automatic_cameras_see_the_same_worlds_in_other_tones():
+    plain, automatic = (WorldWindows(2, (48, 64), style=WorldStyle(automatic=each)) for each in (False, True))
+    assert automatic.name == "rendered worlds and automatic cameras, 4 views" and len(automatic) == len(plain)
+    for one, other in zip(plain, automatic, strict=True):
+        np.testing.assert_array_equal(one.depth, other.depth)
+        np.testing.assert_array_equal(one.T_world_cam, other.T_world_cam)
+        tones = np.log([[keyframe.frame.image.mean() for keyframe in truth.window.keyframes] for truth in (one, other)])
+        assert np.ptp(tones[1] - tones[0]) > 0.1
+
+
 def test_worlds_of_a_kind_take_turns(monkeypatch):
     """A kind of the scoreboard shares its seeds among the kinds of rooms that it stands for."""
     asked, drawn = [], stream.fixed_batch
@@ -142,7 +152,7 @@ def test_worlds_of_a_kind_take_turns(monkeypatch):
     monkeypatch.setattr(stream, "fixed_batch", fixed_batch)
     windows = WorldWindows(5, (48, 64), views=8, style=WorldStyle(kind="home"))
     assert windows.name == "rendered home, 8 views" and 0 < len(windows) <= 5
-    made_of = {"textures": None, "meshes": None}
+    made_of = {"textures": None, "meshes": None, "automatic": 0.0}
     assert asked == [([0, 4], made_of | {"kind": "home"}), ([1], made_of | {"kind": "bedroom"}),
                      ([2], made_of | {"kind": "apartment"}), ([3], made_of | {"kind": "bath"})]
 

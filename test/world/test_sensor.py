@@ -18,9 +18,10 @@ def plain_look(windows: int = 1, views: int = 2) -> Look:
     """A camera that exposes to 0.25 and does nothing else but take the square root."""
     def full(value, *shape):
         return np.full((windows, *shape), value, np.float32)
-    return Look(key=full(0.25, 1), drift=full(1, views), balance=full(1, 3), vignette=full(0), defocus=full(0, views),
-                motion=full(0, views, 2), shot=full(0), read=full(0), shoulder=full(1e6), gamma=full(0.5),
-                contrast=full(0), saturation=full(1), quality=full(0), sharpening=full(0))
+    return Look(key=full(0.25, 1), drift=full(1, views), balance=full(1, views, 3), vignette=full(0),
+                defocus=full(0, views), motion=full(0, views, 2), shot=full(0), read=full(0), shoulder=full(1e6),
+                gamma=full(0.5, views), contrast=full(0), saturation=full(1), quality=full(0), sharpening=full(0),
+                metering=full(0), whitening=full(0))
 
 
 def smooth_pictures(windows: int, views: int, size=SIZE) -> torch.Tensor:
@@ -36,9 +37,44 @@ def test_exposure_brings_any_light_to_the_key():
 
 
 def test_drift_and_balance_scale_views_and_channels():
-    look = replace(plain_look(), drift=np.array([[1, 0.25]], np.float32), balance=np.array([[1, 0.64, 1]], np.float32))
+    look = replace(plain_look(), drift=np.array([[1, 0.25]], np.float32),
+                   balance=np.array([[[1, 0.64, 1]]], np.float32))
     image = develop(torch.ones(1, 2, 3, *SIZE), look)[0, :, :, 0, 0]
     assert image.mul(255).round().tolist() == [[128, 102, 128], [64, 51, 64]]
+
+
+def test_a_camera_that_meters_each_view_gives_them_one_tone_and_white_balance_takes_their_casts():
+    light = torch.ones(1, 2, 3, *SIZE) * torch.tensor([[[1, 1, 1], [0.36, 0.16, 0.04]]])[..., None, None]
+    cameras = {name: replace(plain_look(), **{part: np.ones(1, np.float32) for part in name.split()})
+               for name in ("metering", "whitening", "metering whitening")}
+    views = {name: develop(light, look)[0, :, :, 0, 0] for name, look in cameras.items()}
+    plain = develop(light, plain_look())[0, :, :, 0, 0]
+    tone = torch.tensor(LUMINANCE)
+    bright = {name: (colour.square().clamp_min(1e-4).log() @ tone) for name, colour in views.items() | {("", plain)}}
+    assert bright[""].diff().abs() > 1.5
+    assert bright["metering"].diff().abs() < 0.05 and bright["whitening"].diff() == pytest.approx(
+        bright[""].diff(), abs=0.05)
+    ratio = {name: (colour[:, 2] / colour[:, 0]).log() for name, colour in views.items() | {("", plain)}}
+    assert ratio["metering"].diff() == pytest.approx(ratio[""].diff(), abs=0.05) and ratio[""].diff().abs() > 1
+    assert ratio["whitening"].diff().abs() < 0.05 and ratio["metering whitening"].diff().abs() < 0.05
+    half = develop(light, replace(plain_look(), metering=np.full(1, 0.5, np.float32)))[0, :, :, 0, 0]
+    assert (half.square().log() @ tone).diff() == pytest.approx(bright[""].diff() / 2, abs=0.05)
+
+
+def test_automatic_cameras_are_a_share_of_all_and_the_others_stay_as_they_are():
+    plain = Look.random(np.random.default_rng(0), 400, 4)
+    some, none = (plain.automatic(np.random.default_rng(1), share) for share in (0.5, 0.0))
+    for name in Look.__dataclass_fields__:
+        assert np.array_equal(getattr(none, name), getattr(plain, name)) and getattr(some, name).dtype == np.float32
+        assert getattr(some, name).shape == getattr(plain, name).shape
+    changed = some.metering > 0
+    assert 0.4 < changed.mean() < 0.6
+    assert np.array_equal(changed, some.whitening > 0)
+    assert np.array_equal(changed, (some.gamma != plain.gamma).any(axis=1))
+    assert np.array_equal(changed, (some.balance != plain.balance).any(axis=(1, 2)))
+    assert np.array_equal(some.drift[~changed], plain.drift[~changed])
+    spread = np.log(some.gamma[changed]).std(axis=1)
+    assert 0.1 < spread.mean() < 0.25 and np.log(plain.gamma).std(axis=1).max() < 1e-6
 
 
 def test_levels_range_and_saturation():
@@ -58,7 +94,7 @@ def test_vignette_darkens_the_corners_alone():
 
 def test_noise_has_the_variance_that_the_look_says():
     look = replace(plain_look(), shot=np.array([0.004], np.float32), read=np.array([0.02], np.float32),
-                   gamma=np.array([1.0], np.float32))
+                   gamma=np.ones((1, 2), np.float32))
     image = develop(torch.ones(1, 2, 3, 128, 128), look, torch.Generator().manual_seed(3))
     assert image.var().item() == pytest.approx(0.004 * 0.25 + 0.02 ** 2, rel=0.05)
     assert image.mean().item() == pytest.approx(0.25, abs=0.002)
