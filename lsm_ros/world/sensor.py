@@ -17,8 +17,8 @@ from torch import Tensor
 from lsm_ros.world.renderer import staged
 
 BLUR_SHARE, SHARPENED_SHARE, JPEG_SHARE = 0.5, 0.5, 0.4     # of the windows
-AUTO_GAIN, AUTO_GAMMA, AUTO_CAST = 0.6, 0.3, 0.2    # of automatic cameras: deviation of the logarithms from view to
-                                      # view, at most; half of it is what a HoloLens does
+AUTO_GAIN, AUTO_GAMMA, AUTO_CAST = 0.6, 0.3, 0.2      # of automatic cameras: deviation of the logarithms from view to
+                                      # view, at most; some .6 of it is what a HoloLens does
 BLUR_TAPS = 5                         # width of the blur kernel, pixels
 LUMINANCE = (0.299, 0.587, 0.114)     # ITU-R BT.601
 
@@ -84,7 +84,7 @@ class Look:
             quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0),
             sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0),
             metering=np.zeros(windows), whitening=np.zeros(windows))
-        return cls(*(getattr(values, field.name).astype(np.float32) for field in fields(cls)))
+        return values._single()
 
     def automatic(self, rng: np.random.Generator, share: float) -> Look:
         """The same, but a share of the cameras sets exposure, white balance and tone curve anew for each view."""
@@ -96,7 +96,10 @@ class Look:
                           drift=self.drift * np.exp(reach * rng.normal(0, AUTO_GAIN, shape)),
                           gamma=self.gamma * np.exp(reach * rng.normal(0, AUTO_GAMMA, shape)),
                           balance=self.balance * np.exp(reach[..., None] * rng.normal(0, AUTO_CAST, (*shape, 3))))
-        return Look(*(getattr(changed, field.name).astype(np.float32) for field in fields(Look)))
+        return changed._single()
+
+    def _single(self) -> Look:
+        return Look(*(getattr(self, field.name).astype(np.float32) for field in fields(Look)))
 
     @classmethod
     def joined(cls, looks: Sequence[Look]) -> Look:
@@ -143,12 +146,11 @@ def mean_tone(radiance: Tensor) -> Tensor:
 def automatic_gain(radiance: Tensor, metering: Tensor, whitening: Tensor) -> Tensor:
     """(B, V, 3) what a camera that meters and whitens each view by itself multiplies its channels by, over one that
     does so for the window; `metering` and `whitening` (B,) are the shares of that which it does."""
-    thin = radiance[..., 1::4, 1::4].clamp_min(1e-4).log().mean(dim=(3, 4))                  # (B, V, 3)
-    tone = (luminance(thin[..., None, None])[..., 0, 0])[..., None]                          # (B, V, 1)
-    cast = thin - tone
-    change = metering[:, None, None] * (tone - tone.mean(dim=1, keepdim=True)) + \
-        whitening[:, None, None] * (cast - cast.mean(dim=1, keepdim=True))
-    return change.neg().exp()
+    color = radiance[..., 1::4, 1::4].clamp_min(1e-4).log().mean(dim=(3, 4), keepdim=True)   # (B, V, 3, 1, 1)
+    tone = luminance(color).unsqueeze(2)                                                     # (B, V, 1, 1, 1)
+    cast = color - tone
+    tone, cast = (each - each.mean(dim=1, keepdim=True) for each in (tone, cast))            # against the window's
+    return (-metering[:, None, None] * tone[..., 0, 0] - whitening[:, None, None] * cast[..., 0, 0]).exp()
 
 
 def luminance(image: Tensor) -> Tensor:
