@@ -21,7 +21,6 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.service import Service
 from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -45,6 +44,7 @@ from lsm_ros.srv import LoadMap, Query, SaveMap, SetClasses
 STOP_S = 1.5                    # the window in progress may end within this time; a stop takes less than 2 s
 END_S = 1.9                     # whatever it does, for that long after the signal
 DIAGNOSTICS_PERIOD_S = 1.0
+FAREWELL_S = 1.0                # services outlast their work: DDS drops an answer that it has not sent when they go
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -66,7 +66,7 @@ class LsmNode(LifecycleNode):
         self._map_odom: MapOdomPublisher | None = None
         self._answers: QueryPublisher | None = None
         self._offered_services: list = []
-        self._answering = False                 # a service awaits the worker's thread
+        self._farewell = None                   # the timer that takes the services away
         self._map_timer = None
         self._map_job: Future | None = None
         self._health = Health(self.get_logger())
@@ -125,15 +125,7 @@ class LsmNode(LifecycleNode):
             self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._answers,
                                       self._health, self.get_clock(), self._options)
             self._worker = Worker(self._pipeline.handle, "lsm mapper")
-            awaited = MutuallyExclusiveCallbackGroup()
-            self._offered_services = [
-                self.create_service(Trigger, "reset", self._on_reset, callback_group=awaited),
-                self.create_service(SaveMap, "save_map", self._on_save_map, callback_group=awaited),
-                self.create_service(LoadMap, "load_map", self._on_load_map, callback_group=awaited),
-                self.create_service(SetClasses, "set_classes", self._on_set_classes, callback_group=awaited),
-                self.create_service(Query, "query", self._on_query, callback_group=awaited),
-                self.create_service(SetBool, "pause", self._on_pause),
-                self.create_service(SetBool, "enable", self._on_enable)]
+            self._offer_services()
         except Exception:
             self._release()
             raise
@@ -177,28 +169,40 @@ class LsmNode(LifecycleNode):
         if self._worker:
             self._worker.stop()
             self._worker = None
-        self._withdraw(self._offered_services)
-        self._offered_services = []
+        if self._offered_services and not self._farewell:
+            self._farewell = self.create_timer(FAREWELL_S, self._withdraw_services, clock=self._steady)
         for publishers in filter(None, (self._output, self._map_odom, self._answers)):
             publishers.destroy()
         self._output, self._map_odom, self._answers = None, None, None
         self._inputs, self._pipeline, self._map_job = None, None, None
 
-    def _withdraw(self, services: list) -> None:
-        """Takes services away, after the answer that one of them still owes."""
-        if self._answering and self.executor:
-            self.executor.create_task(self._withdraw, services)
+    def _offer_services(self) -> None:
+        if self._farewell:                              # those of the last configuration are still there
+            self.destroy_timer(self._farewell)
+            self._farewell = None
             return
-        for service in services:
-            refuse_waiting(service, "the node is stopping")
+        awaited = MutuallyExclusiveCallbackGroup()
+        self._offered_services = [
+            self.create_service(Trigger, "reset", self._on_reset, callback_group=awaited),
+            self.create_service(SaveMap, "save_map", self._on_save_map, callback_group=awaited),
+            self.create_service(LoadMap, "load_map", self._on_load_map, callback_group=awaited),
+            self.create_service(SetClasses, "set_classes", self._on_set_classes, callback_group=awaited),
+            self.create_service(Query, "query", self._on_query, callback_group=awaited),
+            self.create_service(SetBool, "pause", self._on_pause),
+            self.create_service(SetBool, "enable", self._on_enable)]
+
+    def _withdraw_services(self) -> None:
+        self.destroy_timer(self._farewell)
+        self._farewell = None
+        for service in self._offered_services:
             self.destroy_service(service)
+        self._offered_services = []
 
     def destroy_node(self) -> None:
         """The end of the process. torch can't be interrupted, so a window that takes too long is left behind."""
         if self._worker and not self._worker.stop(STOP_S):
             self.get_logger().warning(f"the window in progress takes longer than {STOP_S} s; ending without it")
             os._exit(0)
-        self._answering = False                     # nothing spins any more
         self._release()
         super().destroy_node()
 
@@ -288,14 +292,12 @@ class LsmNode(LifecycleNode):
 
     async def _answer(self, job: Callable, response, text: str | None = None):
         """Runs the job on the worker's thread and fills in `success` and `message`, the job's result unless `text`."""
-        if self._worker is None:                    # the services are about to be withdrawn
+        if self._worker is None:                    # the services are about to go
             response.success, response.message = False, f"the node is {self._stage}"
             return response
         done = RosFuture(executor=self.executor)
         self._worker.run(job).add_done_callback(done.set_result)
-        self._answering = True
         finished: Future = await done
-        self._answering = False
         try:
             result = finished.result()
             response.success, response.message = True, text or str(result)
@@ -321,16 +323,6 @@ class LsmNode(LifecycleNode):
                 self._map_odom.start(options.node)
             self._options = options
         return result
-
-
-def refuse_waiting(service: Service, message: str) -> None:
-    """Answers the requests that the executor has not taken yet: their callers would wait for ever."""
-    with service.handle:
-        while True:
-            _, header = service.handle.service_take_request(service.srv_type.Request)
-            if header is None:
-                return
-            service.send_response(service.srv_type.Response(success=False, message=message), header)
 
 
 def main(args: list[str] | None = None, make_predictor: Callable[[PredictorConfig], NetworkPredictor] = NetworkPredictor

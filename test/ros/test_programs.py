@@ -15,6 +15,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_srvs.srv import Trigger
 
 from lsm_ros.contracts import Cloud
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
@@ -85,6 +86,8 @@ def test_a_lifecycle_manager_can_run_it(start, camera: Camera):
         clouds = len(camera.clouds)
         camera.walk(12)
         camera.spin_until(lambda clouds=clouds: len(camera.clouds) > clouds)
+        # The second time with the services of the first, which have outlasted the clean-up.
+        assert camera.call(Trigger, "/lsm/reset", Trigger.Request()).success
         assert change(Transition.TRANSITION_DEACTIVATE)
         assert state() == "inactive"
         assert change(Transition.TRANSITION_CLEANUP)
