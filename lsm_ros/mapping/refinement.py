@@ -111,7 +111,7 @@ class PoseRefiner:
         self._found: OrderedDict[int, Future[tuple[Features, Picture]]] = OrderedDict()
 
     def __call__(self, window: Window, prediction: WindowPrediction) -> Refinement:
-        K_known = all(keyframe.frame.K is not None for keyframe in window.keyframes)
+        K_known = any(keyframe.frame.K is not None for keyframe in window.keyframes)
         features, pictures = zip(*(begun.result() for begun in list(map(self.look_at, window.keyframes))))
         return refine(prediction, features, pictures, K_known)
 
@@ -133,7 +133,7 @@ def _look_at(keyframe: Keyframe) -> tuple[Features, Picture]:
 
 def refine(prediction: WindowPrediction, features: Sequence[Features], pictures: Sequence[Picture],
            K_known: bool = True) -> Refinement:
-    """Moves the views of a window to where their matches agree; unless `K_known`, the focal length of all with them.
+    """Moves the views of a window to where their matches agree; unless `K_known` of one, the focal length of all too.
 
     Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
     and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and

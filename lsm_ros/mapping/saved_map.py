@@ -182,8 +182,9 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
         depth = arrays["depth"][n].astype(np.float32)
         stance = arrays["stances"][n]
         up_cam = stance[:3].copy() if stance[3] < SEEN_UP_SIGMA else None      # an IMU's or the robot's model's
+        height_m = float(stance[6]) if np.isfinite(stance[7]) else None
         frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]),
-                      up_cam=up_cam)
+                      up_cam=up_cam, height_m=height_m)
         views[keyframe_id] = View(
             Keyframe(keyframe_id, frame), depth, arrays["confidence"][n].astype(np.float32) / 255, arrays["K"][n],
             arrays["semantics"][n], cv2.resize(frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), labels,

@@ -1,14 +1,15 @@
 """Matched points move a window's poses to the truth, and only where there are enough of them."""
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from lsm_ros.contracts import Matches, WindowPrediction
+from lsm_ros.contracts import Frame, Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, log, rotation_angle, rotation_of, sim3, transform
 from lsm_ros.mapping.features import Features, find_features, match, work_image
-from lsm_ros.mapping.refinement import refine
+from lsm_ros.mapping.refinement import PoseRefiner, refine
 from lsm_ros.mapping.tracking import picture_of, track
 
 K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])
@@ -121,6 +122,20 @@ def test_an_unknown_focal_length_is_brought_nearer_to_the_truth(scene):
         T = truth.T_window_cam[view]
         off = [np.linalg.norm(p.T_window_cam[view][:3, 3] - T[:3, 3]) for p in (found, held)]
         assert off[0] < 0.7 * off[1]
+
+
+def test_a_known_focal_length_is_kept_beside_unknown_ones(scene, monkeypatch):
+    """As where CameraInfo comes later than the first images."""
+    truth, features = scene
+    seen = dict(enumerate(zip(features, BARE, strict=True)))
+    monkeypatch.setattr(PoseRefiner, "look_at", lambda self, keyframe: SimpleNamespace(
+        result=lambda: seen[keyframe.id]))
+    short = truth.K * np.array([[0.94, 1, 1], [1, 0.94, 1], [1, 1, 1]])
+    predicted = replace(disturbed(truth), K=np.stack([short[0], K, K]))
+    for known, kept in (((1, 2), True), ((), False)):
+        frames = [Frame(n, np.zeros((96, 128, 3), np.uint8), K if n in known else None) for n in range(3)]
+        found = PoseRefiner()(Window(tuple(map(Keyframe, range(3), frames))), predicted).prediction
+        assert np.allclose(found.K[1:], K, rtol=1e-6) == kept
 
 
 def test_a_pose_that_the_network_is_sure_of_is_kept(scene):

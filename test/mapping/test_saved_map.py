@@ -116,6 +116,17 @@ def test_a_loaded_map_keeps_the_up_that_an_imu_told(tmp_path):
     assert max(tilts(mapper)) < 1 and max(tilts(again)) < 1
 
 
+def test_a_loaded_map_keeps_the_height_that_the_robot_told(film, tmp_path):
+    """On another robot, or with another `camera_height_m`, it is still where those images were taken from."""
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    for frame in film[:10]:
+        mapper.push(dataclasses.replace(frame, height_m=0.31 if frame.stamp_ns else None))
+    write_map(tmp_path / FILE, mapper.state())
+    heights = [view.keyframe.frame.height_m for view in read_map(tmp_path, LABELS).views.values()]
+    assert heights == [view.keyframe.frame.height_m for view in mapper.state().views.values()]
+    assert set(heights) == {0.31, None}
+
+
 def test_other_words_keep_the_map(film):
     every = dataclasses.replace(ALONE, confidence_drop=0.0)      # else the words say which unsure pixels are in it
     mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, every)
