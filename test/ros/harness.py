@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -27,6 +28,7 @@ from lsm_ros.ros.conversions import time as ros_time
 HERE = Path(__file__).parent
 CAMERA = "image:=/camera/image_raw"
 PATIENCE_S = 60.0           # for things that take seconds on a quiet machine
+MEETING_S = 0.4             # two processes see each other, but for the busiest machine
 STEP_NS = 100_000_000
 FRAME_ID = "camera_color_optical_frame"
 START_NS = 1_700_000_000 * 10**9
@@ -147,9 +149,15 @@ class Camera(Node):
             self._executor.spin_once(timeout_sec=0.05)
         raise AssertionError(f"timed out after {timeout_s} s {what}; diagnostics: {self.diagnostics}, {self.levels}")
 
-    def call(self, kind: type, name: str, request, timeout_s: float = PATIENCE_S):
+    def client(self, kind: type, name: str) -> Client:
+        """One that its service has met too: on a busy machine that comes later, and till then answers are dropped."""
         client = self.create_client(kind, name)
         self.spin_until(client.service_is_ready, what=f"waiting for {name}")
+        self.spin(MEETING_S)
+        return client
+
+    def call(self, kind: type, name: str, request, timeout_s: float = PATIENCE_S):
+        client = self.client(kind, name)
         future = client.call_async(request)
         self.spin_until(future.done, timeout_s, f"waiting for the answer of {name}")
         self.destroy_client(client)

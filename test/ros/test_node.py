@@ -137,8 +137,7 @@ def test_diagnostics_tell_rates_latencies_and_memory(heard, camera):
 
 def test_save_map_writes_while_images_keep_coming(heard, camera, tmp_path):
     before = camera.counter("images_received")
-    client = camera.create_client(SaveMap, "/lsm/save_map")
-    camera.spin_until(client.service_is_ready)
+    client = camera.client(SaveMap, "/lsm/save_map")
     answer, sent = client.call_async(SaveMap.Request(folder=str(tmp_path / "map"))), 0
     while not answer.done() and sent < 600:
         camera.send()

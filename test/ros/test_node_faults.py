@@ -90,8 +90,7 @@ def test_a_peer_that_floods(node, camera: Camera, tmp_path):
 
 
 def test_parameters_that_change_all_the_time(node, camera: Camera):
-    client = camera.create_client(SetParameters, "/lsm/lsm/set_parameters")
-    camera.spin_until(client.service_is_ready)
+    client = camera.client(SetParameters, "/lsm/lsm/set_parameters")
     for n in range(20):
         values = {"mapper.window_views": 2 + n % 5, "mapper.confidence_drop": 0.05 * (n % 10), "tf_rate_hz": 10.0 + n,
                   "tf_mode": ("estimates", "map_odom", "leaf", "none")[n % 4], "mapper.max_keyframes": 20 + n,

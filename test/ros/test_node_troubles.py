@@ -203,10 +203,7 @@ def clients_of_a_busy_node(camera: Camera) -> tuple[Client, Client]:
     camera.connect()
     while not camera.counter("images_replaced_by_newer"):
         camera.walk(1)
-    reset = camera.create_client(Trigger, "/lsm/reset")
-    change = camera.create_client(ChangeState, "/lsm/lsm/change_state")
-    camera.spin_until(lambda: reset.service_is_ready() and change.service_is_ready())
-    return reset, change
+    return camera.client(Trigger, "/lsm/reset"), camera.client(ChangeState, "/lsm/lsm/change_state")
 
 
 def test_a_window_that_takes_long_does_not_delay_the_end(start, camera: Camera):

@@ -118,6 +118,7 @@ def test_hours_leave_no_trace(start, camera: Camera, tmp_path):
     assert not {name for name in counts if name.endswith("exceptions")}
     assert int(counts["mapper.forgotten_keyframes"]) > 0, "the map was never full"
     half = len(warm) // 2
-    for name, slack in (("rss_mb", 25), ("threads", 0), ("files", 0)):
-        earlier, later = (max(row[name] for row in part) for part in (warm[:half], warm[half:]))
+    # Memory in the median: one sample may meet a cloud on its way out.
+    for name, slack, most in (("rss_mb", 25, np.median), ("threads", 0, max), ("files", 0, max)):
+        earlier, later = (most([row[name] for row in part]) for part in (warm[:half], warm[half:]))
         assert later <= earlier + slack, f"{name} grew from {earlier} to {later}"
