@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SCORES = 1_800_000         # of attention at a time on a CPU: 3.6 MB
+
 
 class Attention(nn.Module):
     """Multi-head self-attention with normalised queries and keys (Henry et al., 2020) and rotary positions."""
@@ -23,7 +25,24 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q = rotate(self.query_norm(q), rotary).to(v.dtype)
         k = rotate(self.key_norm(k), rotary).to(v.dtype)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, D))
+        return self.out(attend(q, k, v).transpose(1, 2).reshape(B, N, D))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(C)) v, all (B, heads, N, C).
+
+    torch's own attention is slow in bfloat16 on a CPU: in plain products it takes .65 of the time for four frames by
+    themselves, .55 for four views together and .46 for eight, as long as the scores stay in the cache.
+    """
+    B, heads, N, C = q.shape
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    q, k, v = (x.reshape(B * heads, N, C) for x in (q * C ** -0.5, k, v))
+    out, step = torch.empty_like(q), max(1, SCORES // N ** 2)
+    for i in range(0, B * heads, step):
+        scores = torch.bmm(q[i:i + step], k[i:i + step].mT)
+        torch.bmm(scores.softmax(-1), v[i:i + step], out=out[i:i + step])
+    return out.view(B, heads, N, C)
 
 
 class Block(nn.Module):

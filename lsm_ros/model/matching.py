@@ -14,7 +14,7 @@ STRIDE = 2             # cells between the points of a view that are looked for 
 REACH = 2              # cells around the best one whose mean is the place, as in training/matching.py
 MIN_CONFIDENCE = 0.1
 CYCLE = 2.5            # cells; a match whose way back ends farther from its start is dropped
-ROWS = 256             # points looked for at a time on a CPU: their logits, 3 MB, stay in its cache
+ROWS = 384             # points looked for at a time on a CPU: their logits, 5 MB, stay in its cache
 LOGITS = 1 << 25       # on a GPU: 128 MB, all of a window of four views
 
 

@@ -4,7 +4,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsm_ros.model.blocks import rotary_angles, rotate
+from lsm_ros.model import blocks
+from lsm_ros.model.blocks import attend, rotary_angles, rotate
 from lsm_ros.model.heads import rotation_from_6d
 from lsm_ros.model.network import Network, Priors, token_rays
 
@@ -111,6 +112,17 @@ def test_rotary_attention_depends_on_offsets_alone():
     at = lambda row, column: 1 + 4 * row + column    # noqa: E731
     assert torch.allclose(product(at(0, 0), at(1, 2)), product(at(2, 1), at(3, 3)), atol=1e-5)
     assert torch.equal(rotate(query, angles[:, 0]), query)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scores", [1, 5000, 10**9])                # a head at a time, some, all
+def test_attention_in_products_is_attention(monkeypatch, scores):
+    monkeypatch.setattr(blocks, "SCORES", scores)
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 40, 3, 5, 16, dtype=torch.bfloat16).permute(2, 0, 3, 1, 4)
+    exact = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    torch.testing.assert_close(attend(q, k, v).double(), exact, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(attend(q.float(), k.float(), v.float()).double(), exact, atol=1e-5, rtol=1e-5)
 
 
 def test_rotations_are_rotations():
