@@ -1,7 +1,9 @@
 """The algorithm: frames in, one consistent labelled map out."""
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import fields, replace
 
 import numpy as np
@@ -21,6 +23,7 @@ from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.locating import Known, Located, Locator
 from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
 from lsm_ros.mapping.objects import ObjectTracker
+from lsm_ros.mapping.pool import POOL
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
@@ -59,7 +62,9 @@ class Mapper:
         self._next_id = self._next_map_id = 0
         self._atlas = Atlas(config.max_keyframes)
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
-        self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
+        self._voxels = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
+        self._fusion: Future[float] | None = None      # until it is done the voxels belong to it; see _map
+        self._fusion_s = 0.0                           # what the last one took
         self._objects = ObjectTracker(labels, config.object_min_voxels)
         self._start()
 
@@ -115,8 +120,9 @@ class Mapper:
     def push(self, frame: Frame, tell: Callable[[MapUpdate], None] | None = None) -> MapUpdate | None:
         """One step. None: the frame made no keyframe, or its window was refused; `counters` tell which.
 
-        `tell` hears of the update as soon as the pose is known, before the voxels are; and once more in the rare case
-        that a map which waits is joined then. Raises InputError for a frame that cannot be used, after counting it.
+        `tell` hears of the update as soon as the pose is known; and once more in the rare case that a map which waits
+        is joined then. The voxels follow on a thread of their own, beside the next frame's network, and whoever asks
+        for them waits until they do. Raises InputError for a frame that cannot be used, after counting it.
         """
         clock = Stopwatch()
         self._check(frame)
@@ -146,10 +152,9 @@ class Mapper:
                 tell(update)
                 clock.lap("publish")
         finally:                                       # whatever comes of that, the voxels follow the graph
-            self._fuse(keyframe.id)
             self._forget()
-            self._take_out(TAKEN_OUT)
-            clock.lap("fusion")
+            self._follow(keyframe.id)
+            clock.seconds["fusion"] = self._fusion_s   # of the keyframe before
         joined = self._look_back(keyframe, place, clock)
         clock.lap("graph")
         if joined:
@@ -168,9 +173,14 @@ class Mapper:
         if self._views:
             self._solve()
             self._unsettled.update(self._graph.ids)
-            for keyframe_id in self._moved():
-                self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
-            self._take_out(len(self._leaving))
+            self._begin_fusion(self._moved(), len(self._leaving))
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the voxels show all frames that were pushed."""
+        fusion, self._fusion = self._fusion, None
+        if fusion is not None:
+            self._fusion_s = fusion.result()
 
     def map_cloud(self) -> Cloud:
         """The fused voxels, in the map frame."""
@@ -208,8 +218,9 @@ class Mapper:
         """Asks what was seen in other words, all of it: the voxels are made anew, which takes 20 ms a keyframe."""
         self.labels = labels
         self._objects = ObjectTracker(labels, self.config.object_min_voxels)
-        self._map = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
-                                self.config.max_depth_m)
+        self.wait()
+        self._voxels = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
+                                   self.config.max_depth_m)
         for keyframe_id, view in self._views.items():
             self._views[keyframe_id] = replace(view, label_set=labels)
         self._fuse_all()
@@ -276,8 +287,8 @@ class Mapper:
         return found is not None
 
     def _fuse_all(self) -> None:
-        for keyframe_id in self._graph.ids:
-            self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
+        self._begin_fusion(self._graph.ids)
+        self.wait()
         self._unsettled.clear()
 
     def pose_graph(self) -> GraphPicture:
@@ -357,10 +368,9 @@ class Mapper:
         for index, keyframe in enumerate(window.keyframes):
             if keyframe.id not in registration.units:
                 continue
-            view = View.from_prediction(keyframe, prediction, index, self.labels)
-            if keyframe.id in self._views:
-                view = self._views[keyframe.id].refined(view, registration.units[keyframe.id])
-            self._views[keyframe.id] = view
+            known = self._views.get(keyframe.id)
+            self._views[keyframe.id] = View.from_prediction(keyframe, prediction, index, self.labels) if known is None \
+                else known.refined(prediction, index, registration.units[keyframe.id])
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:
@@ -418,12 +428,37 @@ class Mapper:
         except AlignmentError:
             self.counters.unsolved_graphs += 1
 
-    def _fuse(self, newest: int) -> None:
-        """The newest view into the voxels, and a few of those again that have moved most."""
-        self._map.fuse(self._views[newest], self._graph.pose(newest))
-        for keyframe_id in self._moved()[:self.config.fused_again]:
-            self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
-            self._unsettled.discard(keyframe_id)
+    @property
+    def _map(self) -> SemanticMap:
+        """The voxels, once all that is on its way to them has arrived."""
+        self.wait()
+        return self._voxels
+
+    def _follow(self, newest: int) -> None:
+        """The voxels begin to follow the graph: the newest view goes in, a few of those again that have moved most, and
+        some of what was forgotten goes out."""
+        self._unsettled.discard(newest)
+        again = self._moved()[:self.config.fused_again]
+        self._unsettled -= set(again)
+        self._begin_fusion([newest, *again], TAKEN_OUT)
+
+    def _begin_fusion(self, ids: Iterable[int], taken_out: int = 0) -> None:
+        """Beside the network, which leaves idle as much of two cores as fusion takes, this costs no time at all."""
+        voxels, views = self._map, [(self._views[i], self._graph.pose(i)) for i in ids]
+        gone, self._leaving = self._leaving[:taken_out], self._leaving[taken_out:]
+
+        def fuse() -> float:
+            start = time.perf_counter()
+            for view, S_map_cam in views:
+                try:
+                    voxels.fuse(view, S_map_cam)
+                except AlignmentError:
+                    self.counters.unfused_views += 1
+            for keyframe_id in gone:
+                voxels.forget(keyframe_id)
+            return time.perf_counter() - start
+
+        self._fusion = POOL.submit(fuse)
 
     def _forget(self) -> None:
         """Keyframes beyond the limits go; what they brought follows, push by push."""
@@ -438,12 +473,6 @@ class Mapper:
         self._unsettled -= names
         self._leaving += sorted(names)
         self.counters.forgotten_keyframes += len(names)
-
-    def _take_out(self, count: int) -> None:
-        """The voxels lose what forgotten keyframes brought, `count` of these."""
-        for keyframe_id in self._leaving[:count]:
-            self._map.forget(keyframe_id)
-        del self._leaving[:count]
 
     def _moved(self) -> list[int]:
         """Keyframes whose points are off their place in the voxels by half a voxel or more, the farthest first."""

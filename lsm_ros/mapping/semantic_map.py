@@ -114,12 +114,14 @@ class SemanticMap:
         return self._used - len(self._free)
 
     def fuse(self, view: View, S_map_cam: np.ndarray) -> None:
-        """Adds a view at a pose; an earlier version of the same keyframe is taken out first."""
+        """Adds a view at a pose; an earlier version of the same keyframe is taken out first. Raises AlignmentError, and
+        leaves all as it is, where a point lies too far away for a key."""
         before = self._fused.get(view.keyframe.id)
+        now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
+        brought = self._brought(now)                   # raises before anything has changed
         if before is not None:
             self._add(self._brought(before), sign=-1)
-        now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
-        self._add(self._brought(now), sign=1)
+        self._add(brought, sign=1)
         self._fused[view.keyframe.id] = now
         self._reclaim()
 
@@ -131,11 +133,16 @@ class SemanticMap:
             self._reclaim()
 
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
-        """(n,) metres that the points of views have moved, in the mean, since they were fused; S_map_cam (n, 4, 4)."""
-        before = [self._fused[view.keyframe.id] for view in views]
-        now = transform(S_map_cam, np.stack([view.samples for view in views]))
-        then = transform(np.stack([b.S_map_cam for b in before]), np.stack([b.view.samples for b in before]))
-        return np.linalg.norm(now - then, axis=2).mean(axis=1)
+        """(n,) metres that the points of views have moved, in the mean, since they were fused, infinite for those that
+        never were; S_map_cam (n, 4, 4)."""
+        gaps = np.full(len(views), np.inf)
+        known = [n for n, view in enumerate(views) if view.keyframe.id in self._fused]
+        if known:
+            before = [self._fused[views[n].keyframe.id] for n in known]
+            now = transform(S_map_cam[known], np.stack([views[n].samples for n in known]))
+            then = transform(np.stack([b.S_map_cam for b in before]), np.stack([b.view.samples for b in before]))
+            gaps[known] = np.linalg.norm(now - then, axis=2).mean(axis=1)
+        return gaps
 
     def voxels(self, min_observations: int) -> Voxels:
         """Those that at least so many keyframes saw, and that are not seen through, in the order of their keys."""

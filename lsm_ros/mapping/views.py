@@ -42,19 +42,19 @@ class View:
                    K=prediction.K[index], semantics=in_bytes(prediction.semantics[index]),
                    colors=cv2.resize(keyframe.frame.image, (w, h), interpolation=cv2.INTER_AREA), label_set=labels)
 
-    def refined(self, other: View, unit: float) -> View:
+    def refined(self, prediction: WindowPrediction, index: int, unit: float) -> View:
         """The mean with another prediction of the same keyframe, `unit` of our units long in its own unit of depth.
 
         Depths are averaged as logarithms with their confidences as weights, semantics and K plainly: these are several
         opinions on one image, not independent sightings.
         """
         n = min(self.averaged, MAX_AVERAGED - 1)
-        mine, yours = n * self.confidence, other.confidence
+        mine, yours = n * self.confidence, prediction.confidence[index]
         share = yours / np.maximum(mine + yours, 1e-6)
-        depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * other.depth)).astype(np.float32)
-        return replace(self, depth=depth, confidence=((mine + yours) / (n + 1)).astype(np.float32),
-                       K=(n * self.K + other.K) / (n + 1),
-                       semantics=in_bytes(n * self.semantics.astype(np.float32) + other.semantics), averaged=n + 1)
+        depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * prediction.depth[index]))
+        semantics = n * self.semantics.astype(np.float32) + in_bytes(prediction.semantics[index])
+        return replace(self, depth=depth.astype(np.float32), confidence=((mine + yours) / (n + 1)).astype(np.float32),
+                       K=(n * self.K + prediction.K[index]) / (n + 1), semantics=in_bytes(semantics), averaged=n + 1)
 
     def without_odometry(self) -> View:
         """As if odometry had known nothing of the keyframe."""

@@ -90,6 +90,19 @@ def test_a_moved_keyframe_is_taken_out_completely():
     np.testing.assert_allclose(a.certainty, b.certainty, atol=1e-5)
 
 
+def test_a_keyframe_beyond_all_keys_changes_nothing():
+    voxels, beyond = fused(view(0, (0.6, 0.4))), exp(np.array([60e3, 0, 0, 0, 0, 0]))
+    before = voxels.voxels(1)
+    for number in (0, 1):
+        with pytest.raises(AlignmentError, match="beyond"):
+            voxels.fuse(view(number, (0.3, 0.7)), beyond)
+    np.testing.assert_array_equal(voxels.voxels(1).cloud.points, before.cloud.points)
+    gaps = voxels.displacement([view(0, (0.6, 0.4)), view(1, (0.3, 0.7))], np.stack([np.eye(4)] * 2))
+    np.testing.assert_array_equal(gaps, [0, np.inf])
+    voxels.forget(0)
+    assert len(voxels.voxels(1).cells) == 0
+
+
 def test_far_and_unreliable_points_stay_out():
     assert len(fused(view(0, (0.5, 0.5), depth=9.0)).voxels(1).cells) == 0
     voxels = SemanticMap(2, 0.05, 0.25, 8.0)
