@@ -443,7 +443,7 @@ class Mapper:
         self._begin_fusion([newest, *again], TAKEN_OUT)
 
     def _begin_fusion(self, ids: Iterable[int], taken_out: int = 0) -> None:
-        """Beside the network, which leaves idle as much of two cores as fusion takes, this costs no time at all."""
+        """Begins with what the next window's network can hide: it leaves cores idle, and fusion is mostly numpy."""
         voxels, views = self._map, [(self._views[i], self._graph.pose(i)) for i in ids]
         gone, self._leaving = self._leaving[:taken_out], self._leaving[taken_out:]
 

@@ -16,7 +16,7 @@ from lsm_ros.mapping.loops import SEEN, recognised
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
 
-POINTS = 2000              # correspondences of all shared keyframes together: more gain nothing
+POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
 MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
 MIN_OVERLAP = 0.5          # of the newest view with another, as predicted, where no match backs it: images of different
                            # places get .06 to .55, neighbours on real walks .7 and more
