@@ -18,7 +18,7 @@ from lsm_ros.model.engine import NetworkPredictor
 NAMES = {"decoding": "decoding an image", "frame": "judging a frame that makes no keyframe",
          "keyframe": "judging one that does", "network": "network", "window": "choosing the window",
          "refinement": "refinement by matches", "alignment": "alignment with the map", "graph": "pose graph",
-         "update": "cloud of the newest view", "fusion": "fusion into voxels, beside the next window's network",
+         "update": "cloud of the newest view", "fusion": "fusion into voxels",
          "changes": "cloud of the changed voxels", "cloud": "cloud of the whole map", "objects": "objects"}
 
 
@@ -57,7 +57,6 @@ def stages(predictor: NetworkPredictor, frames: Sequence[Frame], decoding: Seque
             continue
         for stage, seconds in update.seconds.items():
             add(stage, seconds)
-        mapper.wait()
         for stage, call in (("changes", mapper.take_changes), ("cloud", mapper.map_cloud), ("objects", mapper.objects)):
             start = time.perf_counter()
             call()

@@ -24,7 +24,6 @@ class Counters:
     refused_views: int = 0         # earlier keyframes that a good window contradicted; they got no edge from it
     recognitions: int = 0          # windows that recognised a place of long before
     loops: int = 0                 # of those the ones that were believed
-    unfused_views: int = 0         # views that lie beyond the voxels' numbers, 52 km from the origin at 5 cm
     unsolved_graphs: int = 0       # optimisations that gave no answer: the poses stayed as they were
     restarts: int = 0              # maps of a few keyframes that nothing could be aligned with, and that were given up
     new_maps: int = 0              # begun because the camera stayed lost; the map before waits

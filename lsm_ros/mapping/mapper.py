@@ -1,9 +1,7 @@
 """The algorithm: frames in, one consistent labelled map out."""
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
@@ -23,7 +21,6 @@ from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.locating import Known, Located, Locator
 from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
 from lsm_ros.mapping.objects import ObjectTracker
-from lsm_ros.mapping.pool import POOL
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
@@ -62,9 +59,7 @@ class Mapper:
         self._next_id = self._next_map_id = 0
         self._atlas = Atlas(config.max_keyframes)
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
-        self._voxels = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
-        self._fusion: Future[float] | None = None      # until it is done the voxels belong to it; see _map
-        self._fusion_s = 0.0                           # what the last one took
+        self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
         self._objects = ObjectTracker(labels, config.object_min_voxels)
         self._start()
 
@@ -120,9 +115,8 @@ class Mapper:
     def push(self, frame: Frame, tell: Callable[[MapUpdate], None] | None = None) -> MapUpdate | None:
         """One step. None: the frame made no keyframe, or its window was refused; `counters` tell which.
 
-        `tell` hears of the update as soon as the pose is known; and once more in the rare case that a map which waits
-        is joined then. The voxels follow on a thread of their own, beside the next frame's network, and whoever asks
-        for them waits until they do. Raises InputError for a frame that cannot be used, after counting it.
+        `tell` hears of the update as soon as the pose is known, before the voxels are; and once more in the rare case
+        that a map which waits is joined then. Raises InputError for a frame that cannot be used, after counting it.
         """
         clock = Stopwatch()
         self._check(frame)
@@ -152,9 +146,10 @@ class Mapper:
                 tell(update)
                 clock.lap("publish")
         finally:                                       # whatever comes of that, the voxels follow the graph
+            self._fuse(keyframe.id)
             self._forget()
-            self._follow(keyframe.id)
-            clock.seconds["fusion"] = self._fusion_s   # of the keyframe before
+            self._take_out(TAKEN_OUT)
+            clock.lap("fusion")
         joined = self._look_back(keyframe, place, clock)
         clock.lap("graph")
         if joined:
@@ -173,14 +168,9 @@ class Mapper:
         if self._views:
             self._solve()
             self._unsettled.update(self._graph.ids)
-            self._begin_fusion(self._moved(), len(self._leaving))
-            self.wait()
-
-    def wait(self) -> None:
-        """Until the voxels show all frames that were pushed."""
-        fusion, self._fusion = self._fusion, None
-        if fusion is not None:
-            self._fusion_s = fusion.result()
+            for keyframe_id in self._moved():
+                self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
+            self._take_out(len(self._leaving))
 
     def map_cloud(self) -> Cloud:
         """The fused voxels, in the map frame."""
@@ -218,9 +208,8 @@ class Mapper:
         """Asks what was seen in other words, all of it: the voxels are made anew, which takes 20 ms a keyframe."""
         self.labels = labels
         self._objects = ObjectTracker(labels, self.config.object_min_voxels)
-        self.wait()
-        self._voxels = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
-                                   self.config.max_depth_m)
+        self._map = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
+                                self.config.max_depth_m)
         for keyframe_id, view in self._views.items():
             self._views[keyframe_id] = replace(view, label_set=labels)
         self._fuse_all()
@@ -287,8 +276,8 @@ class Mapper:
         return found is not None
 
     def _fuse_all(self) -> None:
-        self._begin_fusion(self._graph.ids)
-        self.wait()
+        for keyframe_id in self._graph.ids:
+            self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
         self._unsettled.clear()
 
     def pose_graph(self) -> GraphPicture:
@@ -428,37 +417,12 @@ class Mapper:
         except AlignmentError:
             self.counters.unsolved_graphs += 1
 
-    @property
-    def _map(self) -> SemanticMap:
-        """The voxels, once all that is on its way to them has arrived."""
-        self.wait()
-        return self._voxels
-
-    def _follow(self, newest: int) -> None:
-        """The voxels begin to follow the graph: the newest view goes in, a few of those again that have moved most, and
-        some of what was forgotten goes out."""
-        self._unsettled.discard(newest)
-        again = self._moved()[:self.config.fused_again]
-        self._unsettled -= set(again)
-        self._begin_fusion([newest, *again], TAKEN_OUT)
-
-    def _begin_fusion(self, ids: Iterable[int], taken_out: int = 0) -> None:
-        """Begins with what the next window's network can hide: it leaves cores idle, and fusion is mostly numpy."""
-        voxels, views = self._map, [(self._views[i], self._graph.pose(i)) for i in ids]
-        gone, self._leaving = self._leaving[:taken_out], self._leaving[taken_out:]
-
-        def fuse() -> float:
-            start = time.perf_counter()
-            for view, S_map_cam in views:
-                try:
-                    voxels.fuse(view, S_map_cam)
-                except AlignmentError:
-                    self.counters.unfused_views += 1
-            for keyframe_id in gone:
-                voxels.forget(keyframe_id)
-            return time.perf_counter() - start
-
-        self._fusion = POOL.submit(fuse)
+    def _fuse(self, newest: int) -> None:
+        """The newest view into the voxels, and a few of those again that have moved most."""
+        self._map.fuse(self._views[newest], self._graph.pose(newest))
+        for keyframe_id in self._moved()[:self.config.fused_again]:
+            self._map.fuse(self._views[keyframe_id], self._graph.pose(keyframe_id))
+            self._unsettled.discard(keyframe_id)
 
     def _forget(self) -> None:
         """Keyframes beyond the limits go; what they brought follows, push by push."""
@@ -473,6 +437,12 @@ class Mapper:
         self._unsettled -= names
         self._leaving += sorted(names)
         self.counters.forgotten_keyframes += len(names)
+
+    def _take_out(self, count: int) -> None:
+        """The voxels lose what forgotten keyframes brought, `count` of these."""
+        for keyframe_id in self._leaving[:count]:
+            self._map.forget(keyframe_id)
+        del self._leaving[:count]
 
     def _moved(self) -> list[int]:
         """Keyframes whose points are off their place in the voxels by half a voxel or more, the farthest first."""

@@ -12,8 +12,8 @@ many. Where nothing matches, the network's pose stands alone. What the views the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain, combinations
@@ -25,7 +25,6 @@ from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
 from lsm_ros.mapping.bending import Soundings, bent
 from lsm_ros.mapping.features import Features, find_features, match, work_image
-from lsm_ros.mapping.pool import POOL, at_once
 from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline
 
@@ -60,6 +59,8 @@ FIRST_STEPS = 3            # of the adjustment from which corners are followed: 
 LAST_STEPS = 4             # of the last one, which starts near its end
 TOGETHER = 6.0             # how much farther off poses are than so many matches would leave them if their errors were
                            # independent: those of depth go together over a surface; 5 to 9 on real windows
+THREADS = 2                # that look at images and pairs of views: beside the latter the network rests
+POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first pair and stay: none a window
 FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
@@ -157,7 +158,7 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
         return T_a_b, agree, (featured, matched), (forth, back)
 
     pairs = list(combinations(range(S), 2))
-    for (a, b), (T_a_b, agree, shared, seen) in zip(pairs, at_once(pose, pairs), strict=True):
+    for (a, b), (T_a_b, agree, shared, seen) in zip(pairs, _at_once(pose, pairs), strict=True):
         if _holds(seen[0], agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
@@ -188,12 +189,17 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         return _sightings(*pair, featured + followed + matched if few else featured + followed, prediction, sound)
 
-    kept = dict(zip(places, at_once(exact, places), strict=True))
+    kept = dict(zip(places, _at_once(exact, places), strict=True))
     *last, normal = adjusted(*first, LAST_STEPS)
     told = _soundings(prediction, chain(*kept.values()), *last)
     moved = _moved(prediction, *last)
-    depth = np.stack([bent(*view) for view in zip(moved.depth, told, strict=True)])
+    depth = np.stack([bent(plane, sounded) for plane, sounded in zip(moved.depth, told, strict=True)])
     return Refinement(replace(moved, depth=depth), joint, _errors(last[0], normal))
+
+
+def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
+    """`function` of each pair of views, in their order. Most of it is OpenCV's work, which needs no Python lock."""
+    return list(POOL.map(function, pairs))
 
 
 def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> WindowPrediction:

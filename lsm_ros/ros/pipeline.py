@@ -214,7 +214,6 @@ class Pipeline:
                 self._map_id = update.map_id
             self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
             self._publishers.publish_update(update, message_header.frame_id, self.options)
-            self.world = map_values(update, self.mapper)        # now, for later it would wait for the voxels
             seconds.update(mapper=mapped_s - decoded_s, image_to_cloud=time.perf_counter() - work.received_s)
             age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
             if abs(age_s) < PLAUSIBLE_AGE_S:
@@ -230,7 +229,7 @@ class Pipeline:
                 self._map_odom.begin(standing, frame.T_odom_cam)
             return
         self._T_map_cam = update.T_map_cam
-        self.matches = update.matches
+        self.matches, self.world = update.matches, map_values(update, self.mapper)
         self.state = "weak" if update.matches == 0 else "tracking"
         self._publishers.map_changed(update.stamp_ns)
         seconds |= update.seconds
