@@ -358,8 +358,11 @@ class Mapper:
             if keyframe.id not in registration.units:
                 continue
             known = self._views.get(keyframe.id)
-            self._views[keyframe.id] = View.from_prediction(keyframe, prediction, index, self.labels) if known is None \
-                else known.refined(prediction, index, registration.units[keyframe.id])
+            if known is None:
+                view = View.from_prediction(keyframe, prediction, index, self.labels)
+            else:
+                view = known.refined(prediction, index, registration.units[keyframe.id])
+            self._views[keyframe.id] = view
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:

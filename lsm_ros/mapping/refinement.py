@@ -133,7 +133,7 @@ def _look_at(keyframe: Keyframe) -> tuple[Features, Picture]:
 
 def refine(prediction: WindowPrediction, features: Sequence[Features], pictures: Sequence[Picture],
            K_known: bool = True) -> Refinement:
-    """Moves the views of a window to where their matches agree; unless `K_known` of one, the focal length of all too.
+    """Moves the views of a window to where their matches agree; and the focal length of all, unless one is `K_known`.
 
     Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
     and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and
