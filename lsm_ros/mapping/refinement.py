@@ -2,12 +2,11 @@
 
 The network knows depth better than direction: a single image tells how far things are, but a camera's motion is read
 most exactly from how a few hundred points move. So points that two views share are placed in space by the predicted
-depth, and the poses moved to where they project best, in two turns. The first finds poses among wrong matches: those of
-the network itself, everywhere and across wide baselines, right to a pixel or two, and those of features of the images
-(mapping/features.py). In the second, corners of one image are followed into the other from where these poses say that
-they are, to a quarter of a pixel (mapping/tracking.py), and take the place of the network's matches where they are
-many. Where nothing matches, the network's pose stands alone. What the views then triangulate bends their depth
-(mapping/bending.py).
+depth, and the poses moved to where they project best, in two turns. The first finds poses among wrong matches, those of
+the network itself: everywhere and across wide baselines, right to a pixel or two. In the second, corners of one image
+are followed into the other from where these poses say that they are, to a quarter of a pixel (mapping/tracking.py), and
+take the place of the network's matches where they are many. Where nothing matches, the network's pose stands alone.
+What the views then triangulate bends their depth (mapping/bending.py).
 """
 from __future__ import annotations
 
@@ -24,18 +23,16 @@ import numpy as np
 from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
 from lsm_ros.mapping.bending import Soundings, bent
-from lsm_ros.mapping.features import Features, find_features, match, work_image
 from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline
 
-CACHED = 96                # keyframes whose features and pictures are kept, 0.5 MB each
-CORNER_SIGMA = 0.002       # error of a corner's place in the image, as a share of the focal length
-MATCH_SIGMA = 0.003        # of a place that the network is sure of; it grows with its doubt
-CORNER_CONFIDENCE = 0.7    # of a matched corner: what the network calls as sure is right as often
+CACHED = 96                # keyframes whose pictures are kept, 0.1 MB each
+MATCH_SIGMA = 0.003        # error of a matched place that the network is sure of, as a share of the focal length; it
+                           # grows with its doubt
 TRACKED_SIGMA = 0.001      # of a corner that was followed from one image into the other, a quarter of a pixel
-TRACKED_CONFIDENCE = 0.8   # of it
+TRACKED_CONFIDENCE = 0.8   # of it; what the network calls as sure is right as often
 MIN_CONFIDENCE = 0.3       # the network's matches below it are wrong more often than not
-MATCHES = 80               # most of them that two views give each other, the surest ones
+MATCHES = 120              # most of them that two views give each other, the surest ones
 DEPTH_SIGMA = 0.01         # error of the depth of one point, as a log,
 DEPTH_DOUBT = 0.1          # and how it grows with 1 - confidence: half of the error that the loss takes this for
 TURN_SIGMA = 0.25          # error of a predicted pose about each axis, radians, as a share of the error that it expects
@@ -105,34 +102,28 @@ class _Sightings:
 
 
 class PoseRefiner:
-    """Remembers the features and pictures of keyframes, by their ids."""
+    """Remembers the pictures of keyframes, by their ids."""
 
     def __init__(self):
-        self._found: OrderedDict[int, Future[tuple[Features, Picture]]] = OrderedDict()
+        self._begun: OrderedDict[int, Future[Picture]] = OrderedDict()
 
     def __call__(self, window: Window, prediction: WindowPrediction) -> Refinement:
         K_known = any(keyframe.frame.K is not None for keyframe in window.keyframes)
-        features, pictures = zip(*(begun.result() for begun in list(map(self.look_at, window.keyframes))))
-        return refine(prediction, features, pictures, K_known)
+        pictures = [begun.result() for begun in list(map(self.look_at, window.keyframes))]
+        return refine(prediction, pictures, K_known)
 
-    def look_at(self, keyframe: Keyframe) -> Future[tuple[Features, Picture]]:
+    def look_at(self, keyframe: Keyframe) -> Future[Picture]:
         """Begins with what a keyframe's image alone tells. A call before the network's hides it behind the network,
         which cannot keep all cores busy all the time."""
-        if keyframe.id not in self._found:
-            self._found[keyframe.id] = POOL.submit(_look_at, keyframe)
-        self._found.move_to_end(keyframe.id)
-        while len(self._found) > CACHED:
-            self._found.popitem(last=False)
-        return self._found[keyframe.id]
+        if keyframe.id not in self._begun:
+            self._begun[keyframe.id] = POOL.submit(picture_of, keyframe.frame.image)
+        self._begun.move_to_end(keyframe.id)
+        while len(self._begun) > CACHED:
+            self._begun.popitem(last=False)
+        return self._begun[keyframe.id]
 
 
-def _look_at(keyframe: Keyframe) -> tuple[Features, Picture]:
-    grey = work_image(keyframe.frame.image)
-    return find_features(grey), picture_of(grey)
-
-
-def refine(prediction: WindowPrediction, features: Sequence[Features], pictures: Sequence[Picture],
-           K_known: bool = True) -> Refinement:
+def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: bool = True) -> Refinement:
     """Moves the views of a window to where their matches agree; and the focal length of all, unless one is `K_known`.
 
     Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
@@ -147,22 +138,22 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
     relative, support = predicted.copy(), np.zeros((S, S), int)
     kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]] = {}
-    places: dict[tuple[int, int], tuple[_Places, _Places]] = {}
+    places: dict[tuple[int, int], _Places] = {}
     sound = [~on_outline(depth) for depth in prediction.depth]
 
     def pose(pair: tuple[int, int]) -> tuple:
         a, b = pair
-        featured, matched = _featured(features[a], features[b]), _matched(a, b, prediction.matches)
-        forth, back = _sightings(a, b, featured + matched, prediction, sound)
+        matched = _matched(a, b, prediction.matches)
+        forth, back = _sightings(a, b, matched, prediction, sound)
         T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
-        return T_a_b, agree, (featured, matched), (forth, back)
+        return T_a_b, agree, matched, (forth, back)
 
     pairs = list(combinations(range(S), 2))
-    for (a, b), (T_a_b, agree, shared, seen) in zip(pairs, _at_once(pose, pairs), strict=True):
+    for (a, b), (T_a_b, agree, matched, seen) in zip(pairs, _at_once(pose, pairs), strict=True):
         if _holds(seen[0], agree):
             relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
             support[a, b] = support[b, a] = agree.sum()
-            kept[a, b], places[a, b] = seen, shared
+            kept[a, b], places[a, b] = seen, matched
     if not kept:
         return unrefined(prediction)
 
@@ -184,10 +175,9 @@ def refine(prediction: WindowPrediction, features: Sequence[Features], pictures:
     moved = _moved(prediction, *first)
 
     def exact(pair: tuple[int, int]) -> tuple[_Sightings, _Sightings]:
-        featured, matched = places[pair]
         followed = _followed(*pair, moved, pictures)
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
-        return _sightings(*pair, featured + followed + matched if few else featured + followed, prediction, sound)
+        return _sightings(*pair, followed + places[pair] if few else followed, prediction, sound)
 
     kept = dict(zip(places, _at_once(exact, places), strict=True))
     *last, normal = adjusted(*first, LAST_STEPS)
@@ -230,13 +220,6 @@ def _sightings(a: int, b: int, places: _Places, prediction: WindowPrediction,
                           places.confidence[good], depth_sigma[good])
 
     return seen(a, b, ends[0], ends[1][0]), seen(b, a, ends[1], ends[0][0])
-
-
-def _featured(a: Features, b: Features) -> _Places:
-    """By features of both images."""
-    one, other = match(a, b).T
-    N = len(one)
-    return _Places(a.shares[one], b.shares[other], np.full(N, CORNER_CONFIDENCE), np.full(N, CORNER_SIGMA))
 
 
 def _matched(a: int, b: int, matches: Matches | None) -> _Places:

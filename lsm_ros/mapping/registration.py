@@ -89,7 +89,10 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     asked = matched or present
     pairs = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
                                  POINTS // len(asked)) for n in asked}
-    holding = _consensus(pairs, refinement.support[:last, last], config)
+    tied = refinement.support[:last, last].astype(float)
+    if prediction.overlap is not None:                  # the matches of near views are all that are taken of them
+        tied *= prediction.overlap[last, :last]
+    holding = _consensus(pairs, tied, config)
     S_map_window = _fit([pairs[n] for n in holding], config)
     scale = float(scale_of(S_map_window))
     if not 1 / config.max_scale_change <= scale <= config.max_scale_change:
@@ -148,10 +151,10 @@ def _correspondences(index: int, prediction: WindowPrediction, view: View, S_map
                   np.sqrt(confidence.ravel()[pixels] * view.confidence.ravel()[pixels]), pixels)
 
 
-def _consensus(pairs: dict[int, _Pairs], support: np.ndarray, config: MapperConfig) -> list[int]:
+def _consensus(pairs: dict[int, _Pairs], tied: np.ndarray, config: MapperConfig) -> list[int]:
     """The keyframes of one opinion on where the window lies: those that fit where one of them says.
 
-    It is the one that most matches (`support`, one number a view) tie to the newest view: an old keyframe of something
+    It is the one that most matches (`tied`, one number a view) tie to the newest view: an old keyframe of something
     that looks alike may outvote the true neighbours, but has not more in common with the newest image than they. With
     no matches it is the one with which most points fit. Raises AlignmentError if not even the points of one keyframe
     fit.
@@ -161,7 +164,7 @@ def _consensus(pairs: dict[int, _Pairs], support: np.ndarray, config: MapperConf
         S_map_window = _fit([candidate], config)
         shares = {n: _share(pair, S_map_window, config) for n, pair in pairs.items()}
         fitting = [n for n, share in shares.items() if share >= config.min_inliers]
-        score = (support[name] if name in fitting else -1, sum(shares.values()))
+        score = (tied[name] if name in fitting else -1, sum(shares.values()))
         if score > best_score:
             best, best_score = fitting, score
     if not best:

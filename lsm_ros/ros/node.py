@@ -117,14 +117,16 @@ class LsmNode(LifecycleNode):
 
     def _configure(self) -> None:
         try:
-            predictor = self._make_predictor(self._options.predictor)       # seconds: the weights are read here
+            self._worker = Worker(lambda work: self._pipeline.handle(work), "lsm mapper")
+            # Seconds: the weights are read here, on the thread that will use them. OpenMP keeps a team of threads for
+            # each thread that has called it, and with more of them than cores a window takes a quarter longer.
+            predictor = self._worker.run(partial(self._make_predictor, self._options.predictor)).result()
             self._output = Publishers(self, predictor.labels, self._options.node)
             self._map_odom = MapOdomPublisher(self, self._options.node, self._health)
             self._answers = QueryPublisher(self)
             self._inputs = Inputs(self, self._options.node, self._health, self._map_odom.heard)
             self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._answers,
                                       self._health, self.get_clock(), self._options)
-            self._worker = Worker(self._pipeline.handle, "lsm mapper")
             self._offer_services()
         except Exception:
             self._release()

@@ -71,7 +71,7 @@ def test_the_trajectory_is_right_though_every_window_has_another_scale(walked):
 
 def test_matched_points_put_poor_poses_right(film):
     poor = {"pose": 0.1}                                         # 6 degrees and half of the baseline
-    (alone, _), (refined, _) = run(film[:60], **poor), run(film[:60], MapperConfig(), **poor)
+    (alone, _), (refined, _) = run(film[:60], **poor), run(film[:60], MapperConfig(), matches=True, **poor)
     assert trajectory_error(refined)[1] < 0.15
     assert trajectory_error(refined)[1] < trajectory_error(alone)[1] / 2
 
@@ -80,7 +80,7 @@ def test_a_window_that_no_match_backs_is_counted(film, walked):
     mapper, updates = walked                                     # without refinement no pose is backed by anything
     assert mapper.counters.unsupported_windows == len(updates) - 1
     assert [update.matches for update in updates] == [None] + [0] * (len(updates) - 1)
-    mapper, updates = run(film[:20], MapperConfig())
+    mapper, updates = run(film[:20], MapperConfig(), matches=True)
     assert mapper.counters.unsupported_windows == 0
     assert all(update.matches >= 16 for update in updates[1:])
 

@@ -35,7 +35,8 @@ class FakePredictor:
 
     def __init__(self, config: PredictorConfig):
         self.labels = LabelSet.load()
-        self._network = FakeNetwork(Lap(), self.labels, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
+        self._network = FakeNetwork(Lap(), self.labels, scale=0.02, depth=0.005, pose=0.002, outliers=0.0,
+                                    matches=True)
         self._trouble = config.weights.split()
         self._calls = 0
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import cv2
@@ -21,6 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 from test_node import goes_on
 
+from lsm_ros.config import PredictorConfig
 from lsm_ros.ros.conversions import compressed_message, image_to_array
 from lsm_ros.ros.node import LsmNode
 from lsm_ros.ros.process import spin
@@ -66,6 +68,21 @@ def test_an_activation_that_fails_leaves_nobody_listening(camera: Camera):
     for _ in range(2):
         assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
         assert [subscription.topic_name for subscription in node.subscriptions] == []
+    node.destroy_node()
+
+
+def test_the_network_is_loaded_by_the_thread_that_runs_it():
+    """Two threads that use it have two teams of OpenMP's threads, more than there are cores, and each of them sleeps
+    whenever it waits."""
+    threads = []
+
+    def noting(config: PredictorConfig) -> FakePredictor:
+        threads.append(threading.current_thread())
+        return FakePredictor(config)
+
+    node = LsmNode(noting, cli_args=["--ros-args", "-r", "__ns:=/loading"])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert threads == [node._worker.run(threading.current_thread).result()]
     node.destroy_node()
 
 
