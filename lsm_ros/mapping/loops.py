@@ -17,8 +17,8 @@ from lsm_ros.mapping.graph import Edge, PoseGraph
 
 ALIKE = 0.6                # likeness of two images of one place: on a real walk 2 of 3 such pairs share a view
 # Matches that agree with the pose between two views, and matches that the network expects to be right. On two rendered
-# walks 529 of 544 windows with an old view that truly shared three tenths of the newest pass the first bars, and so do 4
-# of 68 with one that shared less than one; 438 and none pass the second.
+# walks 529 of 544 windows with an old view that truly shared three tenths of the newest pass the first bars, and so do
+# 4 of 68 with one that shared less than one; 438 and none pass the second.
 SEEN = (60, 60.0)          # for an edge that the map fulfils
 SURE = (180, 300.0)        # for one that moves it, or that tells a lost camera where it is
 CLOSE_SIGMAS, CLOSE_M, CLOSE_RAD = 5.0, 0.4, np.radians(12.0)     # an edge that the map nearly fulfils needs no witness
