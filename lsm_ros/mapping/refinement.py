@@ -223,7 +223,7 @@ def _sightings(a: int, b: int, places: _Places, prediction: WindowPrediction,
 
 
 def _matched(a: int, b: int, matches: Matches | None) -> _Places:
-    """By the network."""
+    """The surest matches of the network."""
     found = _Places(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), np.empty(0))
     if matches is None:
         return found
