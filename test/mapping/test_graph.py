@@ -5,11 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from lsm_ros.contracts import Matches, WindowPrediction
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, log, rotation_of, scale_of, scaling, sim3
 from lsm_ros.mapping.graph import MOST_LOOPS, Edge, PoseGraph, Stance, Travel
-from lsm_ros.mapping.loops import LoopCloser
+from lsm_ros.mapping.loops import LoopCloser, recognised
+from lsm_ros.mapping.refinement import MATCHES
 
 SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])
 
@@ -281,3 +283,14 @@ def test_a_loop_needs_a_witness_unless_the_map_says_the_same():
     assert closer.believed(loop(8, 78, shift(0, 5.0)), graph, sure=False) == []
     assert closer.believed(loop(9, 79, shift(0, 5.0)), graph) == [], "who is not sure is no witness"
     assert closer.believed(late, graph) == [] and closer.believed(loop(2, 79, shift(0, 3.0)), graph) == []
+
+
+@pytest.mark.parametrize("agree, same", [(0.68, False), (0.85, True)])
+def test_one_pose_for_two_thirds_of_the_matches_is_no_proof_of_one_place(agree, same):
+    """As opposite sides of a cabinet have, which are not to become one."""
+    count, empty = 700, np.empty((0, 2), np.float32)
+    matches = Matches(np.zeros(count, int), np.ones(count, int), empty, empty, np.full(count, 0.8, np.float32))
+    prediction = WindowPrediction(np.ones((2, 1, 1)), np.ones((2, 1, 1)), np.stack([np.eye(3)] * 2),
+                                  np.stack([np.eye(4)] * 2), 1.0, np.zeros((2, 1, 1, 64)), matches=matches)
+    support = np.full((2, 2), round(agree * 2 * MATCHES))
+    assert recognised(prediction, support, 0, 1) == same
