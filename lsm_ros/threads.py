@@ -2,8 +2,9 @@
 
 Threads that spin while they wait take the cores of those that they wait for. On a machine with nothing else to do that
 is harmless; on a robot a window of half a second was seen to take 15, by OpenMP's threads in torch, and a refinement
-seven times its processor time, by OpenBLAS's in numpy. Some microseconds of spinning harm nobody, and spare a thousand
-wake-ups a window: without them the network takes a tenth longer.
+seven times its processor time, by OpenBLAS's in numpy. Some microseconds of spinning spare a thousand wake-ups a
+window: in the node a third of the network's time. Beside a process that takes a core for good they cost a quarter of it
+(docs/performance.md).
 """
 import os
 import platform

@@ -19,16 +19,23 @@ MISMATCH_LEVELS = 25.0     # mean difference of the patches before and after: be
 CHANGED_LEVELS = 12.0      # mean change of brightness that makes a keyframe where there is nothing to track
 
 
+def narrowed(image: np.ndarray, width: int) -> np.ndarray:
+    """An image (H, W) or (H, W, 3) at most so many pixels wide, in its own shape; itself if it is no wider."""
+    h, w = image.shape[:2]
+    if w <= width:
+        return image
+    return cv2.resize(image, (width, max(1, round(h * width / w))), interpolation=cv2.INTER_AREA)
+
+
 def reduced(frame: Frame) -> Frame:
     """The frame as it is kept: at most KEPT_WIDTH wide, K scaled with it; of a measured depth as many pixels."""
     if frame.depth is not None and (step := -(-frame.depth.shape[1] // KEPT_WIDTH)) > 1:
         frame = replace(frame, depth=frame.depth[step // 2::step, step // 2::step].copy())
-    height, width = frame.image.shape[:2]
-    if width <= KEPT_WIDTH:
+    image = narrowed(frame.image, KEPT_WIDTH)
+    if image is frame.image:
         return frame
-    size = (KEPT_WIDTH, max(1, round(height * KEPT_WIDTH / width)))
-    return replace(frame, image=cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA),
-                   K=None if frame.K is None else scale_intrinsics(frame.K, (width, height), size))
+    old, new = frame.image.shape[1::-1], image.shape[1::-1]
+    return replace(frame, image=image, K=None if frame.K is None else scale_intrinsics(frame.K, old, new))
 
 
 class Verdict(Enum):
@@ -64,7 +71,7 @@ class KeyframeSelector:
 
     def judge(self, image: np.ndarray) -> Verdict:
         """`image` (H, W, 3) uint8 RGB; all of one size until `reset`."""
-        grey = self._shrink(image)
+        grey = cv2.cvtColor(narrowed(image, WORK_WIDTH), cv2.COLOR_RGB2GRAY)
         if grey.mean() < DARK_MEAN or grey.std() < FLAT_STD:
             return Verdict.DARK
         if self._grey is not None:
@@ -74,13 +81,6 @@ class KeyframeSelector:
                 return Verdict.STATIC
         self._start(grey)
         return Verdict.KEYFRAME
-
-    def _shrink(self, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        if width > WORK_WIDTH:
-            size = (WORK_WIDTH, max(1, round(height * WORK_WIDTH / width)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
     def _start(self, grey: np.ndarray) -> None:
         corners = cv2.goodFeaturesToTrack(grey, CORNERS, qualityLevel=0.01, minDistance=grey.shape[1] / 40)

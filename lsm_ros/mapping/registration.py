@@ -90,7 +90,7 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     pairs = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
                                  POINTS // len(asked)) for n in asked}
     tied = refinement.support[:last, last].astype(float)
-    if prediction.overlap is not None:                  # the matches of near views are all that are taken of them
+    if prediction.overlap is not None:                  # near views all have as many matches as are taken
         tied *= prediction.overlap[last, :last]
     holding = _consensus(pairs, tied, config)
     S_map_window = _fit([pairs[n] for n in holding], config)

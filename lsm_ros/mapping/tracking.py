@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lsm_ros.mapping.keyframes import narrowed
+
 WORK_WIDTH = 320           # pixels; larger images are reduced
 CORNER_CELL = 12           # pixels; at most one corner in each
 MOST = 120                 # corners that are looked for in another image
@@ -40,12 +42,7 @@ class Picture:
 
 def picture_of(image: np.ndarray) -> Picture:
     """(H, W, 3) uint8 RGB -> a picture at most WORK_WIDTH wide."""
-    height, width = image.shape[:2]
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    if width > WORK_WIDTH:
-        size = WORK_WIDTH, max(round(height * WORK_WIDTH / width), 1)
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    grey = grey.astype(np.float32)
+    grey = narrowed(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), WORK_WIDTH).astype(np.float32)
     mean = cv2.blur(grey, (BLUR, BLUR))
     variance = cv2.blur(grey * grey, (BLUR, BLUR)) - mean * mean
     even = CONTRAST * (grey - mean) / (np.sqrt(np.maximum(variance, 0)) + NOISE)

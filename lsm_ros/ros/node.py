@@ -119,7 +119,7 @@ class LsmNode(LifecycleNode):
         try:
             self._worker = Worker(lambda work: self._pipeline.handle(work), "lsm mapper")
             # Seconds: the weights are read here, on the thread that will use them. OpenMP keeps a team of threads for
-            # each thread that has called it, and with more of them than cores a window takes a quarter longer.
+            # each thread that has called it, and with more of them than cores they all sleep whenever they wait.
             predictor = self._worker.run(partial(self._make_predictor, self._options.predictor)).result()
             self._output = Publishers(self, predictor.labels, self._options.node)
             self._map_odom = MapOdomPublisher(self, self._options.node, self._health)

@@ -86,11 +86,11 @@ def test_a_network_that_knows_the_truth_makes_no_error(room):
 
 
 def test_the_chain_is_worse(room):
-    errors = {"scale": .2, "pose": .03, "seed": 1}
+    errors = {"scale": .2, "pose": .03, "seed": 1, "matches": True}
     graph, chain = (map_walk(room, exact(room, **errors), LABELS, chain=chain, progress=False)
                     for chain in (False, True))
     assert chain["set"] == "room, chained" and chain["ate_se3_m"] > 3 * graph["ate_se3_m"]
-    assert chain["ate_m"] == pytest.approx(chain["ate_live_m"], rel=0.02)     # only levelled after it was told
+    assert chain["ate_m"] == pytest.approx(chain["ate_live_m"], abs=1e-3)     # only levelled after it was told
 
 
 def test_a_trajectory_off_by_a_known_similarity(room):
