@@ -107,11 +107,11 @@ def refrigerator(m: Maker) -> Piece:
     return piece
 
 
-def counter(m: Maker, w: float) -> Piece:
-    """A kitchen run, w wide, with sink and oven where they fit, and wall cupboards or shelves above it."""
+def counter(m: Maker, w: float, front: int | None = None) -> Piece:
+    """A kitchen run, w wide, with sink and oven where they fit; `front` is the material of its fronts."""
     d, h, t = m.between(.56, .66), m.between(.84, .95), m.between(.025, .05)
     piece = Piece("counter", w, d + .03, h)
-    body, stone = m.mat(m.pick(("wood", "lacquer", "lacquer"))), m.mat("stone")
+    body, stone = m.mat(m.pick(("wood", "lacquer", "lacquer"))) if front is None else front, m.mat("stone")
     base = .09
     piece.box(m.mat("dark plastic", 2), 0, -.03, 0, w, d - .08, base)
     modules = max(1, round(w / .6))
@@ -149,14 +149,15 @@ def counter(m: Maker, w: float) -> Piece:
     return piece
 
 
-def wall_cupboards(m: Maker, w: float) -> Piece:
-    """Hung above a counter; z = 0 is their underside."""
-    row = row_of_models(m, "wall cupboard", w) if m.models is not None and m.chance(MODEL_SHARE) else None
+def wall_cupboards(m: Maker, w: float, front: int | None = None) -> Piece:
+    """Hung above a counter; z = 0 is their underside. `front` is the material of their fronts."""
+    by_models = m.models is not None and front is None and m.chance(MODEL_SHARE)
+    row = row_of_models(m, "wall cupboard", w) if by_models else None
     if row is not None:
         return row
     d, h, n = m.between(.3, .38), m.between(.5, .8), max(1, round(w / m.between(.45, .65)))
     piece = Piece("cabinet", w, d, h)
-    body = m.mat(m.pick(("wood", "lacquer", "lacquer")))
+    body = m.mat(m.pick(("wood", "lacquer", "lacquer"))) if front is None else front
     piece.box(body, 0, -.01, 0, w, d, h)
     fronts(m, piece, body if m.chance(.7) else m.mat("glass"), w - .01, d / 2 - .01, .005, h - .01, n, 1, drawers=False)
     return piece

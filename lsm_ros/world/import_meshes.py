@@ -23,6 +23,7 @@ from lsm_ros.errors import InputError, LsmError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world.materials import FINISHES
 from lsm_ros.world.meshes import MAX_PARTS, MeshLibrary, Model, Part, save_meshes
+from lsm_ros.world.plants import grown_models
 from lsm_ros.world.simplification import simplify
 from lsm_ros.world.wavefront import Material, Soup, read_obj
 
@@ -406,7 +407,7 @@ def largest_rectangle(mask: np.ndarray) -> tuple[int, int, int, int]:
 # ---- the library
 
 def import_meshes(folder: str | Path, file: str | Path, triangles: int = TRIANGLES) -> tuple[Model, ...]:
-    """Packs the models of `folder` that ROLES names. Raises InputError where there are none."""
+    """Packs the models of `folder` that ROLES names, and grown plants. Raises InputError where there are none."""
     labels = set(LabelSet.load().names)
     assert all(label in labels for label, _ in ROLES.values()) and all(finish in FINISHES for finish, _ in FINISH_WORDS)
     models, arrays = [], []
@@ -423,6 +424,9 @@ def import_meshes(folder: str | Path, file: str | Path, triangles: int = TRIANGL
                 arrays.append((v, f, p))
     if not models:
         raise InputError(f"{folder} holds none of the models that import_meshes.ROLES names")
+    for model, v, f, p in grown_models(len(models)):
+        models.append(model)
+        arrays.append((v, f, p))
     library = MeshLibrary(vertices=np.concatenate([v for v, _, _ in arrays]),
                           triangles=np.concatenate([f for _, f, _ in arrays]).astype(np.uint16),
                           part=np.concatenate([p for _, _, p in arrays]),

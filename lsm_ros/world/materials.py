@@ -21,6 +21,13 @@ MAX_MATERIALS = 96
 PHOTO_SHARE = 0.45
 """Share of the surfaces that carry a photo texture where a catalogue is given."""
 
+UPRIGHT, WIDE = PICTURES = "UprightPicture", "WidePicture"
+"""Categories of textures that are shown whole: pictures for sheets that are higher than wide, and wider than high
+(pictures.py)."""
+
+PICTURED = 0.75
+"""Share of the art on walls and of the screens that are on which are pictures, where a catalogue has any."""
+
 PLAIN, NOISE, CHECKS, STRIPES, RINGS, BRICKS, SPECKLE = range(7)
 
 WHITES = ((.93, .92, .90), (.97, .97, .97), (.90, .87, .80), (.85, .86, .88), (.95, .93, .85))
@@ -49,7 +56,7 @@ class Finish:
     stretch: tuple[float, float] = (1.0, 1.0)
     contrast: tuple[float, float] = (0.1, 0.5)
     textures: tuple[str, ...] = ()                       # categories of the catalogue
-    texture_scale: tuple[float, float] = (0.5, 2.0)      # repeats a metre
+    texture_scale: tuple[float, float] = (0.5, 2.0)      # repeats a metre; (0, 0): a picture, once over the face
     gloss: tuple[float, float] = (0.0, 0.15)
     emission: tuple[float, float] = (0.0, 0.0)
     mirror: tuple[float, float] = (0.0, 0.0)
@@ -96,6 +103,7 @@ FINISHES: dict[str, Finish] = {
     "lacquer": Finish(WHITES + WHITES + BOLD + GREYS + PASTELS + 2 * DARKS, (PLAIN, PLAIN, NOISE), (1, 10),
                       contrast=(.02, .15),
                       textures=("Paint", "Plastic", "Wood"), texture_scale=(.4, 1.5), gloss=(.1, .7), mirror=(0, .07)),
+    "dark front": Finish(DARKS, (PLAIN, PLAIN, NOISE), (1, 10), contrast=(.02, .15), gloss=(0, .5), mirror=(0, .05)),
     "fabric": Finish(CLOTHS + DARKS, (NOISE, STRIPES, CHECKS, SPECKLE, PLAIN, PLAIN), (6, 60), (1, 3), (.05, .6),
                      ("Fabric", "Fabric", "Fabric", "Carpet"), (1.0, 4.0), (0, .05)),
     "leather": Finish(DARKS + ((.38, .20, .12), (.55, .34, .20), (.85, .80, .72), (.30, .10, .08)), (PLAIN, NOISE),
@@ -136,6 +144,9 @@ FINISHES: dict[str, Finish] = {
                   (.3, 1.0), ("Paper", "Wallpaper", "Grass", "Rocks", "Onyx", "Fabric", "Ground", "Moss", "Marble",
                               "Snow",
                               "GlazedTerracotta", "Rust", "Bark"), (.6, 2.5), (0, .4)),
+    "upright picture": Finish(WHITES[1:2], textures=(UPRIGHT,), texture_scale=(0, 0), gloss=(0, .4)),
+    "wide picture": Finish(WHITES[1:2], textures=(WIDE,), texture_scale=(0, 0), gloss=(0, .4)),
+    "screen picture": Finish(WHITES[1:2], textures=(WIDE,), texture_scale=(0, 0), gloss=(.3, .8), emission=(.5, 1.6)),
     "paper": Finish(WHITES + PASTELS, (PLAIN, STRIPES), (10, 60), (1, 3), (.05, .5), ("Paper",), (1.0, 4.0)),
     "book": Finish(BOLD + CLOTHS + WHITES, (STRIPES, STRIPES, PLAIN, NOISE), (15, 45), (1, 1), (.3, 1.0),
                    ("Paper", "Fabric", "Paint"), (2.0, 6.0), (0, .3)),
@@ -167,10 +178,11 @@ FINISHES: dict[str, Finish] = {
 class TextureCatalogue:
     """Category -> indices into the atlas."""
     categories: dict[str, tuple[int, ...]]
-    everything: tuple[int, ...] = field(init=False)
+    everything: tuple[int, ...] = field(init=False)      # but for pictures, which are no surfaces
 
     def __post_init__(self):
-        object.__setattr__(self, "everything", tuple(i for items in self.categories.values() for i in items))
+        object.__setattr__(self, "everything", tuple(i for name, items in self.categories.items()
+                                                     if name not in PICTURES for i in items))
 
 
 class MaterialPool:
@@ -212,20 +224,26 @@ def random_material(finish: Finish, rng: Random, textures: TextureCatalogue | No
     if not luminous and finish.mirror[1] < .5 and rng.random() < .03:   # the odd colour that nobody expects
         first = (between(.1, .9), between(.1, .9), between(.1, .9))
     texture, scale = -1, 1.0
-    if textures is not None and finish.textures and rng.random() < PHOTO_SHARE:
+    if finish.texture_scale[1] == 0 and has_pictures(finish, textures):
+        texture, scale = rng.choice(textures.categories[finish.textures[0]]), 0.0
+    elif textures is not None and finish.textures and rng.random() < PHOTO_SHARE:
         fitting = [name for name in finish.textures if name in textures.categories]
         if fitting and rng.random() < .93:
             texture = rng.choice(textures.categories[rng.choice(fitting)])
         elif textures.everything:
             texture = rng.choice(textures.everything)
         scale = log_uniform(rng, *finish.texture_scale)
-    if texture >= 0:
+    if texture >= 0 and scale > 0:
         grey = 1.0 if rng.random() < .5 else between(.45, 1.0)
         dye = between(0, .35) if rng.random() < .6 else between(.35, 1.0)     # most keep the photograph's own colour
         first = tuple(grey * (1 + (c - 1) * dye) for c in first)
     return (*first, *second, rng.choice(finish.patterns), log_uniform(rng, *finish.frequency), between(*finish.stretch),
             between(*finish.contrast), texture, scale, between(*finish.gloss), between(*finish.emission),
             between(*finish.mirror), rng.randrange(1 << 16))
+
+
+def has_pictures(finish: Finish, textures: TextureCatalogue | None) -> bool:
+    return textures is not None and bool(textures.categories.get(finish.textures[0]))
 
 
 def jittered(color, rng: Random) -> tuple[float, ...]:
@@ -277,9 +295,14 @@ def pack_textures(folder: str | Path, file: str | Path, quality: int = 92) -> in
         Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=quality)
         names.append(name)
         chunks.append(min(buffer.getvalue(), data, key=len) if name.endswith(".jpg") else buffer.getvalue())
-    np.savez(file, names=np.array(names), bytes=np.frombuffer(b"".join(chunks), np.uint8),
-             ends=np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64))
+    save_textures(file, names, chunks)
     return len(names)
+
+
+def save_textures(file: str | Path, names: list[str], images: list[bytes]) -> None:
+    """Writes encoded images, named CATEGORY/NAME, as `load_textures` reads them."""
+    np.savez(file, names=np.array(names), bytes=np.frombuffer(b"".join(images), np.uint8),
+             ends=np.cumsum([len(image) for image in images], dtype=np.int64))
 
 
 def stored_textures(source: Path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 
-from lsm_ros.world.materials import FINISHES, jittered, random_material, shaded
+from lsm_ros.world.materials import FINISHES, PICTURED, has_pictures, jittered, random_material, shaded
 from lsm_ros.world.meshes import Model
 from lsm_ros.world.parts import Maker, Piece, Top, label_indices
 
@@ -17,7 +17,7 @@ REDRESSED = .5                 # share of the models that get materials of other
 SCALES = {                     # of a model, all axes together; the others: SCALE
     "chair": (.92, 1.08), "office chair": (.92, 1.08), "person": (.93, 1.06), "box": (.35, .9), "toilet": (.93, 1.07),
     "desk": (.9, 1.1), "bed": (.92, 1.1), "television": (.9, 1.8), "hung television": (.8, 1.4), "monitor": (.9, 1.25),
-    "floor lamp": (1.0, 1.15), "bottle": (.85, 1.25), "plant": (.8, 1.9), "small plant": (.6, 1.1), "book": (.7, 1.0),
+    "floor lamp": (1.0, 1.15), "bottle": (.85, 1.25), "plant": (.85, 2.0), "small plant": (.6, 1.1), "book": (.7, 1.0),
     "small object": (.6, 1.2), "refrigerator": (.9, 1.12), "bathtub": (.92, 1.05)}
 SCALE = (.87, 1.16)
 HEIGHTS = {"table": (.66, .80), "desk": (.68, .80), "coffee table": (.30, .52), "chair": (.70, 1.12),
@@ -25,6 +25,8 @@ HEIGHTS = {"table": (.66, .80), "desk": (.68, .80), "coffee table": (.30, .52), 
            "small plant": (.1, .5), "small drawers": (.38, .7), "bar stool": (.65, 1.1), "box": (.08, .5),
            "bag": (.2, .55)}
 """Metres in which a model's height must end up, whatever it was made for."""
+SCREENS_ON = "screen on", "screen picture"
+STANDS = {"plant": .6}         # share of its width on which a model stands; its leaves hang over others and touch walls
 PROPORTION = (.94, 1.06)       # of one axis against the others
 NEEDS_TOP = {"table": (.3, .25), "desk": (.7, .38), "coffee table": (.3, .2), "low cabinet": (.4, .2),
              "small drawers": (.2, .2), "drawers": (.4, .2)}
@@ -74,7 +76,8 @@ def model_piece(m: Maker, role: str, w: float | None = None, d: float | None = N
     if first is None:
         return None
     z = -size[2] if below else model.elevation if role == "washbasin" else 0.0
-    piece = Piece(model.label, size[0], size[1], size[2] + max(z, 0))
+    stands = STANDS.get(role, 1.0)
+    piece = Piece(model.label, size[0] * stands, size[1] * stands, size[2] + max(z, 0))
     piece.parts.append((model.shape, first, label_indices()[model.label], 0.0, size[1] / 2 if hung else 0.0,
                         z + size[2] / 2, size[0] / 2, size[1] / 2, size[2] / 2, 0.0, 0.0, 0.0))
     inset = .02
@@ -116,14 +119,20 @@ def dress(m: Maker, model: Model) -> int | None:
     for part in model.parts:
         finish = part.finish
         if finish == "screen off" and m.chance(.4):
-            finish = "screen on"
-        if finish and (anew or finish == "screen on"):
+            finish = screen_on(m)
+        if finish and (anew or finish in SCREENS_ON):
             if finish not in shared or m.chance(.4):
                 shared[finish] = random_material(FINISHES[finish], rng, m.pool.textures)
             rows.append(shared[finish])
         else:
             rows.append(original(part, rng))
     return m.pool.place(rows)
+
+
+def screen_on(m: Maker) -> str:
+    """The finish of a screen that shows something: most show a picture, where the textures have any."""
+    pictured = has_pictures(FINISHES[SCREENS_ON[1]], m.pool.textures) and m.chance(PICTURED)
+    return SCREENS_ON[pictured]
 
 
 def original(part, rng) -> tuple[float, ...]:

@@ -459,6 +459,9 @@ FN vec3 albedo(const Arguments& g, const Primitive& p, const Material& m, const 
     vec3 l = s.local, h = p.half;
     float u = s.face == 0 ? l.y : l.x, v = s.face == 2 ? l.y : l.z;
     float hu = s.face == 0 ? h.y : h.x, hv = s.face == 2 ? h.y : h.z;
+    if (m.texture >= 0.0f && g.textures > 0 && m.texture_scale <= 0.0f)         // a picture, once over the face, upright
+        return m.color * texture_color(g, (int)m.texture, 0.5f - 0.5f * u / hu, 0.5f - 0.5f * v / hv,
+                                       0.5f * s.pixel / fmaxf(hu, hv));
     if (hu > hv) { float w = u; u = v; v = w; }    // v runs along the longer side of the face, as wood is cut
     int grain = h.x >= h.y && h.x >= h.z ? 0 : h.y >= h.z ? 1 : 2;
     if (m.texture < 0.0f || g.textures == 0)

@@ -286,7 +286,10 @@ def _albedo(world: _World, s: _Surfaces) -> Tensor:
     """(R, 3) linear reflectance: the first colour times the texture, or the two colours mixed by the pattern."""
     material, half = s.material, world.half[s.primitive]
     first, second = torch.where(s.face == 0, 1, 0)[:, None], torch.where(s.face == 2, 1, 2)[:, None]
-    swap = half.gather(1, first) > half.gather(1, second)            # v runs along the longer side of the face
+    across, up = half.gather(1, first)[:, 0], half.gather(1, second)[:, 0]
+    whole_u = 0.5 - 0.5 * s.local.gather(1, first)[:, 0] / across
+    whole_v = 0.5 - 0.5 * s.local.gather(1, second)[:, 0] / up
+    swap = (across > up)[:, None]                                    # v runs along the longer side of the face
     first, second = torch.where(swap, second, first), torch.where(swap, first, second)
     u, v = s.local.gather(1, first)[:, 0], s.local.gather(1, second)[:, 0]
     share = (material[:, 9] * _pattern(material, s, u, v, half.argmax(dim=-1)))[:, None]
@@ -295,8 +298,11 @@ def _albedo(world: _World, s: _Surfaces) -> Tensor:
         return plain
     shift = _cell(material[:, 15].long(), s.primitive, torch.zeros_like(s.primitive), 77)
     scale = material[:, 11]
-    photo = _texture(world.textures, material[:, 10].long().clamp_min(0), u * scale + _chance(shift),
-                     v * scale + _chance(_scramble(shift)), s.pixel * scale)
+    whole = scale <= 0                                               # a picture, once over the face, upright
+    photo = _texture(world.textures, material[:, 10].long().clamp_min(0),
+                     torch.where(whole, whole_u, u * scale + _chance(shift)),
+                     torch.where(whole, whole_v, v * scale + _chance(_scramble(shift))),
+                     torch.where(whole, 0.5 * s.pixel / torch.maximum(across, up), s.pixel * scale))
     return torch.where(material[:, 10, None] >= 0, material[:, :3] * photo, plain)
 
 

@@ -215,12 +215,13 @@ def kitchen_run(layout: Layout) -> None:
     with_fridge = m.chance(.8) and length > fridge.width + 1.2
     span = length - (fridge.width + .06 if with_fridge else 0)
     w = min(span - .02, m.between(1.4, 3.6))
-    run = litter(m, fixtures.counter(m, w), "kitchen", m.pick((2, 3, 4)))
+    front = m.mat("dark front", 1) if m.chance(.3) else None      # all of one make, as dark as shadows
+    run = litter(m, fixtures.counter(m, w, front), "kitchen", m.pick((2, 3, 4)))
     beside = fridge.width + .05 if with_fridge else 0
     start = beside if at_start else length - w - beside
     middle = start + w / 2
     if layout.at_wall(run, gap=.02, sides=[side], at=middle, tries=1) is None:
-        layout.at_wall(litter(m, fixtures.counter(m, min(w, 1.8)), "kitchen", 2), gap=.02, tries=10)
+        layout.at_wall(litter(m, fixtures.counter(m, min(w, 1.8), front), "kitchen", 2), gap=.02, tries=10)
         layout.at_wall(fridge)
     else:
         if with_fridge:
@@ -228,7 +229,7 @@ def kitchen_run(layout: Layout) -> None:
                       else length - fridge.width / 2 - .03)
         hood_w = .62 if m.chance(.35) else 0
         if m.chance(.75):
-            over = fixtures.wall_cupboards(m, w - hood_w)
+            over = fixtures.wall_cupboards(m, w - hood_w, front)
             x, y, yaw = room.wall_pose(side, middle - hood_w / 2, over.depth / 2 + .01)
             if layout.place(over, x, y, m.between(1.35, 1.5), yaw, margin=0) and hood_w:
                 x, y, yaw = room.wall_pose(side, middle + w / 2 - .31, .26)
@@ -237,7 +238,7 @@ def kitchen_run(layout: Layout) -> None:
             layout.on_wall(litter(m, things.wall_shelf(m), "kitchen", 3), 1.35, 1.6, side=side, at=middle)
     if m.chance(.4):
         other = (side + m.pick((1, 3))) % 4
-        layout.at_wall(litter(m, fixtures.counter(m, m.between(.6, 1.8)), "kitchen", 2), gap=.02, sides=[other])
+        layout.at_wall(litter(m, fixtures.counter(m, m.between(.6, 1.8), front), "kitchen", 2), gap=.02, sides=[other])
     if m.chance(.15):
         layout.at_wall(fixtures.oven(m))
 
@@ -317,9 +318,9 @@ def left_chairs(layout: Layout) -> None:
 def decorate(layout: Layout) -> None:
     """What hangs on the walls."""
     m = layout.m
-    busy = m.between(.1, .9)
+    busy = m.between(.2, 1.0)
     board = things.whiteboard if layout.room.use == "office" else things.picture
-    makers = [things.picture, things.picture, things.poster, things.notices,
+    makers = [things.picture, things.picture, things.poster, things.poster, things.notices,
               lambda m: litter(m, things.wall_shelf(m), "any", 3), things.clock, things.mirror, board, things.hooks]
     for _ in range(7 + min(int(layout.room.area / 10), 5)):
         if layout.crowded() or not m.chance(busy):

@@ -19,7 +19,7 @@ MATERIAL_COLUMNS = ("red", "green", "blue",              # 0-2 first colour, lin
                     "stretch",                           # 8 >= 1: the pattern is that much longer along one axis
                     "contrast",                          # 9 0..1 share of the second colour
                     "texture",                           # 10 index into the texture atlas, -1 none
-                    "texture_scale",                     # 11 texture repeats a metre
+                    "texture_scale",                     # 11 texture repeats a metre; 0: once over the face, upright
                     "gloss",                             # 12 0..1 strength of the specular highlight
                     "emission",                          # 13 added radiance, times the first colour (lamps, sky)
                     "mirror",                            # 14 0..1 share of one mirror bounce (mirrors, screens, floors)

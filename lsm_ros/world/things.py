@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import cos, pi, sin
 
 from lsm_ros.world.furniture import book_row
-from lsm_ros.world.models import MODEL_SHARE, model_piece, modelled
+from lsm_ros.world.materials import FINISHES, PICTURED, has_pictures
+from lsm_ros.world.models import MODEL_SHARE, model_piece, modelled, screen_on
 from lsm_ros.world.parts import Maker, Piece, Top
 from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID
 
@@ -172,7 +173,7 @@ def person(m: Maker) -> Piece:
 # ---- screens
 
 def screen(m: Maker) -> int:
-    return m.mat("screen off" if m.chance(.6) else "screen on", 4)
+    return m.mat("screen off" if m.chance(.6) else screen_on(m), 4)
 
 
 def television(m: Maker, hung: bool = False) -> Piece:
@@ -396,6 +397,14 @@ def toy(m: Maker) -> Piece:
 
 # ---- on walls, windows and floors
 
+def hung(m: Maker, finish: str, w: float, h: float) -> int:
+    """The material of a sheet of that size; most art is a picture, where the textures have any."""
+    pictured = "upright picture" if h > w else "wide picture"
+    if finish == "art" and has_pictures(FINISHES[pictured], m.pool.textures) and m.chance(PICTURED):
+        return m.mat(pictured, 24)
+    return m.mat(finish, 14)
+
+
 def picture(m: Maker) -> Piece:
     w, h = m.between(.2, 1.1), m.between(.2, .9)
     piece = Piece("picture", w, .03, h)
@@ -406,9 +415,9 @@ def picture(m: Maker) -> Piece:
         if m.chance(.4):
             piece.box(m.mat("paper", 3), 0, t, edge, w - 2 * edge, .004, h - 2 * edge)
             edge += m.between(.03, .1) * min(w, h)
-        piece.box(m.mat("art", 10), 0, t, edge, w - 2 * edge, .008, h - 2 * edge)
+        piece.box(hung(m, "art", w, h), 0, t, edge, w - 2 * edge, .008, h - 2 * edge)
     else:
-        piece.box(m.mat("art", 10), 0, t / 4, 0, w, t / 2, h)
+        piece.box(hung(m, "art", w, h), 0, t / 4, 0, w, t / 2, h)
     return piece
 
 
@@ -416,7 +425,7 @@ def poster(m: Maker) -> Piece:
     """A sheet without a frame, up to the height of a person."""
     h = m.between(.55, 1.65)
     piece = Piece("picture", h * m.between(.55, .8), .012, h)
-    piece.box(m.mat("art", 14), 0, .004, 0, piece.width, .008, h)
+    piece.box(hung(m, "art", piece.width, h), 0, .004, 0, piece.width, .008, h)
     return piece
 
 
@@ -430,7 +439,7 @@ def notices(m: Maker) -> Piece:
         for j in range(rows):
             if m.chance(.75):
                 x, z = (i + .5) * (w + .05) - piece.width / 2, j * (h + .05) + m.between(0, .05)
-                piece.box(m.mat(m.pick(("paper", "art", "book")), 14), x, .016, z, w * m.between(.7, 1), .006,
+                piece.box(hung(m, m.pick(("paper", "art", "book")), w, h), x, .016, z, w * m.between(.7, 1), .006,
                           h * m.between(.7, 1))
     if not piece.parts:
         piece.box(m.mat("paper", 14), 0, .008, 0, w, .008, h)

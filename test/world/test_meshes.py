@@ -10,7 +10,7 @@ import torch
 
 from lsm_ros.errors import InputError
 from lsm_ros.labels import LabelSet
-from lsm_ros.world import reference
+from lsm_ros.world import plants, reference
 from lsm_ros.world.import_meshes import clusters, import_meshes, largest_rectangle
 from lsm_ros.world.materials import MaterialPool
 from lsm_ros.world.meshes import (
@@ -358,8 +358,9 @@ def test_a_catalogue_becomes_a_file(tmp_path):
     write_source(tmp_path / "in")
     made = import_meshes(tmp_path / "in", tmp_path / "out.npz")
     models, whole = load_meshes(tmp_path / "out.npz")
-    (model,), (vertices, faces, part) = models.models, whole.model(0)
-    assert len(made) == 1 and (model.name, model.role, model.label) == ("oak table", "table", "table")
+    model, (vertices, faces, part) = models.models[0], whole.model(0)
+    assert {other.credit for other in made[1:]} == {plants.CREDIT}
+    assert (model.name, model.role, model.label) == ("oak table", "table", "table")
     assert model.size == pytest.approx((1.2, .6, .75)) and model.credit.startswith("Ada (Mine): Creative Commons")
     assert {part.finish for part in model.parts} == {"wood"} or model.parts[0].finish == "wood"
     red = int(np.argmax([p.color[0] - p.color[1] for p in model.parts]))
@@ -368,6 +369,20 @@ def test_a_catalogue_becomes_a_file(tmp_path):
     assert abs(vertices).max(axis=0) == pytest.approx((1, 1, 1))
     (x0, x1, y0, y1, z, _), = model.tops
     assert x1 - x0 > .9 and y1 - y0 > .9 and z == pytest.approx(1, abs=.01)
+
+
+def test_plants_stand_in_their_pots():
+    models = list(plants.grown_models(3, large=16, small=8))
+    assert [model.index for model, *_ in models] == list(range(3, 27))
+    for model, vertices, faces, part in models:
+        metric = (vertices / 65535 - (.5, .5, 0)) * model.size
+        leaves, pot = np.isin(part, (plants.LEAF, plants.YOUNG)), metric[faces[part == plants.POT]]
+        assert faces.max() < len(vertices) and leaves.sum() > 60 and len(model.parts) > part.max()
+        assert abs(pot[..., :2]).max() < .26 and abs(pot.min(axis=(0, 1))[:2] + pot.max(axis=(0, 1))[:2]).max() < .03
+        assert pot[..., 2].min() == 0 and metric[faces[leaves]][..., 2].max() > .9 * model.size[2]
+        assert max(model.size[:2]) < (plants.WIDEST + .01) / (3 if model.role == "small plant" else 1)
+    again = next(plants.grown_models(0))
+    assert np.array_equal(again[1], models[0][1]) and not np.array_equal(models[0][1].shape, models[8][1].shape)
 
 
 def test_sources_that_hold_nothing(tmp_path):

@@ -43,7 +43,7 @@ def random_scene(seed: int, primitives: int = 60, textures: int = 0) -> Scene:
     materials[:, 8] = rng.uniform(1, 4, 24)
     materials[:, 9] = rng.uniform(0, 1, 24)
     materials[:, 10] = rng.integers(-1, textures, 24) if textures else -1
-    materials[:, 11] = rng.uniform(0.5, 4, 24)
+    materials[:, 11] = rng.uniform(0.5, 4, 24) * (np.arange(24) % 3 > 0)
     materials[:, 12] = rng.uniform(0, 1, 24) * (rng.random(24) < 0.5)
     materials[:, 13] = rng.uniform(0.5, 2, 24) * (rng.random(24) < 0.1)
     materials[:, 14] = rng.uniform(0, 1, 24) * (rng.random(24) < 0.2)
@@ -224,6 +224,16 @@ def test_fine_patterns_and_textures_fade_to_their_mean_far_away():
         scene = one_shape(BOX, half=(9, 1, 9), **material)
         color = draw(scene, LEVEL, CAMERA, (33, 33), textures=TextureAtlas(images, "cpu")).radiance
         assert (color - mean).abs().max() < 0.01
+
+
+def test_a_picture_is_shown_once_upright_and_not_mirrored():
+    image = np.zeros((1, 64, 64, 3), np.uint8)
+    image[0, :32, :32], image[0, :32, 32:], image[0, 32:, :32] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    sheet = one_shape(BOX, half=(2, .01, 1), texture=0, texture_scale=0, seed=5)
+    facing = torch.tensor([[-1.0, 0, 0, 0], [0, 0, -1, 5], [0, -1, 0, 0], [0, 0, 0, 1]])  # at (0, 5, 0), sees its front
+    seen = draw(sheet, facing, CAMERA, (33, 33), textures=TextureAtlas(image, "cpu")).radiance[0, 0].permute(1, 2, 0)
+    for row, column, color in ((12, 6, (1, 0, 0)), (12, 26, (0, 1, 0)), (20, 6, (0, 0, 1)), (20, 26, (0, 0, 0))):
+        assert seen[row, column].tolist() == pytest.approx(color, abs=.01)
 
 
 def test_more_samples_soften_outlines_and_leave_depth_alone():

@@ -16,12 +16,15 @@ from lsm_ros.world.lighting import light_room
 from lsm_ros.world.materials import (
     FINISHES,
     MAX_MATERIALS,
+    UPRIGHT,
+    WIDE,
     MaterialPool,
     TextureCatalogue,
     load_textures,
     pack_textures,
 )
 from lsm_ros.world.parts import MAX_PRIMITIVES, Assembly, Maker, Piece
+from lsm_ros.world.pictures import add_pictures
 from lsm_ros.world.plan import Opening, Room, make_plan, shared_side
 from lsm_ros.world.rooms import KINDS, RECIPES, make_scene
 from lsm_ros.world.scene import BOX, CONE, SUN
@@ -308,6 +311,33 @@ def test_materials_carry_textures_of_their_kind(tmp_path):
     wood = [pool.rows[pool.draw("wood")][10] for _ in range(90)]
     own = [texture in catalogue.categories["Wood"] for texture in wood if texture >= 0]
     assert len(own) > 15 and np.mean(own) > .8
+
+
+def test_pictures_hang_whole_and_only_where_pictures_hang():
+    catalogue = TextureCatalogue({"Plaster": (0, 1), UPRIGHT: (2, 3), WIDE: (4,)})
+    assert catalogue.everything == (0, 1)
+    shown = 0
+    for seed in range(12):
+        scene = make_scene(seed, textures=catalogue)
+        whole = scene.materials[:, 11] == 0
+        pictures = whole & (scene.materials[:, 10] >= 0)
+        assert (scene.materials[pictures, 10] >= 2).all() and (scene.materials[~pictures, 10] < 2).all()
+        labels = {LabelSet.load().names[i] for i in scene.label[np.isin(scene.material, np.flatnonzero(pictures))]}
+        assert labels <= {"picture", "television", "monitor"}
+        shown += pictures.sum()
+    assert shown > 12
+
+
+def test_pictures_are_added_to_textures(tmp_path):
+    folder = tmp_path / "textures" / "Wood"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32), (150, 100, 50)).save(folder / "a.png")
+    assert add_pictures(tmp_path / "textures", tmp_path / "one.npz", count=3) == 6
+    catalogue, atlas = load_textures(tmp_path / "one.npz")
+    assert {name: len(items) for name, items in catalogue.categories.items()} == {"Wood": 1, UPRIGHT: 3, WIDE: 3}
+    assert len({picture.tobytes() for picture in atlas}) == 7 and (atlas[1:].std(axis=(1, 2, 3)) > 10).all()
+    assert add_pictures(tmp_path / "one.npz", tmp_path / "two.npz", count=2) == 4         # instead of those there
+    assert len(load_textures(tmp_path / "two.npz")[0].categories[WIDE]) == 2
 
 
 def test_textures_that_cannot_be_read_are_named(tmp_path):
