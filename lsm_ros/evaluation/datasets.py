@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ from lsm_ros.errors import InputError
 from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.borders import Borders
 
 MAX_VIEWS = 8       # of a window
+LOOKS = 6           # images of a folder by which the border of its camera is found
 NO_LABEL = 65535    # of a true label that is none of those asked for
 FARTHEST_M = 40.0   # beyond it (the sky outside a window) rendered depth is not scored, as it isn't trained
 
@@ -84,13 +86,20 @@ class FolderWindows(Sequence[TruthWindow]):
     def __len__(self) -> int:
         return len(self.indices)
 
+    @cached_property
+    def borders(self) -> Borders:
+        """Of the camera, by some images of all."""
+        frames = np.unique(self.indices)
+        return Borders.of(self.read(i).frame.image for i in frames[::max(1, len(frames) // LOOKS)])
+
     def __getitem__(self, index: int) -> TruthWindow:
         frames = [self.read(i) for i in self.indices[index]]
         T_world_cam = np.stack([frame.T_world_cam for frame in frames])
         grid = frames[0].depth.shape               # of the others' truth, too, if theirs has another size
         T_odom_cam = wheel_odometry(T_world_cam, index) if self.odometry else [None] * len(frames)
-        keyframes = (Keyframe(i, Frame(frame.frame.stamp_ns, frame.frame.image, self.K if self.intrinsics else None, T,
-                                       frame.depth if self.depth else None))
+        keyframes = (Keyframe(i, self.borders.filled(
+                         Frame(frame.frame.stamp_ns, frame.frame.image, self.K if self.intrinsics else None, T,
+                               frame.depth if self.depth else None)))
                      for i, frame, T in zip(self.indices[index], frames, T_odom_cam, strict=True))
         return TruthWindow(window=Window(tuple(keyframes)), T_world_cam=T_world_cam,
                            K=np.stack([self.K] * len(frames)),

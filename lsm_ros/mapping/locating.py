@@ -10,6 +10,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Keyframe, Predictor, Window
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, scaling, sim3, upright
+from lsm_ros.mapping.borders import without_borders
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import PoseGraph, Travel
 from lsm_ros.mapping.loops import ALIKE
@@ -92,6 +93,7 @@ class Locator:
         prediction = self._predict(selection.asked())
         clock.lap("network")
         check_prediction(prediction, len(selection.window.keyframes))
+        prediction = without_borders(prediction, selection.window)
         refinement = self._refine(selection.window, prediction) if self._config.refine_poses else unrefined(prediction)
         clock.lap("refinement")
         return selection, refinement

@@ -13,6 +13,7 @@ from lsm_ros.geometry.camera import check_intrinsics
 from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
+from lsm_ros.mapping.borders import Borders
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.ground import find_stance, stand_upright
@@ -97,6 +98,7 @@ class Mapper:
         self._stamp_ns: int | None = None
         self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
         self._shape: tuple[int, ...] | None = None
+        self._borders = Borders()
         self._graph = PoseGraph()
         self._places, self._closer, self._scale = Places(), LoopCloser(), MetricEstimator()
         self.metric = self._scale.estimate(self.config)
@@ -320,6 +322,9 @@ class Mapper:
         self._views = {i: view.without_odometry() for i, view in self._views.items()}
 
     def _keep(self, frame: Frame) -> Keyframe | None:
+        frame = reduced(frame)
+        self._borders.look(frame.image)
+        frame = self._borders.filled(frame)
         verdict = self._selector.judge(frame.image)
         if verdict is Verdict.STATIC:
             self.counters.static_frames += 1
@@ -329,7 +334,7 @@ class Mapper:
             return None
         self.counters.keyframes += 1
         self._next_id += 1
-        return Keyframe(self._next_id - 1, reduced(frame))
+        return Keyframe(self._next_id - 1, frame)
 
     def _refuse(self, why: str) -> None:
         self.counters.refused_windows += 1

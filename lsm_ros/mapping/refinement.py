@@ -139,7 +139,8 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
     relative, support = predicted.copy(), np.zeros((S, S), int)
     kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]] = {}
     places: dict[tuple[int, int], _Places] = {}
-    sound = [~on_outline(depth) for depth in prediction.depth]
+    sound = [~on_outline(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
+                                                                      strict=True)]
 
     def pose(pair: tuple[int, int]) -> tuple:
         a, b = pair

@@ -98,14 +98,15 @@ class View:
         return float(np.median(self.depth.ravel()[pixels] / depth.ravel()[pixels]))
 
     def reliable(self, confidence_drop: float, wanted: np.ndarray | None = None) -> np.ndarray:
-        """(h, w) bool: not among the share `confidence_drop` of least confident pixels, not on an outline in depth.
+        """(h, w) bool: not among the share `confidence_drop` of least confident pixels, nor of confidence 0, not on an
+        outline in depth.
 
         Of the pixels `wanted` (h, w) bool only the least confident of all, a share WANTED_DROP of the share, are out.
         """
         good = confident(self.confidence, confidence_drop)
         if wanted is not None:
             good |= wanted & confident(self.confidence, WANTED_DROP * confidence_drop)
-        return good & ~on_outline(self.depth)
+        return good & (self.confidence > 0) & ~on_outline(self.depth)
 
 
 def in_bytes(semantics: np.ndarray) -> np.ndarray:
