@@ -188,6 +188,11 @@ class Mapper:
         return self._graph.grounded
 
     @property
+    def border(self) -> float:
+        """Share of the camera's images that never shows the world (mapping/borders.py)."""
+        return self._borders.share
+
+    @property
     def keyframes(self) -> int:
         """Those in the map."""
         return len(self._graph)

@@ -41,6 +41,7 @@ MOST_CLASSES = 1000             # of set_classes; a million voxels then take 4 G
 QUERY_THRESHOLD = 0.5           # of a query that names none
 GIVE_BACK_EVERY = 64            # windows; it takes 4 ms, and in an hour the node gains a hundred MB without it
 PLAUSIBLE_AGE_S = 60.0          # an older image has a stamp of another clock, so its age says nothing
+WIDE_BORDER = 0.125             # of the image; narrower ones cost next to nothing
 
 
 class Pipeline:
@@ -221,6 +222,7 @@ class Pipeline:
 
         standing, self._T_map_cam = self._T_map_cam, None
         update = self.mapper.push(frame, publish)
+        self._tell_of_border()
         if update is None:
             self.state = self._state_without_update(before)
             if self.state in ("still", "dark"):         # still that keyframe's view, or none
@@ -237,6 +239,14 @@ class Pipeline:
         self._log.add(frame, replace(update, seconds=seconds))
         if self.mapper.counters.windows % GIVE_BACK_EVERY == 0:
             give_back()
+
+    def _tell_of_border(self) -> None:
+        share = self.mapper.border
+        if share:
+            self.camera["border"] = f"{share:.0%} of the image"
+        if share > WIDE_BORDER:
+            self._health.problem("borders", f"a border of one colour fills {share:.0%} of the images; "
+                                 "so much of it costs accuracy: cut it off before, and out of the camera_info")
 
     def _state_without_update(self, before: Counters) -> str:
         now = self.mapper.counters

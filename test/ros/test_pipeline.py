@@ -88,6 +88,24 @@ def test_a_map_of_another_image_size_is_refused_with_both_sizes_and_the_present_
         robot.pipeline.load(saved)
 
 
+def test_a_wide_border_is_told_of_and_a_narrow_one_only_shown():
+    for rows, told in ((4, False), (12, True)):
+        film = []
+        for frame in FILM[:6]:
+            image = frame.image.copy()
+            image[:rows] = image[-rows:] = 0
+            film.append(replace(frame, image=image))
+        robot = Robot()
+        robot.see(film)
+        share = round(100 * robot.pipeline.mapper.border)
+        assert robot.pipeline.camera["border"] == f"{share}% of the image" and 100 * 2 * rows / 120 <= share
+        assert [f"fills {share}% of the images" in warning for warning in robot.warnings] == [True] * told
+        assert ("borders" in robot.counts()) == told
+    plain = Robot()
+    plain.see(FILM[:6])
+    assert plain.pipeline.mapper.border == 0 and "border" not in plain.pipeline.camera
+
+
 def test_a_camera_of_another_size_than_a_map_that_was_loaded_before_it_came_begins_a_new_one_and_says_so(saved):
     robot = Robot()
     robot.pipeline.load(saved)
