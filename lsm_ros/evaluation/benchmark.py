@@ -4,7 +4,7 @@
     lsm eval worlds                                       held-out rendered worlds, by number of views and by kind
     lsm eval words --data FOLDER                          the same labels asked for in other words
     lsm eval walks --walks 2 --odometry --cache FOLDER    long drives of a robot through held-out buildings
-    lsm eval walk FOLDER                                  a whole sequence with truth, mapped from end to end
+    lsm eval walk FOLDER --omit 4                         a whole sequence with truth, mapped from end to end
     lsm eval all --data FOLDER --card WEIGHTS             all of it but the walks, kept in the card of the weights file
     lsm eval card                                         what the card of the weights says
 """

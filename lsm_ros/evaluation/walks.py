@@ -1,7 +1,7 @@
 """Long walks mapped as a robot would map them: the trajectory, the map, its objects and its loops beside the truth.
 
     lsm eval walks --walks 2 --textures FOLDER --meshes FILE --cache FOLDER --odometry     rendered drives of robots
-    lsm eval walk FOLDER                                    a real sequence: color/ depth/ pose/ intrinsics.txt
+    lsm eval walk FOLDER --omit 4                           a real sequence: color/ depth/ pose/ intrinsics.txt
 
 Ten walks take hours: with --cache every finished walk is kept, and an interrupted command goes on after it.
 """
@@ -122,6 +122,14 @@ def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
         raise InputError(f"{folder} has no poses; its walk has no truth")
     K = scale_intrinsics(sequence.K, frames[0].image.shape[1::-1], GRID[::-1])
     return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth), upright=False)
+
+
+def without(walk: Walk, k: int, n: int) -> Walk:
+    """The walk without the frames k, k + n, k + 2 n, ... counted from 0."""
+    left = np.flatnonzero(np.arange(len(walk.frames)) % n != k)
+    truth = {name: None if (whole := getattr(walk, name)) is None else whole[left]
+             for name in ("T_world_cam", "depth", "labels", "instances")}
+    return replace(walk, name=f"{walk.name} without {k + 1} of {n}", frames=[walk.frames[i] for i in left], **truth)
 
 
 def true_pose(frame: SequenceFrame) -> np.ndarray:
@@ -280,6 +288,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
     group.add_argument("--no-loops", action="store_true",
                        help="map each walk without recognising places: how far it drifts on the way")
+    group.add_argument("--omit", type=int, default=0, metavar="N", help="map the sequence of `walk` N more times, "
+                       "each time without another one of every N frames; the spread is what is chance in a figure")
     group.add_argument("--cache", type=Path, help="a folder where rendered walks are kept for the next time, and the "
                        "figures of finished ones, which hold as long as weights and code stay the same: an interrupted "
                        "command goes on, and several can share the work")
@@ -290,9 +300,17 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
     if arguments.target == "walk":
         if arguments.folder is None:
             raise ConfigError("`lsm eval walk` wants a FOLDER")
-        yield Order(lambda: folder_walk(arguments.folder), Path(arguments.folder).name,
-                    (digest(Path(arguments.folder)), digest(Path(arguments.labels)) if arguments.labels else ""))
+        if arguments.omit == 1 or arguments.omit < 0:
+            raise ConfigError(f"--omit {arguments.omit}; 0 leaves no frame out, 2 or more one of so many")
+        name = Path(arguments.folder).name
+        asked = digest(Path(arguments.folder)), digest(Path(arguments.labels)) if arguments.labels else ""
+        yield Order(lambda: folder_walk(arguments.folder), name, asked)
+        for k in range(arguments.omit):
+            yield Order(lambda k=k: without(folder_walk(arguments.folder), k, arguments.omit),
+                        f"{name} without {k + 1} of {arguments.omit}", asked)
         return
+    if arguments.omit:
+        raise ConfigError("--omit is for `lsm eval walk FOLDER`")
     if not 1 <= arguments.walks <= len(WALKS):
         raise ConfigError(f"--walks {arguments.walks}; there are 1 to {len(WALKS)}")
     for kind, seed in [read_seed(text) for text in arguments.seeds] if arguments.seeds else WALKS[:arguments.walks]:

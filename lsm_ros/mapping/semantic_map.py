@@ -14,6 +14,7 @@ al., 2013). Nothing is ever moved or sorted as the map grows, so a keyframe cost
 """
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,6 +35,7 @@ CUBE_BITS = 3                      # of a cell's index that tell where in its cu
 INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
 LOG_FLOOR = -7.0                   # no single sighting may exclude a class for good
 
+LATEST = 16                        # keyframes of which is kept what they have brought, a megabyte or two each
 NEAREST_M = 0.1                    # depths below it weigh no more
 UNIT = 1000.0                      # weight of a view that sees, or sees through, at a depth of one metre: 16 at 8 m
 CLEAR_FROM = (3.0, 0.10)           # a view sees through what lies so many voxels and such a share of its depth before
@@ -96,6 +98,7 @@ class SemanticMap:
         self._through: dict[int, np.ndarray] = {}  # the same -> (512,) int32 weights of who sees through its cells
         self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32, the rows
         self._fused: dict[int, _Fused] = {}
+        self._latest: OrderedDict[int, _Brought] = OrderedDict()   # of keyframes that were fused last, as they are
         self._asked = 0                            # the sightings that the last `take_changes` wanted
         self._used = 0                             # rows that were ever given to a voxel ...
         self._free = np.empty(0, np.int64)         # ... of these, the ones that were given back
@@ -120,17 +123,25 @@ class SemanticMap:
         now = _Fused(view, S_map_cam.copy(), self._drop, self._max_depth)
         brought = self._brought(now)                   # raises before anything has changed
         if before is not None:
-            self._add(self._brought(before), sign=-1)
+            self._add(self._brought_by(before), sign=-1)
         self._add(brought, sign=1)
         self._fused[view.keyframe.id] = now
+        self._latest[view.keyframe.id] = brought
+        while len(self._latest) > LATEST:
+            self._latest.popitem(last=False)
         self._reclaim()
 
     def forget(self, keyframe_id: int) -> None:
         """Takes out what a keyframe has brought."""
         before = self._fused.pop(keyframe_id, None)
         if before is not None:
-            self._add(self._brought(before), sign=-1)
+            self._add(self._brought_by(before), sign=-1)
             self._reclaim()
+
+    def _brought_by(self, before: _Fused) -> _Brought:
+        """What a keyframe that is to be taken out has brought; those that were fused last are the likeliest."""
+        brought = self._latest.pop(before.view.keyframe.id, None)
+        return self._brought(before) if brought is None else brought
 
     def displacement(self, views: list[View], S_map_cam: np.ndarray) -> np.ndarray:
         """(n,) metres that the points of views have moved, in the mean, since they were fused, infinite for those that

@@ -356,7 +356,7 @@ def test_what_is_kept_knows_its_files(tmp_path):
 
 def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp_path):
     def asked(labels=""):
-        order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels))
+        order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels, omit=0))
         return order.asked
 
     before, words = asked(), tmp_path / "words.yaml"
@@ -364,6 +364,19 @@ def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp
     assert asked() == before != asked(str(words))
     (folder / "pose/000003.txt").unlink()
     assert asked() != before
+
+
+def test_a_sequence_is_mapped_again_without_some_of_its_frames(folder):
+    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4)
+    orders = list(walks.walks_of(given))
+    whole, *others = (order.make() for order in orders)
+    assert [order.name.replace(whole.name, "") for order in orders] == [
+        "", *(f" without {k} of 4" for k in range(1, 5))] and len({order.name for order in orders}) == 5
+    stamps = [frame.stamp_ns for frame in whole.frames]
+    for k, other in enumerate(others):
+        left = [i for i in range(len(stamps)) if i % 4 != k]
+        assert [frame.stamp_ns for frame in other.frames] == [stamps[i] for i in left]
+        assert np.array_equal(other.T_world_cam, whole.T_world_cam[left], equal_nan=True) and len(other.depth) == 9
 
 
 def test_medians_and_the_table():
@@ -386,3 +399,7 @@ def test_what_the_command_refuses():
         benchmark.main(["walk"])
     with pytest.raises(ConfigError, match="--walks 99"):
         benchmark.main(["walks", "--walks", "99"])
+    with pytest.raises(ConfigError, match="--omit 1"):
+        benchmark.main(["walk", ".", "--omit", "1"])
+    with pytest.raises(ConfigError, match="--omit"):
+        benchmark.main(["walks", "--omit", "4"])
