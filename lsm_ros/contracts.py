@@ -21,7 +21,7 @@ class Frame:
     depth: np.ndarray | None = None        # (h, w) float32 measured z depth of the image, m; 0 or NaN where unknown
     up_cam: np.ndarray | None = None       # (3,) float64 unit vector up in the camera, of an IMU or a robot's model
     height_m: float | None = None          # the camera's height over the floor, where the robot's model tells it
-    unseen: np.ndarray | None = None       # (H, W) bool, pixels that show nothing of the world (mapping/borders.py)
+    unseen: np.ndarray | None = None       # (H, W) bool, pixels that show nothing of the world (data/borders.py)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from lsm_ros.contracts import Frame, Keyframe, Window
+from lsm_ros.data.borders import Borders
 from lsm_ros.data.sequences import FolderSequence
 from lsm_ros.errors import InputError
 from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.borders import Borders
 
 MAX_VIEWS = 8       # of a window
 LOOKS = 6           # images of a folder by which the border of its camera is found

@@ -8,9 +8,9 @@ import numpy as np
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Keyframe, Predictor, Window
+from lsm_ros.data.borders import without_borders
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, scaling, sim3, upright
-from lsm_ros.mapping.borders import without_borders
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import PoseGraph, Travel
 from lsm_ros.mapping.loops import ALIKE

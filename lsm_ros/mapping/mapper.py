@@ -8,12 +8,12 @@ import numpy as np
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
+from lsm_ros.data.borders import Borders
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
 from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
-from lsm_ros.mapping.borders import Borders
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.ground import find_stance, stand_upright
@@ -189,7 +189,7 @@ class Mapper:
 
     @property
     def border(self) -> float:
-        """Share of the camera's images that never shows the world (mapping/borders.py)."""
+        """Share of the camera's images that never shows the world (data/borders.py)."""
         return self._borders.share
 
     @property

@@ -66,6 +66,8 @@ class TrainingConfig(Options):
     meshes: str = option("", "Furniture models (world/import_meshes.py); empty for furniture of simple shapes only.")
     automatic: float = option(0.7, "Share of the windows whose camera sets exposure, white balance and tones anew for "
                                    "each view.", minimum=0, maximum=1)
+    edges: float = option(0.1, "Share of the windows whose images have a border that shows nothing, as rectified ones.",
+                          minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
@@ -108,7 +110,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
-                         meshes=config.meshes or None, automatic=config.automatic)
+                         meshes=config.meshes or None, automatic=config.automatic, edges=config.edges)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from lsm_ros.errors import InputError
+from lsm_ros.world.edges import Edges
 from lsm_ros.world.factory import HELD_OUT_SEEDS, PARCEL, PATHS, Factory, make_parcel
 from lsm_ros.world.materials import TextureCatalogue, load_textures
 from lsm_ros.world.meshes import MeshCatalogue, load_meshes
@@ -56,17 +57,18 @@ class WorldStream:
         bank: worlds that are kept on the device, 55 kB each.
         meshes: a file of furniture models (meshes.load_meshes); None for furniture of simple shapes alone.
         automatic: share of the windows whose camera sets exposure, white balance and tones anew for each view.
+        edges: share of the windows whose images have a border that shows nothing (edges.py).
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
-                 meshes: str | Path | None = None, automatic: float = 0.0):
+                 meshes: str | Path | None = None, automatic: float = 0.0, edges: float = 0.0):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
             raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
         self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
-        self.automatic = automatic
+        self.automatic, self.edges = automatic, edges
         catalogue, atlas = _textures(textures, self.device)
         models, mesh_atlas = _meshes(meshes, self.device)
         self.renderer = Renderer(self.device, atlas, meshes=mesh_atlas)
@@ -97,7 +99,8 @@ class WorldStream:
         return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]],
                     Lens.random(self.rng, self.focal[scene, path]),
                     Look.random(self.rng, self.batch, self.views).automatic(self.rng, self.automatic),
-                    size or self.size, self.noise, Shutter.random(self.rng, self.batch))
+                    size or self.size, self.noise, Shutter.random(self.rng, self.batch),
+                    Edges.random(self.rng, self.batch, self.edges))
 
     def _take_in(self) -> None:
         enough = min(PARCELS_A_BATCH * PARCEL, len(self.bank))
@@ -180,7 +183,8 @@ def _at_most(vectors: torch.Tensor, length: float) -> torch.Tensor:
 
 
 def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: torch.Tensor, lens: Lens, look: Look,
-         size: tuple[int, int], noise: torch.Generator, shutter: Shutter | None = None) -> ViewBatch:
+         size: tuple[int, int], noise: torch.Generator, shutter: Shutter | None = None,
+         edges: Edges | None = None) -> ViewBatch:
     """Renders B windows of the bank's worlds and develops them as their cameras would."""
     K, distortion = (staged(array, renderer.device).to(renderer.device, non_blocking=True)
                      for array in lens.cameras(T_world_cam.shape[1], size))
@@ -188,7 +192,10 @@ def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: 
                             shutter.motion(T_world_cam) if shutter else None)
     depth = drawn.depth[:, :, 3::8, 3::8].flatten(2)
     free = (depth.median(dim=2).values >= NEAR_M) & ~bank.occupied(scene, T_world_cam[:, :, :3, 3])
-    return ViewBatch(image=develop(drawn.radiance, look, noise), depth=drawn.depth, label=drawn.label,
+    image = develop(drawn.radiance, look, noise)
+    if edges:
+        edges.put_around(image, drawn.depth, drawn.label, drawn.instance)
+    return ViewBatch(image=image, depth=drawn.depth, label=drawn.label,
                      instance=drawn.instance, K=K, T_world_cam=T_world_cam, valid=free.all(dim=1))
 
 

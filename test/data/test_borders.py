@@ -10,9 +10,9 @@ from room import FakeNetwork, frames, walk
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe, Window
+from lsm_ros.data.borders import GROWN, Borders, without_borders
 from lsm_ros.data.images import decode_compressed
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.borders import GROWN, Borders, without_borders
 from lsm_ros.mapping.mapper import Mapper
 
 H, W = 120, 160

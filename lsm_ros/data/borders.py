@@ -51,7 +51,7 @@ class Borders:
             return
         self._core = core
         self._unseen = cv2.dilate(core.astype(np.uint8), np.ones((2 * GROWN + 1, 2 * GROWN + 1), np.uint8)) > 0
-        self._nearest = _nearest(self._unseen)
+        self._nearest = nearest_seen(self._unseen)
 
     @property
     def share(self) -> float:
@@ -102,7 +102,7 @@ def _alike(pixels: np.ndarray, color: np.ndarray) -> np.ndarray:
     return (np.abs(pixels.astype(np.int16) - color.astype(np.int16)) <= TOLERANCE).all(axis=-1)
 
 
-def _nearest(unseen: np.ndarray) -> np.ndarray:
+def nearest_seen(unseen: np.ndarray) -> np.ndarray:
     """The flat index of the nearest seen pixel, of each unseen one."""
     _, label = cv2.distanceTransformWithLabels(unseen.astype(np.uint8), cv2.DIST_L2, 3,
                                                labelType=cv2.DIST_LABEL_PIXEL)

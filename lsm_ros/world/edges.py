@@ -1,0 +1,80 @@
+"""What rectification, letterboxes and lenses put around training images: the borders that data/borders.py finds.
+
+Most are filled as it fills those that it finds, some stay, for not every border is one. What they hide is unknown.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsm_ros.data.borders import nearest_seen
+from lsm_ros.world.renderer import NO_INSTANCE, NO_LABEL, staged
+
+BANK = 64                      # borders of each size of images that windows draw from
+FILLED_SHARE = 0.7
+BLACK_SHARE = 0.8              # of those that stay; the others have any colour, white for the most part
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The borders of B windows, each the same in all its views."""
+    number: np.ndarray         # (B,) int64 in the bank of borders, -1 for none
+    filled: np.ndarray         # (B,) bool
+    color: np.ndarray          # (B, 3) float32 in 0..1, of those that are not
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, windows: int, share: float) -> Edges:
+        number = np.where(rng.random(windows) < share, rng.integers(0, BANK, windows), -1)
+        colored = rng.random((windows, 1)) > BLACK_SHARE
+        color = np.where(rng.random((windows, 1)) < .6, 1.0, rng.random((windows, 3)))
+        return cls(number, rng.random(windows) < FILLED_SHARE, (colored * color).astype(np.float32))
+
+    def put_around(self, image: Tensor, depth: Tensor, label: Tensor, instance: Tensor) -> None:
+        """Changes image (B, V, 3, H, W), depth, label and instance (B, V, H, W) in place."""
+        chosen = np.flatnonzero(self.number >= 0)
+        if not len(chosen):
+            return
+        device, (_, V, _, H, W) = image.device, image.shape
+
+        def put(array: np.ndarray) -> Tensor:
+            return staged(array, device).to(device, non_blocking=True)
+        window, number = put(chosen), put(self.number[chosen])
+        seen, nearest = (part[number] for part in _bank(H, W, device))
+        before = image[window]
+        filled = before.flatten(3).gather(3, nearest.long()[:, None, None].expand(-1, V, 3, -1)).view_as(before)
+        kept = torch.where(seen[:, None, None], before, put(self.color[chosen])[:, None, :, None, None])
+        image[window] = torch.where(put(self.filled[chosen])[:, None, None, None, None], filled, kept)
+        hidden = ~seen[:, None]
+        depth[window] = depth[window].masked_fill(hidden, 0.0)
+        label[window] = label[window].masked_fill(hidden, NO_LABEL)
+        instance[window] = instance[window].masked_fill(hidden, NO_INSTANCE)
+
+
+@lru_cache(maxsize=16)
+def _bank(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(BANK, H, W) bool, what is seen, and (BANK, H W) int32, the nearest seen pixel of each."""
+    rng = np.random.default_rng((H, W))
+    seen = np.stack([random_edge(rng, H, W) for _ in range(BANK)])
+    nearest = np.tile(np.arange(H * W, dtype=np.int32), (BANK, 1))
+    for row, mask in zip(nearest, seen, strict=True):
+        row[~mask.ravel()] = nearest_seen(~mask)
+    return torch.from_numpy(seen).to(device), torch.from_numpy(nearest).to(device)
+
+
+def random_edge(rng: np.random.Generator, H: int, W: int) -> np.ndarray:
+    """(H, W) bool: what is seen inside of a thin frame, bars, the bowed sides of a rectified lens, or dark corners."""
+    v, u = (abs(np.linspace(-1, 1, n)) for n in (H, W))
+    u, v = np.broadcast_to(u, (H, W)), np.broadcast_to(v[:, None], (H, W))
+    kind = rng.choice(("frame", "bars", "bowed", "corners"), p=(.35, .2, .3, .15))
+    if kind == "frame":
+        return (u < 1 - rng.uniform(.01, .1)) & (v < 1 - rng.uniform(.01, .1))
+    if kind == "bars":
+        return (v if rng.random() < .7 else u) < 1 - rng.uniform(.04, .3)
+    if kind == "bowed":
+        wide, bow = rng.uniform(.01, .06, 2), rng.uniform(.03, .16, 2)
+        return (u < 1 - wide[0] - bow[0] * (1 - v ** 2)) & (v < 1 - wide[1] - bow[1] * (1 - u ** 2))
+    return u ** 2 + rng.uniform(.8, 1.2) * v ** 2 < rng.uniform(1.3, 1.8)
