@@ -25,6 +25,7 @@ class Borders:
     it in every later image. All images have one size; another begins anew."""
 
     def __init__(self):
+        self.share = 0.0       # of the image that shows nothing
         self._shape: tuple[int, ...] | None = None
 
     @classmethod
@@ -51,12 +52,7 @@ class Borders:
             return
         self._core = core
         self._unseen = cv2.dilate(core.astype(np.uint8), np.ones((2 * GROWN + 1, 2 * GROWN + 1), np.uint8)) > 0
-        self._nearest = nearest_seen(self._unseen)
-
-    @property
-    def share(self) -> float:
-        """Share of the image that shows nothing."""
-        return float(self._unseen.mean()) if self._shape is not None else 0.0
+        self._nearest, self.share = nearest_seen(self._unseen), float(self._unseen.mean())
 
     def filled(self, frame: Frame) -> Frame:
         """The frame with the nearest seen pixels in place of the border, which is `unseen`; itself if there is none."""

@@ -46,10 +46,10 @@ class View:
         """The mean with another prediction of the same keyframe, `unit` of our units long in its own unit of depth.
 
         Depths are averaged as logarithms with their confidences as weights, semantics and K plainly: these are several
-        opinions on one image, not independent sightings.
+        opinions on one image, not independent sightings. A confidence of 0 stays: nothing is seen there.
         """
         n = min(self.averaged, MAX_AVERAGED - 1)
-        mine, yours = n * self.confidence, prediction.confidence[index]
+        mine, yours = n * self.confidence, np.where(self.confidence > 0, prediction.confidence[index], 0)
         share = yours / np.maximum(mine + yours, 1e-6)
         depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * prediction.depth[index]))
         semantics = n * self.semantics.astype(np.float32) + in_bytes(prediction.semantics[index])
