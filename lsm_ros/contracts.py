@@ -118,7 +118,7 @@ class MapUpdate:
     K: np.ndarray                               # (3, 3) float64, the newest keyframe's intrinsics, of the dense grid
     depth: np.ndarray                           # (h, w) float32, the newest keyframe's depth, metres
     labels: np.ndarray                          # (h, w) uint16, its labels
-    confidence: np.ndarray                      # (h, w) float32 in 0..1, of its depth
+    confidence: np.ndarray                      # (h, w) float32 in 0..1, of its depth; 0 where nothing is seen
     scale: float                                # map metres per predicted metre of this window (1: uncorrected)
     seconds: dict[str, float]                   # stage -> seconds: "network", "alignment", "fusion", ...
     matches: int | None = None                  # that back the newest pose; 0: only predicted; None: first view

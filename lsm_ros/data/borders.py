@@ -79,7 +79,7 @@ def _constant_edge(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """(H, W) bool, none set where there is no border, and its colour (3,); None: the image shows nothing."""
     sides = image[0], image[-1], image[:, 0], image[:, -1]
     ring = np.concatenate(sides)
-    kinds, kind, count = np.unique((ring >> 4).astype(int) @ (1, 16, 256), return_inverse=True, return_counts=True)
+    _, kind, count = np.unique((ring >> 4).astype(int) @ (1, 16, 256), return_inverse=True, return_counts=True)
     color = np.median(ring[kind == count.argmax()], axis=0)
     alike = _alike(image, color)
     if alike.mean() > 1 - 1e-3:

@@ -72,8 +72,9 @@ def obstacles(update: MapUpdate, robot: Robot, max_depth_m: float) -> tuple[np.n
 
 
 def sound(update: MapUpdate, max_depth_m: float) -> np.ndarray:
-    """(h, w) bool: pixels of the newest view that are not too far, and not between two things on an outline."""
-    return ~on_outline(update.depth) & (update.depth <= max_depth_m)
+    """(h, w) bool: pixels of the newest view that show something, not too far, and not between two things on an
+    outline."""
+    return (update.confidence > 0) & ~on_outline(update.depth) & (update.depth <= max_depth_m)
 
 
 def thinned(points: np.ndarray, most: int) -> np.ndarray:

@@ -47,7 +47,8 @@ class WindowTopics:
         if len(robot.ground) <= MONO8_CLASSES and any(map(is_read, (self._points, self._mask, self._confidence))):
             self._publish_segmentation(update, at, options)
         if is_read(self._depth):
-            self._depth.publish(depth_message(update.depth, at))
+            seen = np.where(update.confidence > 0, update.depth, np.float32(np.nan))    # not what a border hides
+            self._depth.publish(depth_message(seen, at))
         if is_read(self._depth_info):
             self._depth_info.publish(camera_info(update.K, update.depth.shape, at))
 

@@ -58,7 +58,7 @@ def view(on_floor=True):
     cloud = Cloud(points, np.zeros((4, 3), np.uint8), np.array([LABELS.index(name) for name in names], np.uint16),
                   np.zeros(4, np.uint8))
     return SimpleNamespace(T_map_cam=T_MAP_CAM, on_floor=on_floor, window_cloud=cloud, depth=depth, labels=labels,
-                           K=intrinsics(8.0, 8.0, 4.0, 3.0))
+                           confidence=np.full((6, 8), .01, np.float32), K=intrinsics(8.0, 8.0, 4.0, 3.0))
 
 
 def test_heights_are_measured_in_the_map():
@@ -74,6 +74,14 @@ def test_obstacles_are_told_where_the_map_trusts_nothing_but_not_on_outlines():
     _, obstacle = obstacles(view(), ROBOT, 8.0)
     assert len(obstacle) == 5 * 5 - 1 and (obstacle[:, 2] == 2).all()           # columns 5 and 6 are an outline
     assert len(obstacles(view(), ROBOT, 9.5)[1]) == 5 * 5 - 1 + 1               # and one pixel at 9 m
+
+
+def test_nothing_stands_where_a_border_hides_the_view():
+    update = view()
+    update.confidence[:, :2] = 0
+    assert len(obstacles(update, ROBOT, 8.0)[1]) == 3 * 5
+    points, _, _ = organised(update, 8.0, most=48)
+    assert np.isnan(points[:, :2]).all() and np.isfinite(points[:, 2:5]).all()
 
 
 def test_without_a_floor_labels_decide():

@@ -1,6 +1,7 @@
 """Who gets what, with a stand-in for the node: what is read is built, and nothing else."""
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,6 +65,15 @@ def update(floor: str = "floor", **others) -> MapUpdate:
 
 def mapper(objects: list[MapObject]) -> SimpleNamespace:
     return SimpleNamespace(objects=lambda: objects)         # whatever else is asked for is an error
+
+
+def test_depth_is_unknown_where_a_border_hides_the_view():
+    node = StandIn("depth/image")
+    hidden = replace(update(), confidence=np.array([[.5, 0], [.1, 1]], np.float32))
+    Publishers(node, LABELS, NodeConfig(tf_mode="none")).publish_update(
+        hidden, "camera", NodeOptions(NodeConfig(tf_mode="none")))
+    [message] = node.said["depth/image"]
+    np.testing.assert_array_equal(np.frombuffer(message.data, "<f4"), [2, np.nan, 2, 2])
 
 
 @pytest.mark.parametrize("topic", ["semantic_cloud", "odometry", "obstacle_cloud", "ground_cloud",
