@@ -15,14 +15,16 @@ import numpy as np
 from lsm_ros.contracts import Frame, Window, WindowPrediction
 
 TOLERANCE = 10             # levels by which the pixels of a border differ from its colour, by compression
-ALONG = 0.6                # share of two opposite sides that a border covers, if not all four corners
+AROUND = 0.75              # share of each side that a border covers; of any colour, for so do few things that are seen
+BLACK = 20                 # levels; up to there bars at two opposite sides will do, and dark corners:
+ALONG = 0.6                # share of the sides with bars. White walls left and right are those of a corridor
 MOST = 0.5                 # share of an image; more is an image that shows nothing
 GROWN = 2                  # pixels beside it that are mixed with it
 
 
 class Borders:
-    """Finds the border of one camera: pixels joined to the edge of its first image that have one colour there, and have
-    it in every later image. All images have one size; another begins anew."""
+    """Finds the border of one camera: pixels joined to the edge of its first image that have one colour, black if they
+    do not go all around, and have it in every later image. All images have one size; another begins anew."""
 
     def __init__(self):
         self.share = 0.0       # of the image that shows nothing
@@ -87,11 +89,13 @@ def _constant_edge(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     _, pieces = cv2.connectedComponents(alike.astype(np.uint8))
     touching = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
     border = np.isin(pieces, touching[touching > 0])
-    top, bottom, left, right = (side.mean() > ALONG for side in (border[0], border[-1], border[:, 0], border[:, -1]))
-    whole = top and bottom or left and right or border[[0, 0, -1, -1], [0, -1, 0, -1]].all()
     if border.mean() > MOST:
         return None
-    return (border if whole else np.zeros_like(border)), color
+    top, bottom, left, right = (side.mean() for side in (border[0], border[-1], border[:, 0], border[:, -1]))
+    is_one = min(top, bottom, left, right) > AROUND
+    if color.max() <= BLACK:
+        is_one |= max(min(top, bottom), min(left, right)) > ALONG or border[[0, 0, -1, -1], [0, -1, 0, -1]].all()
+    return (border if is_one else np.zeros_like(border)), color
 
 
 def _alike(pixels: np.ndarray, color: np.ndarray) -> np.ndarray:

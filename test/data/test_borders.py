@@ -34,8 +34,8 @@ def pictures(seen: np.ndarray, color=(0, 0, 0), count: int = 3, jpeg: bool = Fal
 
 
 @pytest.mark.parametrize("jpeg", (False, True))
-@pytest.mark.parametrize("color", ((0, 0, 0), (255, 255, 255), (90, 20, 160)))
-@pytest.mark.parametrize("kind", SEEN)
+@pytest.mark.parametrize("kind, color", [*((kind, (0, 0, 0)) for kind in SEEN), *(
+    (kind, color) for kind in ("thin edge", "rectified") for color in ((255, 255, 255), (90, 20, 160)))])
 def test_a_border_is_found_and_filled_with_what_is_next_to_it(kind, color, jpeg):
     seen, images = SEEN[kind], pictures(SEEN[kind], color, jpeg=jpeg)
     borders = Borders.of(images)
@@ -66,6 +66,11 @@ def test_what_is_dark_only_now_is_no_border():
     assert borders.filled(frame) is frame
     first[-20:] = 200
     assert Borders.of([first]).share == 0                # one side alone may be the scene's
+
+
+@pytest.mark.parametrize("kind", ("letterbox", "pillars", "lens"))
+def test_the_white_walls_of_a_corridor_are_no_border(kind):
+    assert Borders.of(pictures(SEEN[kind], (235, 232, 228))).share == 0
 
 
 def test_images_that_show_nothing_decide_nothing():
