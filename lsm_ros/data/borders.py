@@ -18,6 +18,8 @@ TOLERANCE = 10             # levels by which the pixels of a border differ from 
 AROUND = 0.75              # share of each side that a border covers; of any colour, for so do few things that are seen
 BLACK = 20                 # levels; up to there bars at two opposite sides will do, and dark corners:
 ALONG = 0.6                # share of the sides with bars. White walls left and right are those of a corridor
+NOTHING = 5                # levels; up to there one side will do, if it is covered wholly:
+WHOLLY = 0.9               # a camera in the dark sees noise
 MOST = 0.5                 # share of an image; more is an image that shows nothing
 GROWN = 2                  # pixels beside it that are mixed with it
 
@@ -91,8 +93,8 @@ def _constant_edge(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     border = np.isin(pieces, touching[touching > 0])
     if border.mean() > MOST:
         return None
-    top, bottom, left, right = (side.mean() for side in (border[0], border[-1], border[:, 0], border[:, -1]))
-    is_one = min(top, bottom, left, right) > AROUND
+    covered = top, bottom, left, right = [side.mean() for side in (border[0], border[-1], border[:, 0], border[:, -1])]
+    is_one = min(covered) > AROUND or color.max() <= NOTHING and max(covered) > WHOLLY
     if color.max() <= BLACK:
         is_one |= max(min(top, bottom), min(left, right)) > ALONG or border[[0, 0, -1, -1], [0, -1, 0, -1]].all()
     return (border if is_one else np.zeros_like(border)), color
