@@ -397,8 +397,8 @@ def toy(m: Maker) -> Piece:
 
 # ---- on walls, windows and floors
 
-def hung(m: Maker, finish: str, w: float, h: float) -> int:
-    """The material of a sheet of that size; most art is a picture, where the textures have any."""
+def printed(m: Maker, finish: str, w: float, h: float) -> int:
+    """The material of a sheet of that size and finish; most art is a picture, where the textures have any."""
     pictured = "upright picture" if h > w else "wide picture"
     if finish == "art" and has_pictures(FINISHES[pictured], m.pool.textures) and m.chance(PICTURED):
         return m.mat(pictured, 24)
@@ -415,9 +415,9 @@ def picture(m: Maker) -> Piece:
         if m.chance(.4):
             piece.box(m.mat("paper", 3), 0, t, edge, w - 2 * edge, .004, h - 2 * edge)
             edge += m.between(.03, .1) * min(w, h)
-        piece.box(hung(m, "art", w, h), 0, t, edge, w - 2 * edge, .008, h - 2 * edge)
+        piece.box(printed(m, "art", w, h), 0, t, edge, w - 2 * edge, .008, h - 2 * edge)
     else:
-        piece.box(hung(m, "art", w, h), 0, t / 4, 0, w, t / 2, h)
+        piece.box(printed(m, "art", w, h), 0, t / 4, 0, w, t / 2, h)
     return piece
 
 
@@ -425,7 +425,7 @@ def poster(m: Maker) -> Piece:
     """A sheet without a frame, up to the height of a person."""
     h = m.between(.55, 1.65)
     piece = Piece("picture", h * m.between(.55, .8), .012, h)
-    piece.box(hung(m, "art", piece.width, h), 0, .004, 0, piece.width, .008, h)
+    piece.box(printed(m, "art", piece.width, h), 0, .004, 0, piece.width, .008, h)
     return piece
 
 
@@ -439,7 +439,7 @@ def notices(m: Maker) -> Piece:
         for j in range(rows):
             if m.chance(.75):
                 x, z = (i + .5) * (w + .05) - piece.width / 2, j * (h + .05) + m.between(0, .05)
-                piece.box(hung(m, m.pick(("paper", "art", "book")), w, h), x, .016, z, w * m.between(.7, 1), .006,
+                piece.box(printed(m, m.pick(("paper", "art", "book")), w, h), x, .016, z, w * m.between(.7, 1), .006,
                           h * m.between(.7, 1))
     if not piece.parts:
         piece.box(m.mat("paper", 14), 0, .008, 0, w, .008, h)
