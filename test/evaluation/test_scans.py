@@ -28,6 +28,7 @@ def told(depth: np.ndarray, labels: np.ndarray) -> SimpleNamespace:
     nothing = Cloud(np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.uint16),
                     np.empty(0, np.uint8))
     return SimpleNamespace(T_map_cam=T_WORLD_CAM, on_floor=True, window_cloud=nothing, depth=depth.astype(np.float32),
+                           confidence=np.ones(depth.shape, np.float32),
                            labels=labels.astype(np.uint16), K=K)
 
 
