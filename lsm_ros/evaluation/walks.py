@@ -124,12 +124,12 @@ def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
     return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth), upright=False)
 
 
-def without(walk: Walk, k: int, n: int) -> Walk:
-    """The walk without the frames k, k + n, k + 2 n, ... counted from 0."""
+def without(walk: Walk, k: int, n: int, name: str) -> Walk:
+    """The walk without the frames k, k + n, k + 2 n, ... counted from 0, under a name of its own."""
     left = np.flatnonzero(np.arange(len(walk.frames)) % n != k)
     truth = {name: None if (whole := getattr(walk, name)) is None else whole[left]
              for name in ("T_world_cam", "depth", "labels", "instances")}
-    return replace(walk, name=f"{walk.name} without {k + 1} of {n}", frames=[walk.frames[i] for i in left], **truth)
+    return replace(walk, name=name, frames=[walk.frames[i] for i in left], **truth)
 
 
 def true_pose(frame: SequenceFrame) -> np.ndarray:
@@ -306,8 +306,9 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
         asked = digest(Path(arguments.folder)), digest(Path(arguments.labels)) if arguments.labels else ""
         yield Order(lambda: folder_walk(arguments.folder), name, asked)
         for k in range(arguments.omit):
-            yield Order(lambda k=k: without(folder_walk(arguments.folder), k, arguments.omit),
-                        f"{name} without {k + 1} of {arguments.omit}", asked)
+            part = f"{name} without {k + 1} of {arguments.omit}"
+            yield Order(lambda k=k, part=part: without(folder_walk(arguments.folder), k, arguments.omit, part), part,
+                        asked)
         return
     if arguments.omit:
         raise ConfigError("--omit is for `lsm eval walk FOLDER`")

@@ -130,9 +130,13 @@ def dress(m: Maker, model: Model) -> int | None:
 
 
 def screen_on(m: Maker) -> str:
-    """The finish of a screen that shows something: most show a picture, where the textures have any."""
-    pictured = has_pictures(FINISHES[SCREENS_ON[1]], m.pool.textures) and m.chance(PICTURED)
-    return SCREENS_ON[pictured]
+    """The finish of a screen that shows something."""
+    return pictured(m, *SCREENS_ON)
+
+
+def pictured(m: Maker, plain: str, picture: str) -> str:
+    """The finish `picture` for the most part, where the textures have such pictures; or `plain`."""
+    return picture if has_pictures(FINISHES[picture], m.pool.textures) and m.chance(PICTURED) else plain
 
 
 def original(part, rng) -> tuple[float, ...]:

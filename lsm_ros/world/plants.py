@@ -225,8 +225,8 @@ def grown_models(first: int, large: int = 40, small: int = 16):
         faces, part = np.concatenate(growth.faces), np.concatenate(growth.part)
         vertices[:, 2] = np.maximum(vertices[:, 2], 0)                # leaves lie down on the floor
         reach = abs(vertices[:, :2]).max(axis=0)                         # the pot stays in the middle
-        vertices *= min(1.0, WIDEST / (2 * reach.max())) * (1 / 3 if little else 1)
-        reach = abs(vertices[:, :2]).max(axis=0)
+        scale = min(1.0, WIDEST / (2 * reach.max())) * (1 / 3 if little else 1)
+        vertices, reach = vertices * scale, reach * scale
         low, high = np.r_[-reach, 0], np.r_[reach, vertices[:, 2].max()]
         quantised = np.round((vertices - low) / (high - low) * 65535).astype(np.uint16)
         yield Model(first + k, KINDS[k % len(KINDS)].__name__.replace("_", " "), "small plant" if little else "plant",

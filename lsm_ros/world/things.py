@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import cos, pi, sin
 
 from lsm_ros.world.furniture import book_row
-from lsm_ros.world.materials import FINISHES, PICTURED, has_pictures
-from lsm_ros.world.models import MODEL_SHARE, model_piece, modelled, screen_on
+from lsm_ros.world.models import MODEL_SHARE, model_piece, modelled, pictured, screen_on
 from lsm_ros.world.parts import Maker, Piece, Top
 from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID
 
@@ -399,10 +398,9 @@ def toy(m: Maker) -> Piece:
 
 def printed(m: Maker, finish: str, w: float, h: float) -> int:
     """The material of a sheet of that size and finish; most art is a picture, where the textures have any."""
-    pictured = "upright picture" if h > w else "wide picture"
-    if finish == "art" and has_pictures(FINISHES[pictured], m.pool.textures) and m.chance(PICTURED):
-        return m.mat(pictured, 24)
-    return m.mat(finish, 14)
+    if finish == "art":
+        finish = pictured(m, finish, "upright picture" if h > w else "wide picture")
+    return m.mat(finish, 24 if "picture" in finish else 14)
 
 
 def picture(m: Maker) -> Piece:
