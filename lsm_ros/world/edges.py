@@ -4,6 +4,7 @@ Most are filled as it fills those that it finds, some stay, for not every border
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -67,14 +68,27 @@ def _bank(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def random_edge(rng: np.random.Generator, H: int, W: int) -> np.ndarray:
     """(H, W) bool: what is seen inside of a thin frame, bars, the bowed sides of a rectified lens, or dark corners."""
-    v, u = (abs(np.linspace(-1, 1, n)) for n in (H, W))
-    u, v = np.broadcast_to(u, (H, W)), np.broadcast_to(v[:, None], (H, W))
     kind = rng.choice(("frame", "bars", "bowed", "corners"), p=(.35, .2, .3, .15))
     if kind == "frame":
-        return (u < 1 - rng.uniform(.01, .1)) & (v < 1 - rng.uniform(.01, .1))
+        return seen_inside(H, W, wide=rng.uniform(.01, .1, 2))
     if kind == "bars":
-        return (v if rng.random() < .7 else u) < 1 - rng.uniform(.04, .3)
+        above, wide = rng.random() < .7, rng.uniform(.04, .3)
+        return seen_inside(H, W, wide=(0, wide) if above else (wide, 0))
     if kind == "bowed":
-        wide, bow = rng.uniform(.01, .06, 2), rng.uniform(.03, .16, 2)
-        return (u < 1 - wide[0] - bow[0] * (1 - v ** 2)) & (v < 1 - wide[1] - bow[1] * (1 - u ** 2))
-    return u ** 2 + rng.uniform(.8, 1.2) * v ** 2 < rng.uniform(1.3, 1.8)
+        return seen_inside(H, W, wide=rng.uniform(.01, .06, 2), bow=rng.uniform(.03, .16, 2))
+    return seen_inside(H, W, corners=rng.uniform((.8, 1.3), (1.2, 1.8)))
+
+
+def seen_inside(H: int, W: int, wide: Sequence[float] = (0, 0), bow: Sequence[float] = (0, 0),
+                corners: Sequence[float] = (1, np.inf)) -> np.ndarray:
+    """(H, W) bool: what a border leaves of an image. Places u, v go from -1 to 1 over its width and height.
+
+    Args:
+        wide: how far the border reaches in from the sides left and right, and from those above and below.
+        bow: how much farther it does in the middle of these sides than at their ends.
+        corners: a and c: where u^2 + a v^2 is c or more it is dark.
+    """
+    u, v = np.linspace(-1, 1, W), np.linspace(-1, 1, H)[:, None]
+    sides = [abs(across) <= 1 - w - b * (1 - along ** 2)
+             for across, along, w, b in zip((u, v), (v, u), wide, bow, strict=True)]
+    return sides[0] & sides[1] & (u ** 2 + corners[0] * v ** 2 < corners[1])

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from lsm_ros.data.borders import Borders
-from lsm_ros.world.edges import BANK, Edges, random_edge
+from lsm_ros.world.edges import BANK, Edges, random_edge, seen_inside
 from lsm_ros.world.renderer import NO_INSTANCE, NO_LABEL
 
 B, V, H, W = 24, 2, 48, 64
@@ -54,3 +54,15 @@ def test_the_finder_of_borders_knows_most_of_them():
         share = Borders.of(images).share
         found.append(share >= (~seen).mean() - .01)
     assert np.mean(found) > .9
+
+
+def test_how_far_a_border_reaches_in():
+    assert seen_inside(40, 60).all()
+    framed = seen_inside(100, 200, wide=(.1, .2))
+    assert framed[10:-10, 10:-10].all() and framed.sum() == 80 * 180
+    bowed = ~seen_inside(101, 201, wide=(.025, .045), bow=(.1, .2))
+    assert bowed[50].sum() == bowed[:, 100].sum() == 2 * 13         # in the middle of the sides
+    assert bowed[15].sum() == bowed[:, 30].sum() == 2 * 8           # nearer to their ends
+    dark = ~seen_inside(101, 101, corners=(1, 1.25))                # a circle through (1, .5)
+    assert dark[0, :25].all() and dark[:25, -1].all() and not dark[0, 26:-26].any() and not dark[50].any()
+    assert dark[::100, ::100].all()
