@@ -98,14 +98,16 @@ def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: World
                  progress: bool = True, refine: bool = True, baseline: bool = False,
                  gallery: Gallery | None = None) -> list[Line]:
     """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare; then four
-    views once more as automatic cameras would have taken them."""
+    views once more as automatic cameras would have taken them, and once more with borders."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):
         windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device), style=style)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine,
                            baseline=baseline and intrinsics, gallery=gallery if views == 4 and not intrinsics else None)
-    windows = WorldWindows(worlds, device=str(predictor.device), style=replace(style, automatic=True))
-    return lines + score_set(predictor, windows.name, windows, progress=progress, refine=refine)
+    for changed in (replace(style, automatic=True), replace(style, borders=True)):
+        windows = WorldWindows(worlds, device=str(predictor.device), style=changed)
+        lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine)
+    return lines
 
 
 def score_kinds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
 from lsm_ros.labels import LabelSet
+from lsm_ros.world.edges import random_edge
 
 MAX_VIEWS = 8       # of a window
 LOOKS = 6           # images of a folder by which the border of its camera is found
@@ -44,6 +45,15 @@ def in_labels(shipped: np.ndarray, labels: LabelSet) -> np.ndarray:
         return shipped
     index = [labels.names.index(name) if name in labels.names else NO_LABEL for name in names]
     return np.array([*index, NO_LABEL], np.uint16)[np.minimum(shipped, len(names))]
+
+
+def bordered(seen: np.ndarray, image: np.ndarray, depth: np.ndarray | None,
+             labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Images (..., H, W, 3), black where `seen` (..., H, W) is not set, and their truth (..., h, w), unknown there."""
+    def known(plane: np.ndarray | None, unknown: np.generic) -> np.ndarray | None:
+        return None if plane is None else np.where(at_grid(seen, *plane.shape[-2:]), plane, unknown)
+    return (np.where(seen[..., None], image, np.uint8(0)), known(depth, np.float32(np.nan)),
+            known(labels, np.uint16(NO_LABEL)))
 
 
 @lru_cache(maxsize=1)
@@ -193,6 +203,7 @@ class WorldStyle:
     meshes: str | None = None      # a packed file of furniture meshes; None: primitives
     kind: str | None = None        # one of KINDS, or None: all, as often as training draws them
     automatic: bool = False        # cameras that set exposure, white balance and tones anew for each view
+    borders: bool = False          # a black border around each path's images, which is found and filled as in a map
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in KINDS:
@@ -202,7 +213,7 @@ class WorldStyle:
     def name(self) -> str:
         """As it stands in the scoreboard: "rendered home", "rendered worlds with meshes and automatic cameras"."""
         return (f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
-                f"{' and automatic cameras' * self.automatic}")
+                f"{' and automatic cameras' * self.automatic}{' and borders' * self.borders}")
 
 
 class WorldWindows(Sequence[TruthWindow]):
@@ -217,7 +228,8 @@ class WorldWindows(Sequence[TruthWindow]):
         """Renders the first `worlds` held-out seeds at `size` (height, width) on `device`."""
         if views not in (1, 2, 4, 8):
             raise InputError(f"views = {views}; rendered paths of {self.VIEWS} views are cut into 1, 2, 4 or 8")
-        self.rendered, self.views, self.intrinsics = render_held_out(worlds, size, device, style), views, intrinsics
+        self.rendered, self.views, self.intrinsics = held_out(worlds, size, device, style), views, intrinsics
+        self.borders = style.borders
         self.name = f"{style.name}, {views} view{'s' * (views > 1)}"
         self.per_world = self.VIEWS // views
 
@@ -230,8 +242,9 @@ class WorldWindows(Sequence[TruthWindow]):
         world, part = divmod(index, self.per_world)
         views = slice(part * self.views, (part + 1) * self.views)
         data = self.rendered
-        keyframes = tuple(Keyframe(world * self.VIEWS + view, Frame(view, data.image[world, view],
-                                                                    data.K[world, view] if self.intrinsics else None))
+        borders = Borders.of(data.image[world] if self.borders else ())
+        keyframes = tuple(Keyframe(world * self.VIEWS + view, borders.filled(
+                              Frame(view, data.image[world, view], data.K[world, view] if self.intrinsics else None)))
                           for view in range(self.VIEWS)[views])
         return TruthWindow(Window(keyframes), data.T_world_cam[world, views], data.K[world, views],
                            data.depth[world, views], data.labels[world, views])
@@ -245,6 +258,17 @@ class RenderedPaths:
     labels: np.ndarray        # (N, V, H, W) uint16
     K: np.ndarray             # (N, V, 3, 3) float64 pixels
     T_world_cam: np.ndarray   # (N, V, 4, 4) float64
+
+
+def held_out(worlds: int, size: tuple[int, int], device: str, style: WorldStyle) -> RenderedPaths:
+    """The first `worlds` held-out seeds, with the borders of the style, which are those of no training."""
+    paths = render_held_out(worlds, size, device, replace(style, borders=False))
+    if not style.borders:
+        return paths
+    rng = np.random.default_rng(0)
+    seen = np.stack([random_edge(rng, *size) for _ in paths.image])[:, None]
+    image, depth, labels = bordered(seen, paths.image, paths.depth, paths.labels)
+    return replace(paths, image=image, depth=depth, labels=labels)
 
 
 @lru_cache(maxsize=2)

@@ -160,6 +160,19 @@ def test_command_on_everything(folder, known_truth, tmp_path, monkeypatch):
     assert all(arguments[1:3] == (benchmark.WORLDS, WorldStyle(None, "models.npz")) for arguments in asked.values())
 
 
+def test_rendered_worlds_are_scored_by_automatic_cameras_and_with_borders_once_more(known_truth, monkeypatch):
+    class Named:
+        def __init__(self, worlds, views=4, intrinsics=False, device="", style=None):
+            self.name, self.intrinsics = f"{worlds} {style.name}, {views} views", intrinsics
+
+    monkeypatch.setattr(benchmark, "WorldWindows", Named)
+    monkeypatch.setattr(benchmark, "score_set", lambda _, name, windows, **__: [(name, windows.intrinsics)])
+    assert benchmark.score_worlds(benchmark.NetworkPredictor(None), 5) == [
+        *((f"5 rendered worlds, {views} views", known) for views, known in
+          ((1, False), (2, False), (4, False), (4, True), (8, False))),
+        ("5 rendered worlds and automatic cameras, 4 views", False), ("5 rendered worlds and borders, 4 views", False)]
+
+
 def test_scoreboard_into_the_card_and_the_page(folder, known_truth, tmp_path, monkeypatch, capsys):
     weights, page = tmp_path / "small.safetensors", tmp_path / "README.md"
     network = Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="a", stem=16, embedding=8))

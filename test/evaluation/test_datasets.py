@@ -141,6 +141,28 @@ def test_automatic_cameras_see_the_same_worlds_in_other_tones():
         assert np.ptp(tones[1] - tones[0]) > 0.1
 
 
+def test_borders_hide_a_part_of_the_same_worlds_and_are_filled_where_they_are_found():
+    plain, bordered = (WorldWindows(4, (96, 128), style=WorldStyle(borders=each)) for each in (False, True))
+    assert bordered.name == "rendered worlds and borders, 4 views" and len(bordered) == len(plain) == 8
+    masks, found = set(), 0
+    for one, other in zip(plain, bordered, strict=True):
+        known, left = np.isfinite(one.depth), np.isfinite(other.depth)
+        seen = left[0] | ~known[0]
+        assert .5 < seen.mean() < .99 and (left == known & seen).all()
+        np.testing.assert_array_equal(other.depth[left], one.depth[left])
+        np.testing.assert_array_equal(other.labels, np.where(seen, one.labels, NO_LABEL))
+        masks.add(seen.tobytes())
+        for before, after in zip(one.window.keyframes, other.window.keyframes, strict=True):
+            image, unseen = after.frame.image, after.frame.unseen
+            if unseen is None:                                      # small corners may pass for a part of the scene
+                assert (image == np.where(seen[..., None], before.frame.image, 0)).all()
+            else:
+                assert unseen[~seen].all() and (image[~unseen] == before.frame.image[~unseen]).all()
+                assert np.median(image[~seen]) > 20
+                found += 1
+    assert len(masks) == 4 and found >= 24                          # one for each path, in 8 windows of 4 views
+
+
 def test_worlds_of_a_kind_take_turns(monkeypatch):
     """A kind of the scoreboard shares its seeds among the kinds of rooms that it stands for."""
     asked, drawn = [], stream.fixed_batch
