@@ -45,6 +45,7 @@ from lsm_ros.evaluation.words import score_words
 from lsm_ros.mapping.refinement import PoseRefiner
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.model.weights import SHIPPED, read_card, update_card
+from lsm_ros.world.edges import BORDER_KINDS
 
 BATCH = 16               # windows at once on a GPU
 PRECISION = "float32"
@@ -209,6 +210,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--odometry", action="store_true",
                         help="tell it how the camera of FOLDER or of the walks moved, with the errors of wheels")
     parser.add_argument("--depth", action="store_true", help="tell it the true depth of FOLDER, one value a patch")
+    parser.add_argument("--border", choices=tuple(BORDER_KINDS), help="draw a black border around FOLDER's images: "
+                        "a frame 3 %% wide on each side, bars of 15 %% above and below, the bowed sides of a rectified "
+                        "wide lens, or dark corners. It is found and filled as any other; what it hides is not scored")
     parser.add_argument("--boxes", type=Path, help="JSON file of class rectangles; on frames of FOLDER, or for `words`")
     parser.add_argument("--baseline", choices=("sift",), help="score SIFT + five points + RANSAC beside the network")
     parser.add_argument("--data", type=Path, help="for `all` and `words`: a folder that holds sequences like FOLDER")
@@ -233,6 +237,9 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     """What `lsm eval` does: prints the tables, writes what was asked for."""
     if arguments.card and (arguments.target != "all" or arguments.weights):
         raise ConfigError(f"--card {arguments.card} goes with `all` and without --weights: it is the file to score")
+    if arguments.border and (arguments.target in TARGETS or arguments.boxes):
+        raise ConfigError(f"--border {arguments.border} goes with a FOLDER, and without --boxes, which are those "
+                          "of its images as they are")
     if arguments.json:
         check_folder(arguments.json)       # before minutes are spent
     if arguments.montage:
@@ -285,11 +292,12 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     else:
         views, gap = arguments.views, arguments.gap
         windows = FolderWindows(arguments.target, views, gap, arguments.stride, arguments.intrinsics,
-                                arguments.odometry, arguments.depth)
+                                arguments.odometry, arguments.depth, arguments.border)
+        name = f"{windows.name}, {views} views {gap} apart" + (f", border {windows.border}" if windows.border else "")
         boxes = {}
         if arguments.boxes:                # first, so that a bad file is known at once
             boxes = score_boxes(predictor, arguments.boxes, arguments.target, arguments.intrinsics)
-        lines = score_set(predictor, f"{windows.name}, {views} views {gap} apart", windows, **options)
+        lines = score_set(predictor, name, windows, **options)
         lines[0] |= boxes
     if gallery is not None:
         gallery.close()

@@ -14,12 +14,13 @@ import numpy as np
 
 from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.data.borders import Borders
+from lsm_ros.data.frames import SequenceFrame
 from lsm_ros.data.sequences import FolderSequence
 from lsm_ros.errors import InputError
 from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
 from lsm_ros.labels import LabelSet
-from lsm_ros.world.edges import random_edge
+from lsm_ros.world.edges import BORDER_KINDS, random_edge, seen_inside
 
 MAX_VIEWS = 8       # of a window
 LOOKS = 6           # images of a folder by which the border of its camera is found
@@ -65,15 +66,19 @@ class FolderWindows(Sequence[TruthWindow]):
     """Windows of a folder of the truth layout (data/sequences.py): `views` frames `gap` apart, begun every `stride`.
 
     `intrinsics`, `odometry` and `depth` say what the frames tell of themselves. The odometry is the true motion with
-    the errors of wheels: 3 % of the way and half a degree from view to view. Raises InputError for a folder without
-    intrinsics, poses or depth, or one that is too short for a window.
+    the errors of wheels: 3 % of the way and half a degree from view to view. `border`, one of BORDER_KINDS
+    (world/edges.py), is drawn around the images, in black, before the borders of the camera are found and filled; what
+    it hides has no truth. Raises InputError for a folder without intrinsics, poses or depth, or one that is too short
+    for a window.
     """
 
     def __init__(self, folder: str | Path, views: int = 4, gap: int = 8, stride: int = 2, intrinsics: bool = False,
-                 odometry: bool = False, depth: bool = False):
+                 odometry: bool = False, depth: bool = False, border: str | None = None):
         if not 1 <= views <= MAX_VIEWS or gap < 1 or stride < 1:
             raise InputError(f"views = {views}, gap = {gap}, stride = {stride}; a window has 1 to {MAX_VIEWS} views, "
                              "gap and stride are at least 1")
+        if border is not None and border not in BORDER_KINDS:
+            raise InputError(f"no kind of border {border!r}; there are {', '.join(BORDER_KINDS)}")
         if not Path(folder).is_dir():
             raise InputError(f"there is no folder {folder}")
         try:
@@ -91,7 +96,16 @@ class FolderWindows(Sequence[TruthWindow]):
         if not self.indices:
             raise InputError(f"{folder} gives no window of {views} frames {gap} apart: it has {len(sequence)} frames, "
                              "and every frame of a window needs its pose and depth")
-        self.read = lru_cache(maxsize=span + 2)(sequence.__getitem__)   # neighbouring windows share most frames
+        self.sequence, self.border = sequence, border
+        self.read = lru_cache(maxsize=span + 2)(self._read)     # neighbouring windows share most frames
+
+    def _read(self, index: int) -> SequenceFrame:
+        frame = self.sequence[index]
+        if self.border is None:
+            return frame
+        seen = seen_inside(*frame.frame.image.shape[:2], **BORDER_KINDS[self.border])
+        image, depth, labels = bordered(seen, frame.frame.image, frame.depth, frame.labels)
+        return replace(frame, frame=replace(frame.frame, image=image), depth=depth, labels=labels)
 
     def __len__(self) -> int:
         return len(self.indices)

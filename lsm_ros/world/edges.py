@@ -19,6 +19,14 @@ BANK = 64                      # borders of each size of images that windows dra
 FILLED_SHARE = 0.7
 BLACK_SHARE = 0.8              # of those that stay; the others have any colour, white for the most part
 
+BORDER_KINDS = {
+    "frame": {"wide": (.06, .06)},                      # 3 % of width and height on each side
+    "bars": {"wide": (0, .3)},                          # 15 % of the height above and below
+    "bowed": {"wide": (.02, .02), "bow": (.1, .1)},     # 1 % at the ends of each side, 6 % in its middle
+    "corners": {"corners": (1, 1.5)},                   # dark along 15 % of both their sides
+}
+"""One border of each kind, as `seen_inside` takes it."""
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -68,7 +76,7 @@ def _bank(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def random_edge(rng: np.random.Generator, H: int, W: int) -> np.ndarray:
     """(H, W) bool: what is seen inside of a thin frame, bars, the bowed sides of a rectified lens, or dark corners."""
-    kind = rng.choice(("frame", "bars", "bowed", "corners"), p=(.35, .2, .3, .15))
+    kind = rng.choice(list(BORDER_KINDS), p=(.35, .2, .3, .15))
     if kind == "frame":
         return seen_inside(H, W, wide=rng.uniform(.01, .1, 2))
     if kind == "bars":

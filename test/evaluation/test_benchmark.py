@@ -108,6 +108,23 @@ def test_command_on_a_folder(folder, known_truth, tmp_path, capsys):
         assert len({row.count("|") for row in table.splitlines()}) == 1
 
 
+def test_command_with_a_border(folder, known_truth, tmp_path, capsys):
+    shown = []
+    for border in ([], ["--border", "bars"]):
+        benchmark.main([str(folder), "--views", "2", "--gap", "1", "--json", str(tmp_path / "out.json"), *border])
+        line = json.loads((tmp_path / "out.json").read_text())
+        assert line["auc30"] == line["delta125"] == 1 and line["windows"] == 5
+        shown.append(capsys.readouterr().out)
+    assert "| sequence, 2 views 1 apart |" in shown[0] and "border" not in shown[0]
+    assert "| sequence, 2 views 1 apart, border bars |" in shown[1]
+
+
+@pytest.mark.parametrize("arguments", (["worlds"], ["walk", "sequence"], ["sequence", "--boxes", "boxes.json"]))
+def test_a_border_that_would_not_be_drawn_is_refused(arguments):
+    with pytest.raises(ConfigError, match="--border frame goes with a FOLDER"):
+        benchmark.main([*arguments, "--border", "frame"])
+
+
 def remove_all(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()

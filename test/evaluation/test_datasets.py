@@ -16,6 +16,7 @@ from lsm_ros.evaluation.datasets import (
 )
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import rooms, stream
+from lsm_ros.world.edges import BORDER_KINDS, seen_inside
 
 
 def test_windows_skip_frames_without_a_pose(folder):
@@ -54,11 +55,35 @@ def test_odometry_and_depth_are_withheld_unless_asked_for(folder):
     np.testing.assert_allclose(told[:3, :3] @ told[:3, :3].T, np.eye(3), atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", BORDER_KINDS)
+def test_a_border_around_a_folder_is_filled_and_what_it_hides_has_no_truth(folder, kind):
+    cv2.imwrite(str(folder / "depth/000001.png"), np.full((30, 40), 2000, np.uint16))
+    plain, bordered = (FolderWindows(folder, 2, 1, depth=True, border=each) for each in (None, kind))
+    seen = seen_inside(60, 80, **BORDER_KINDS[kind])
+    assert .03 < 1 - seen.mean() < .31
+    for one, other in list(zip(plain, bordered, strict=True))[1:]:
+        np.testing.assert_array_equal(other.depth, np.where(seen, one.depth, np.nan))
+        np.testing.assert_array_equal(other.labels, np.where(seen, one.labels, NO_LABEL))
+        for before, after in zip(one.window.keyframes, other.window.keyframes, strict=True):
+            image, unseen = after.frame.image, after.frame.unseen
+            assert unseen[~seen].all() and unseen.mean() < 1 - seen.mean() + .25
+            np.testing.assert_array_equal(image[~unseen], before.frame.image[~unseen])
+            assert {pixel.tobytes() for pixel in image[unseen]} <= {pixel.tobytes() for pixel in image[~unseen]}
+    coarse = bordered[0].window.keyframes[1].frame.depth                # as it is told to the network
+    assert coarse.shape == (30, 40)
+    np.testing.assert_array_equal(np.isnan(coarse), ~seen[1::2, 1::2])
+
+
 @pytest.mark.parametrize(("views", "gap", "message"), [(4, 5, "no window of 4 frames 5 apart"), (0, 1, "views = 0"),
                                                        (2, 0, "gap = 0")])
 def test_impossible_windows(folder, views, gap, message):
     with pytest.raises(InputError, match=message):
         FolderWindows(folder, views, gap)
+
+
+def test_a_border_of_no_kind(folder):
+    with pytest.raises(InputError, match="'oval'; there are frame, bars, bowed, corners"):
+        FolderWindows(folder, border="oval")
 
 
 def test_a_folder_without_intrinsics(folder):
