@@ -20,6 +20,12 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
 
     Raises AlignmentError, naming the value, where the points do not determine the transform.
     """
+    return _closed_form(*_columns(source, target, weights, unique), with_scale, unique)
+
+
+def _columns(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None,
+             unique: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`umeyama`'s points, checked, as columns (3, N), and their weights (N,); numpy is slow with rows of three."""
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
         raise AlignmentError(f"points of shapes {source.shape} and {target.shape} do not correspond; "
@@ -30,12 +36,18 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
         raise AlignmentError(f"{used} points with a weight; an alignment needs at least {3 if unique else 2}")
     if not (np.isfinite(source).all() and np.isfinite(target).all() and np.isfinite(w).all()):
         raise AlignmentError("points or weights to align are not finite")
+    return source.T.copy(), target.T.copy(), w
+
+
+def _closed_form(source: np.ndarray, target: np.ndarray, w: np.ndarray, with_scale: bool, unique: bool) -> np.ndarray:
+    """`umeyama` of `_columns`."""
     w = w / w.sum()
-    mean_source, mean_target = w @ source, w @ target
-    centred_source, centred_target = source - mean_source, target - mean_target
-    covariance = (w[:, None] * centred_target).T @ centred_source
-    variance_source = w @ np.square(centred_source).sum(axis=1)
-    variance_target = w @ np.square(centred_target).sum(axis=1)
+    mean_source, mean_target = source @ w, target @ w
+    centred_source, centred_target = source - mean_source[:, None], target - mean_target[:, None]
+    weighted = w * centred_source
+    covariance = centred_target @ weighted.T
+    variance_source = np.vdot(weighted, centred_source)
+    variance_target = np.vdot(w * centred_target, centred_target)
     spread = np.sqrt(min(variance_source, variance_target))
     if spread <= 1e-9 * max(1.0, np.abs(mean_source).max(), np.abs(mean_target).max()):
         raise AlignmentError(f"points to align are all in one place (spread {spread:.3g})")
@@ -73,11 +85,11 @@ def align_robust(source: np.ndarray, target: np.ndarray, weights: np.ndarray | N
     """
     weights = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
     sigma = np.broadcast_to(np.asarray(sigma, dtype=np.float64), weights.shape)
-    weights = weights / np.square(sigma)
-    kernel = np.ones(len(source))
+    source, target, weights = _columns(source, target, weights / np.square(sigma))
+    kernel = np.ones(len(weights))
     for number in range(rounds):
-        S = umeyama(source, target, weights * kernel, with_scale=with_scale)
-        residuals = np.linalg.norm(transform(S, np.asarray(source, dtype=np.float64)) - target, axis=1) / sigma
+        S = _closed_form(source, target, weights * kernel, with_scale, unique=True)
+        residuals = np.sqrt(np.square(S[:3, :3] @ source + S[:3, 3:] - target).sum(axis=0)) / sigma
         width = max(1.0, float(np.median(residuals)))
         if 2 * number < rounds:
             kernel = width / np.maximum(residuals, width)
