@@ -85,9 +85,13 @@ class LabelSet:
         except ValueError:
             raise InputError(f"no label {name!r}{alike(name, self.names)}") from None
 
+    def logits(self, semantics: np.ndarray) -> np.ndarray:
+        """Unit vectors (..., D) -> the scores of the classes (..., C) float32."""
+        return np.float32(self.logit_scale) * (semantics.astype(np.float32, copy=False) @ self.embeddings.T)
+
     def log_probabilities(self, semantics: np.ndarray) -> np.ndarray:
         """Unit vectors (..., D) -> log-softmax over the classes (..., C) float32."""
-        logits = np.float32(self.logit_scale) * (semantics.astype(np.float32, copy=False) @ self.embeddings.T)
+        logits = self.logits(semantics)
         logits -= logits.max(-1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 

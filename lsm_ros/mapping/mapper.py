@@ -148,6 +148,7 @@ class Mapper:
                 tell(update)
                 clock.lap("publish")
         finally:                                       # whatever comes of that, the voxels follow the graph
+            self._hear(located)
             self._fuse(keyframe.id)
             self._forget()
             self._take_out(TAKEN_OUT)
@@ -361,18 +362,10 @@ class Mapper:
         return Known(self._graph, self._views, alike, self.metric.scale, self.lost)
 
     def _remember(self, located: Located, place: np.ndarray | None) -> None:
-        """The newest keyframe joins the graph; the views that hold the window get its opinion on them too."""
+        """The newest keyframe joins the graph."""
         window, refinement, registration, travel = located
-        prediction = refinement.prediction
-        for index, keyframe in enumerate(window.keyframes):
-            if keyframe.id not in registration.units:
-                continue
-            known = self._views.get(keyframe.id)
-            if known is None:
-                view = View.from_prediction(keyframe, prediction, index, self.labels)
-            else:
-                view = known.refined(prediction, index, registration.units[keyframe.id])
-            self._views[keyframe.id] = view
+        keyframe, prediction = window.keyframes[-1], refinement.prediction
+        self._views[keyframe.id] = View.from_prediction(keyframe, prediction, len(window.keyframes) - 1, self.labels)
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:
@@ -386,6 +379,14 @@ class Mapper:
         self._refused_in_a_row = 0
         self.counters.windows += 1
         self.counters.refused_views += len(registration.refused)
+
+    def _hear(self, located: Located) -> None:
+        """The views that hold the window get its opinion on them. Only windows to come and voxels want to know."""
+        for index, keyframe in enumerate(located.window.keyframes[:-1]):
+            unit = located.registration.units.get(keyframe.id)
+            if unit is not None:
+                view = self._views[keyframe.id]
+                self._views[keyframe.id] = view.refined(located.refinement.prediction, index, unit)
 
     def _close_loops(self, registration: Registration) -> bool:
         """Whether the window, with the ones before it, makes the map move to close a loop."""

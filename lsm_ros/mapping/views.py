@@ -62,9 +62,14 @@ class View:
         return replace(self, keyframe=replace(self.keyframe, frame=frame))
 
     @property
+    def _vectors(self) -> np.ndarray:
+        """(hs, ws, D) float32 of length 1."""
+        return self.semantics.astype(np.float32) / STEPS
+
+    @property
     def log_probabilities(self) -> np.ndarray:
         """(hs, ws, C) float32, of the classes."""
-        return self.label_set.log_probabilities(self.semantics.astype(np.float32) / STEPS)
+        return self.label_set.log_probabilities(self._vectors)
 
     @property
     def points(self) -> np.ndarray:
@@ -88,9 +93,10 @@ class View:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(h, w) uint16, the most likely class; between coarser pixels their scores are interpolated."""
+        """(h, w) uint16, the most likely class; between coarser pixels the logarithms of their scores are interpolated,
+        which what makes these sum up to 1 has no part in."""
         h, w = self.depth.shape
-        scores = cv2.resize(self.log_probabilities, (w, h), interpolation=cv2.INTER_LINEAR)
+        scores = cv2.resize(self.label_set.logits(self._vectors), (w, h), interpolation=cv2.INTER_LINEAR)
         return scores.argmax(axis=2).astype(np.uint16)
 
     def unit_ratio(self, depth: np.ndarray, pixels: np.ndarray | slice = slice(None)) -> float:
@@ -128,7 +134,8 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 def confident(confidence: np.ndarray, drop: float) -> np.ndarray:
     """(h, w) bool: all but the share `drop` of the pixels with the lowest confidence; ties stay."""
-    return confidence >= np.quantile(confidence, drop)
+    least = int(np.ceil(drop * (confidence.size - 1)))
+    return confidence >= np.partition(confidence, least, axis=None)[least]     # as np.quantile, in half its time
 
 
 def on_outline(depth: np.ndarray) -> np.ndarray:
