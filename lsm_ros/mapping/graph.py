@@ -28,6 +28,7 @@ BRIDGE_SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])     # of an edge over 
 MOST_LOOPS = 8             # of a keyframe, beyond which none is handed on to it: the graph of an hour stays as small
 HEIR_M = 1.0               # how far from a forgotten keyframe the one may be that its loops are handed on to
 STEPS = 5
+CONVERGED = 1e-3           # decrease, as a share of the cost, after which another step would gain a thousandth of that
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ class PoseGraph:
             cost = sum(kernel ** 2 * np.log1p(square / kernel ** 2).sum() for square in squares) + drift @ drift
             if not cost < best_cost:
                 break
-            converged = best_cost - cost < 1e-4 * cost
+            converged = best_cost - cost < CONVERGED * cost
             best, best_cost = self._S, cost
             if converged:
                 break
