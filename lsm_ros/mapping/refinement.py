@@ -408,7 +408,7 @@ def _projected(points: np.ndarray, T_b_a: np.ndarray,
 def _total(rows: np.ndarray) -> np.ndarray:
     """(..., k, N) -> (..., N): the sum of few long rows; numpy's own adds them in short pieces, and takes several times
     as long."""
-    return reduce(np.add, np.moveaxis(rows, -2, 0))
+    return reduce(np.add, (rows[..., row, :] for row in range(rows.shape[-2])))
 
 
 def _scaled(points: np.ndarray, scales: np.ndarray | float, zoom: float) -> np.ndarray:

@@ -188,14 +188,10 @@ def _share(pairs: _Pairs, S_map_window: np.ndarray, config: MapperConfig) -> flo
 
 def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """(S, S) shares of view a's points that view b frames, and that lie on the surface which b sees: [a, b]."""
-    S = len(prediction.depth)
-    samples = coarse_grid(np.stack([unproject(d, K) for d, K in zip(prediction.depth, prediction.K, strict=True)]))
+    samples = coarse_grid(unproject(prediction.depth, prediction.K))
     T = inverse(prediction.T_window_cam)[None] @ prediction.T_window_cam[:, None]      # [a, b] = T_b_a
-    seen, fits = np.eye(S), np.eye(S)
-    for a, b in np.argwhere(~np.eye(S, dtype=bool)):
-        inside, fit = sight(samples[a], T[a, b], prediction.depth[b], prediction.K[b], tolerance)
-        seen[a, b], fits[a, b] = inside.mean(), fit.mean()
-    return seen, fits
+    inside, fits = sight(samples[:, None], T, prediction.depth, prediction.K, tolerance)
+    return inside.mean(axis=2), fits.mean(axis=2)
 
 
 def _edges(ids: list[int], refinement: Refinement, units: dict[int, float], seen: np.ndarray) -> tuple[Edge, ...]:

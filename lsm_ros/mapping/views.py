@@ -158,14 +158,17 @@ def in_frame(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def sight(points: np.ndarray, T_cam_points: np.ndarray, depth: np.ndarray, K: np.ndarray,
           tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """How a camera with a depth map sees the points (N, 3) of another frame, all in the unit of `depth` (h, w).
+    """How cameras with depth maps (..., h, w) see the points (..., N, 3) of other frames, all in the unit of `depth`;
+    T_cam_points (..., 4, 4), K (..., 3, 3).
 
-    Returns (inside, fits), both (N,) bool: the point falls into the image; and it lies on the surface that the camera
-    sees there, within the share `tolerance` of its depth.
+    Returns (inside, fits), both (..., N) bool: the point falls into the image; and it lies on the surface that the
+    camera sees there, within the share `tolerance` of its depth.
     """
     pixels, z = project(transform(T_cam_points, points.astype(np.float64)), K)
-    inside = in_frame(pixels, depth.shape)
-    fits = np.zeros(len(points), bool)
+    inside = in_frame(pixels, depth.shape[-2:])
+    *cameras, _ = np.nonzero(inside)
     u, v = pixels[inside].astype(int).T
-    fits[inside] = np.abs(np.log(z[inside] / depth[v, u])) < tolerance
+    surface = np.broadcast_to(depth, (*inside.shape[:-1], *depth.shape[-2:]))[(*cameras, v, u)]
+    fits = np.zeros(inside.shape, bool)
+    fits[inside] = np.abs(np.log(z[inside] / surface)) < tolerance
     return inside, fits

@@ -108,11 +108,11 @@ def _overlaps(reference: int, candidates: list[int], views: dict[int, View], gra
     pixels, _ = project(in_cams, np.stack([views[i].K for i in candidates]))
     framed = in_frame(pixels, views[reference].depth.shape).mean(axis=1)
 
-    overlaps = {}
-    for n in np.argsort(-framed, kind="stable")[:CANDIDATES]:
-        if framed[n] >= min_overlap:     # the dearer check, against what hides what, only where the cheap one passes
-            view = views[candidates[n]]
-            overlap = sight(points, T_cam_ref[n], view.depth, view.K, OCCLUSION_TOLERANCE)[1].mean()
-            if overlap >= min_overlap:
-                overlaps[candidates[n]] = overlap
-    return overlaps
+    # The dearer check, against what hides what, only where the cheap one passes.
+    likely = [n for n in np.argsort(-framed, kind="stable")[:CANDIDATES] if framed[n] >= min_overlap]
+    if not likely:
+        return {}
+    chosen = [views[candidates[n]] for n in likely]
+    fits = sight(points, T_cam_ref[likely], np.stack([view.depth for view in chosen]),
+                 np.stack([view.K for view in chosen]), OCCLUSION_TOLERANCE)[1].mean(axis=1)
+    return {candidates[n]: overlap for n, overlap in zip(likely, fits, strict=True) if overlap >= min_overlap}
