@@ -93,8 +93,8 @@ class View:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(h, w) uint16, the most likely class; between coarser pixels the logarithms of their scores are interpolated,
-        which what makes these sum up to 1 has no part in."""
+        """(h, w) uint16, the most likely class; between coarser pixels logits are interpolated, which has the same
+        highest class as their log-softmax."""
         h, w = self.depth.shape
         scores = cv2.resize(self.label_set.logits(self._vectors), (w, h), interpolation=cv2.INTER_LINEAR)
         return scores.argmax(axis=2).astype(np.uint16)
