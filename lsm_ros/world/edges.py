@@ -19,13 +19,12 @@ BANK = 64                      # borders of each size of images that windows dra
 FILLED_SHARE = 0.7
 BLACK_SHARE = 0.8              # of those that stay; the others have any colour, white for the most part
 
-BORDER_KINDS = {
+BORDER_KINDS = {               # one of each, as `seen_inside` takes it
     "frame": {"wide": (.06, .06)},                      # 3 % of width and height on each side
     "bars": {"wide": (0, .3)},                          # 15 % of the height above and below
     "bowed": {"wide": (.02, .02), "bow": (.1, .1)},     # 1 % at the ends of each side, 6 % in its middle
     "corners": {"corners": (1, 1.5)},                   # dark along 15 % of both their sides
 }
-"""One border of each kind, as `seen_inside` takes it."""
 
 
 @dataclass(frozen=True)
