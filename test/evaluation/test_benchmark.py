@@ -297,12 +297,13 @@ def test_floor_on_rendered_worlds(shipped):
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "gap", "auc30", "absrel"), [("hololens_dvmvs_000", 4, 0.74, 0.12),
-                                                              ("tum_fr3_cabinet_58", 1, 0.74, 0.11)])
+@pytest.mark.parametrize(("name", "gap", "auc30", "absrel"), [("hololens_dvmvs_000", 4, 0.78, 0.12),
+                                                              ("tum_fr3_cabinet_58", 1, 0.8, 0.11)])
 def test_floor_on_real_sequences(shipped, name, gap, auc30, absrel):
     windows = FolderWindows(DATA / name, 4, gap)
     refined, alone = benchmark.score_set(shipped, name, Few(windows, max(1, len(windows) // 30)), progress=False)
-    assert refined["auc30"] > auc30 > alone["auc30"] and alone["absrel"] < absrel
+    assert refined["auc30"] > auc30 and alone["absrel"] < absrel
+    assert refined["auc30"] > alone["auc30"] + 0.05, "refining by the image has to help"
 
 
 @needs_data
