@@ -71,7 +71,7 @@ class Locator:
         try:
             return self._place(selection, refinement, known, travel)
         except AlignmentError as refusal:
-            why = refusal
+            why = str(refusal)             # not the error itself, which would hold this frame, and in it the map
         finally:
             clock.lap("alignment")
         if travel is None and self._elsewhere(known):
@@ -82,7 +82,7 @@ class Locator:
             finally:
                 clock.lap("alignment")
         if travel is None or self._carried_in_a_row >= MOST_CARRIED:
-            raise why
+            raise AlignmentError(why)
         return self._carry(selection.window, unrefined(refinement.prediction), known, travel)
 
     def ask(self, keyframe: Keyframe, known: Known, lost: bool, clock: Stopwatch) -> tuple[Selection, Refinement]:

@@ -1,5 +1,6 @@
 """The whole mapper, with a network whose errors the tests choose."""
 import dataclasses
+import gc
 import time
 
 import numpy as np
@@ -211,6 +212,23 @@ def test_nonsense_is_refused_counted_and_survived(film):
     assert mapper.counters.windows == mapper.counters.keyframes - 3 == len(updates) == len(mapper.trajectory())
     assert mapper.last_refusal and not mapper.lost
     assert trajectory_error(mapper)[1] < 0.04
+
+
+def test_nothing_waits_for_the_garbage_collector(film):
+    """What is held by a cycle of references stays for minutes; an error that a frame remembers holds the whole map."""
+    gc.collect()
+    gc.disable()
+    try:
+        mapper, _ = run(film[:30], nonsense=(6, 9))
+        assert mapper.counters.refused_windows == 2
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        held = {type(thing).__qualname__ for thing in gc.garbage if type(thing).__module__.startswith("lsm_ros")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not held
 
 
 def test_a_lost_camera_finds_itself_again(film):
