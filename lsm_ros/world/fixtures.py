@@ -163,6 +163,21 @@ def wall_cupboards(m: Maker, w: float, front: int | None = None) -> Piece:
     return piece
 
 
+def larder(m: Maker, front: int) -> Piece:
+    """Cupboards as high as doors, beside a counter and of the material of its fronts."""
+    n = m.pick((1, 1, 2, 2, 3))
+    w, d, h = n * m.between(.4, .62), m.between(.56, .66), m.between(1.95, 2.3)
+    piece = Piece("cabinet", w, d + .03, h)
+    piece.box(m.mat("dark plastic", 2), 0, -.03, 0, w, d - .08, .09)
+    piece.box(front, 0, -.015, .09, w, d, h - .09)
+    low = m.pick((0, 0, .7, 1.3))                                   # where it is two doors high
+    face = d / 2 - .015
+    if low:
+        fronts(m, piece, front, w, face, .1, low - .1, n, 1, drawers=False)
+    fronts(m, piece, front, w, face, max(low, .09) + .01, h - max(low, .09) - .02, n, 1, drawers=False)
+    return piece
+
+
 def hood(m: Maker) -> Piece:
     piece = Piece("object", .6, .5, .5)
     metal = m.mat(m.pick(("metal", "appliance")))

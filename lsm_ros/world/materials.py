@@ -95,6 +95,9 @@ FINISHES: dict[str, Finish] = {
     "door": Finish(WHITES + WHITES + WOODS + WOODS + BOLD[:3] + GREYS + DARKS, (PLAIN, RINGS, NOISE), (3, 10), (3, 8),
                    (.05, .5),
                    ("Wood", "Planks", "Wood"), (.4, 1.2), (.05, .35)),
+    "light trim": Finish(WHITES + GREYS[2:4], contrast=(.02, .1), textures=("Paint",), gloss=(.05, .3)),
+    "dark door": Finish(DARKS + DARKS + WOODS[5:6] + GREYS[:1] + ((.10, .12, .18), (.16, .08, .07)),
+                        (PLAIN, PLAIN, NOISE), (1, 10), contrast=(.02, .15), gloss=(0, .4)),
     "outside": Finish(SKIES, (NOISE, NOISE, PLAIN, BRICKS), (.4, 4), (1, 2), (.2, 1.0),
                       ("Ground", "Grass", "Bricks", "ScatteredLeaves", "Rocks"), (.2, .6), emission=(1.0, 5.0)),
     # furniture

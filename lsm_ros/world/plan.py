@@ -197,6 +197,18 @@ def windows_and_doors(m: Maker, room: Room, rooms: list[Room], wall: float) -> N
         at = m.between(.08, .92) * room.side_length(side)
         if free_of(room, side, at, width) and side in outer:
             room.openings[side].append(Opening("door", at, width, 0, m.between(1.97, 2.15)))
+    if outer and m.chance({"corridor": .4, "bath": 0}.get(room.use, .15)):
+        row_of_doors(m, room, max(outer, key=room.side_length))
+
+
+def row_of_doors(m: Maker, room: Room, side: int) -> None:
+    """Closed doors side by side, as many as find a place: store rooms, lavatories, lockers as high as people."""
+    width, high, apart = m.between(.76, .98), m.between(1.97, 2.15), m.between(.2, .8)
+    first = m.between(.05, .6) * room.side_length(side)
+    for k in range(m.pick((2, 2, 3, 4))):
+        at = first + k * (width + apart)
+        if free_of(room, side, at, width):
+            room.openings[side].append(Opening("door", at, width, 0, high))
 
 
 @dataclass(frozen=True)
@@ -213,7 +225,10 @@ def build_walls(m: Maker, rooms: list[Room], assembly: Assembly) -> None:
     gap = min((abs(b.x0 - a.x1) for a in rooms for b in rooms if b.x0 > a.x1), default=.2)
     gap = min((abs(b.y0 - a.y1) for a in rooms for b in rooms if b.y0 > a.y1), default=gap)
     skirting = m.between(.05, .13) if m.chance(.65 if len(rooms) < 3 else .3) else 0.0
-    style = Style(gap / 2, m.mat("trim"), m.mat("door"), skirting)
+    # A dark door is not a dark cupboard: frames and walls that are light around it tell how far away it is.
+    dark = m.chance(.25)
+    trim = m.mat("light trim" if dark and m.chance(.7) else "trim")
+    style = Style(gap / 2, trim, m.mat("dark door" if dark else "door"), skirting)
     papers = [m.pick(("wall paint", "wall paint", "wall paint", "wallpaper", "masonry")) for _ in rooms]
     for index, room in enumerate(rooms):
         finish = "wall tiles" if room.use == "bath" and m.chance(.7) else papers[0] if m.chance(.5) else papers[index]

@@ -236,9 +236,11 @@ def kitchen_run(layout: Layout) -> None:
                 layout.place(fixtures.hood(m), x, y, m.between(1.5, 1.65), yaw, margin=0)
         elif m.chance(.7):
             layout.on_wall(litter(m, things.wall_shelf(m), "kitchen", 3), 1.35, 1.6, side=side, at=middle)
+    other = (side + m.pick((1, 3))) % 4
     if m.chance(.4):
-        other = (side + m.pick((1, 3))) % 4
         layout.at_wall(litter(m, fixtures.counter(m, m.between(.6, 1.8), front), "kitchen", 2), gap=.02, sides=[other])
+    if front is not None and m.chance(.5):
+        layout.at_wall(fixtures.larder(m, front), gap=.02, sides=[side, other], tries=12)
     if m.chance(.15):
         layout.at_wall(fixtures.oven(m))
 

@@ -1,6 +1,8 @@
 """Worlds: the same for the same seed, within their limits, closed, furnished without collisions, doors kept free."""
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -38,7 +40,8 @@ FURNITURE = (furniture.chair, furniture.stool, furniture.armchair, furniture.sof
              furniture.rack, fixtures.oven, fixtures.refrigerator, fixtures.toilet, fixtures.washbasin,
              fixtures.bathtub,
              fixtures.microwave, things.floor_lamp, things.table_lamp, things.plant, things.person, things.television,
-             things.monitor, things.cardboard_box, things.books, things.bag, things.bottle, things.toy)
+             things.monitor, things.cardboard_box, things.books, things.bag, things.bottle, things.toy,
+             partial(fixtures.larder, front=0))
 
 
 def maker(seed: int) -> Maker:
@@ -260,6 +263,19 @@ def test_a_door_is_at_the_same_place_seen_from_both_rooms():
                     assert min(abs(x - back[0][0]), abs(y - back[0][1])) < 1e-6
                     assert max(abs(x - back[0][0]), abs(y - back[0][1])) < .5
     assert doors > 30
+
+
+def test_some_walls_have_doors_side_by_side():
+    rows = 0
+    for seed in range(60):
+        for room in make_plan(maker(seed), "office"):
+            for side in range(4):
+                doors = sorted((o for o in room.openings[side] if o.kind == "door" and o.other < 0), key=lambda o: o.at)
+                rows += len(doors) > 1 and len({o.width for o in doors}) == 1
+                for one, next_ in pairwise(sorted(room.openings[side], key=lambda o: o.at)):
+                    assert next_.at - one.at > (one.width + next_.width) / 2 + .1
+                assert all(0 < o.at - o.width / 2 and o.at + o.width / 2 < room.side_length(side) for o in doors)
+    assert 4 < rows < 25
 
 
 def test_neighbours_share_a_side():
