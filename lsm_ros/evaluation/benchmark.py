@@ -51,6 +51,7 @@ BATCH = 16               # windows at once on a GPU
 PRECISION = "float32"
 WORLDS = 64              # held-out worlds: 128 windows of four views
 GAPS = {"hololens_dvmvs_000": (4, 12), "tum_fr3_cabinet_58": (1, 4), "nyu_room_5_slambook": (1,)}
+TALL = (256, 192)        # height and width of images that a phone takes as it is held
 DEFAULT_GAPS = (4, 12)   # frames between the views of a window, of a sequence that is not listed
 BOXES = "semantic_boxes/boxes.json"
 TARGETS = ("worlds", "words", "walks", "walk", "all", "card")
@@ -99,14 +100,16 @@ def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: World
                  progress: bool = True, refine: bool = True, baseline: bool = False,
                  gallery: Gallery | None = None) -> list[Line]:
     """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare; then four
-    views once more as automatic cameras would have taken them, and once more with borders."""
+    views once more as other cameras would have taken them: automatic ones, with borders, held otherwise, without
+    contrast; and in images that are higher than wide."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):
         windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device), style=style)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine,
                            baseline=baseline and intrinsics, gallery=gallery if views == 4 and not intrinsics else None)
-    for changed in (replace(style, automatic=True), replace(style, borders=True)):
-        windows = WorldWindows(worlds, device=str(predictor.device), style=changed)
+    changed = [WorldWindows(worlds, device=str(predictor.device), style=replace(style, **{change: True}))
+               for change in ("automatic", "borders", "rolled", "flat")]
+    for windows in (*changed, WorldWindows(worlds, TALL, device=str(predictor.device), style=style)):
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine)
     return lines
 
@@ -213,6 +216,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--border", choices=tuple(BORDER_KINDS), help="draw a black border around FOLDER's images: "
                         "a frame 3 %% wide on each side, bars of 15 %% above and below, the bowed sides of a rectified "
                         "wide lens, or dark corners. It is found and filled as any other; what it hides is not scored")
+    parser.add_argument("--turned", type=int, choices=(0, 90, 180, 270), default=0, help="turn FOLDER's images by so "
+                        "many degrees, as those of a camera on its side or upside down")
     parser.add_argument("--boxes", type=Path, help="JSON file of class rectangles; on frames of FOLDER, or for `words`")
     parser.add_argument("--baseline", choices=("sift",), help="score SIFT + five points + RANSAC beside the network")
     parser.add_argument("--data", type=Path, help="for `all` and `words`: a folder that holds sequences like FOLDER")
@@ -237,9 +242,11 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     """What `lsm eval` does: prints the tables, writes what was asked for."""
     if arguments.card and (arguments.target != "all" or arguments.weights):
         raise ConfigError(f"--card {arguments.card} goes with `all` and without --weights: it is the file to score")
-    if arguments.border and (arguments.target in TARGETS or arguments.boxes):
-        raise ConfigError(f"--border {arguments.border} goes with a FOLDER, and without --boxes, which are those "
-                          "of its images as they are")
+    for option in ("border", "turned"):
+        value = getattr(arguments, option)
+        if value and (arguments.target in TARGETS or arguments.boxes):
+            raise ConfigError(f"--{option} {value} goes with a FOLDER, and without --boxes, which are those of its "
+                              "images as they are")
     if arguments.json:
         check_folder(arguments.json)       # before minutes are spent
     if arguments.montage:
@@ -292,8 +299,9 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     else:
         views, gap = arguments.views, arguments.gap
         windows = FolderWindows(arguments.target, views, gap, arguments.stride, arguments.intrinsics,
-                                arguments.odometry, arguments.depth, arguments.border)
-        name = f"{windows.name}, {views} views {gap} apart" + (f", border {windows.border}" if windows.border else "")
+                                arguments.odometry, arguments.depth, arguments.border, arguments.turned // 90)
+        name = f"{windows.name}, {views} views {gap} apart" + (f", border {windows.border}" if windows.border else "") \
+            + (f", turned {arguments.turned}" if windows.turned else "")
         boxes = {}
         if arguments.boxes:                # first, so that a bad file is known at once
             boxes = score_boxes(predictor, arguments.boxes, arguments.target, arguments.intrinsics)

@@ -68,17 +68,20 @@ class FolderWindows(Sequence[TruthWindow]):
     `intrinsics`, `odometry` and `depth` say what the frames tell of themselves. The odometry is the true motion with
     the errors of wheels: 3 % of the way and half a degree from view to view. `border`, one of BORDER_KINDS
     (world/edges.py), is drawn around the images, in black, before the borders of the camera are found and filled; what
-    it hides has no truth. Raises InputError for a folder without intrinsics, poses or depth, or one that is too short
+    it hides has no truth. `turned`, quarters of a turn, shows the images as a camera would that is held on its side or
+    upside down. Raises InputError for a folder without intrinsics, poses or depth, or one that is too short
     for a window.
     """
 
     def __init__(self, folder: str | Path, views: int = 4, gap: int = 8, stride: int = 2, intrinsics: bool = False,
-                 odometry: bool = False, depth: bool = False, border: str | None = None):
+                 odometry: bool = False, depth: bool = False, border: str | None = None, turned: int = 0):
         if not 1 <= views <= MAX_VIEWS or gap < 1 or stride < 1:
             raise InputError(f"views = {views}, gap = {gap}, stride = {stride}; a window has 1 to {MAX_VIEWS} views, "
                              "gap and stride are at least 1")
         if border is not None and border not in BORDER_KINDS:
             raise InputError(f"no kind of border {border!r}; there are {', '.join(BORDER_KINDS)}")
+        if turned not in range(4):
+            raise InputError(f"turned = {turned}; it is 0 to 3 quarters of a turn")
         if not Path(folder).is_dir():
             raise InputError(f"there is no folder {folder}")
         try:
@@ -87,8 +90,7 @@ class FolderWindows(Sequence[TruthWindow]):
             raise InputError(f"{folder} cannot be scored: {error}") from error
         if sequence.K is None:
             raise InputError(f"{folder} has no intrinsics.txt; its windows have no truth")
-        self.name, self.K, self.intrinsics = Path(folder).resolve().name, sequence.K, intrinsics
-        self.odometry, self.depth = odometry, depth
+        self.name, self.intrinsics, self.odometry, self.depth = Path(folder).resolve().name, intrinsics, odometry, depth
         span = (views - 1) * gap
         starts = range(0, len(sequence) - span, stride)
         self.indices = [list(range(start, start + span + 1, gap)) for start in starts
@@ -96,11 +98,13 @@ class FolderWindows(Sequence[TruthWindow]):
         if not self.indices:
             raise InputError(f"{folder} gives no window of {views} frames {gap} apart: it has {len(sequence)} frames, "
                              "and every frame of a window needs its pose and depth")
-        self.sequence, self.border = sequence, border
+        self.sequence, self.border, self.turned = sequence, border, turned
         self.read = lru_cache(maxsize=span + 2)(self._read)     # neighbouring windows share most frames
 
     def _read(self, index: int) -> SequenceFrame:
         frame = self.sequence[index]
+        for _ in range(self.turned):
+            frame = turned_frame(frame)
         if self.border is None:
             return frame
         seen = seen_inside(*frame.frame.image.shape[:2], **BORDER_KINDS[self.border])
@@ -122,14 +126,26 @@ class FolderWindows(Sequence[TruthWindow]):
         grid = frames[0].depth.shape               # of the others' truth, too, if theirs has another size
         T_odom_cam = wheel_odometry(T_world_cam, index) if self.odometry else [None] * len(frames)
         keyframes = (Keyframe(i, self.borders.filled(
-                         Frame(frame.frame.stamp_ns, frame.frame.image, self.K if self.intrinsics else None, T,
+                         Frame(frame.frame.stamp_ns, frame.frame.image, frame.frame.K if self.intrinsics else None, T,
                                frame.depth if self.depth else None)))
                      for i, frame, T in zip(self.indices[index], frames, T_odom_cam, strict=True))
         return TruthWindow(window=Window(tuple(keyframes)), T_world_cam=T_world_cam,
-                           K=np.stack([self.K] * len(frames)),
+                           K=np.stack([frame.frame.K for frame in frames]),
                            depth=np.stack([at_grid(frame.depth, *grid) for frame in frames]),
                            labels=None if any(frame.labels is None for frame in frames) else
                            np.stack([at_grid(frame.labels, *grid) for frame in frames]))
+
+
+def turned_frame(frame: SequenceFrame) -> SequenceFrame:
+    """As a camera would show it that is turned clockwise by a quarter: what was on the right is above."""
+    width, K = frame.frame.image.shape[1], frame.frame.K
+    T_camera_turned = np.eye(4)
+    T_camera_turned[:2, :2] = [[0, -1], [1, 0]]                     # its x axis points down in the picture of before
+    image, depth, labels = (None if plane is None else np.ascontiguousarray(np.rot90(plane))
+                            for plane in (frame.frame.image, frame.depth, frame.labels))
+    K = np.array([[K[1, 1], 0, K[1, 2]], [0, K[0, 0], width - K[0, 2]], [0, 0, 1]])
+    T_world_cam = None if frame.T_world_cam is None else frame.T_world_cam @ T_camera_turned
+    return SequenceFrame(replace(frame.frame, image=image, K=K), depth, T_world_cam, labels)
 
 
 def wheel_odometry(T_world_cam: np.ndarray, seed: int) -> np.ndarray:
@@ -218,6 +234,8 @@ class WorldStyle:
     kind: str | None = None        # one of KINDS, or None: all, as often as training draws them
     automatic: bool = False        # cameras that set exposure, white balance and tones anew for each view
     borders: bool = False          # a black border around each path's images, which is found and filled as in a map
+    rolled: bool = False           # cameras that are held askew, on their side or upside down
+    flat: bool = False             # cameras that show little contrast, or no colour
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in KINDS:
@@ -227,7 +245,8 @@ class WorldStyle:
     def name(self) -> str:
         """As it stands in the scoreboard: "rendered home", "rendered worlds with meshes and automatic cameras"."""
         return (f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
-                f"{' and automatic cameras' * self.automatic}{' and borders' * self.borders}")
+                f"{' and automatic cameras' * self.automatic}{' and borders' * self.borders}"
+                f"{' and rolled cameras' * self.rolled}{' and flat pictures' * self.flat}")
 
 
 class WorldWindows(Sequence[TruthWindow]):
@@ -244,7 +263,7 @@ class WorldWindows(Sequence[TruthWindow]):
             raise InputError(f"views = {views}; rendered paths of {self.VIEWS} views are cut into 1, 2, 4 or 8")
         self.rendered, self.views, self.intrinsics = held_out(worlds, size, device, style), views, intrinsics
         self.borders = style.borders
-        self.name = f"{style.name}, {views} view{'s' * (views > 1)}"
+        self.name = f"{style.name}{', tall' * (size[0] > size[1])}, {views} view{'s' * (views > 1)}"
         self.per_world = self.VIEWS // views
 
     def __len__(self) -> int:
@@ -298,7 +317,8 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
         mine = seeds[turn::len(kinds)]
         for start in range(0, len(mine), 16):                      # 128 images at a time
             batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
-                                meshes=style.meshes, kind=kind, automatic=float(style.automatic))
+                                meshes=style.meshes, kind=kind, automatic=float(style.automatic),
+                                rolled=float(style.rolled), flat=float(style.flat))
             keep = batch.valid.cpu().numpy().astype(bool)
             depth = batch.depth.float().cpu().numpy()[keep]
             image = (batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)

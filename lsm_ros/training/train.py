@@ -41,7 +41,7 @@ from lsm_ros.training.muon import Muon
 from lsm_ros.world.renderer import staged
 from lsm_ros.world.stream import ViewBatch, WorldStream
 
-SIZES = ((192, 256), (192, 256), (192, 256), (160, 288))   # (H, W), each as likely as it is listed
+SIZES = ((192, 256), (192, 256), (192, 256), (160, 288), (256, 192))   # (H, W), each as likely as it is listed
 VIEWS = (4, 4, 4, 4, 4, 2, 2, 8, 8, 1)                      # views of the windows in a step, likewise
 MATCH_WEIGHT, PLACE_WEIGHT = 0.2, 0.1                       # of training/matching.py's parts, beside losses.py's
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}   # dense bfloat16, by what the GPU's name holds
@@ -68,6 +68,10 @@ class TrainingConfig(Options):
                                    "each view.", minimum=0, maximum=1)
     edges: float = option(0.1, "Share of the windows whose images have a border that shows nothing, as rectified ones.",
                           minimum=0, maximum=1)
+    rolled: float = option(0.1, "Share of the windows whose camera is held askew, on its side or upside down.",
+                           minimum=0, maximum=1)
+    flat: float = option(0.15, "Share of the windows whose camera shows little contrast, or no colour.",
+                         minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
@@ -110,7 +114,8 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
-                         meshes=config.meshes or None, automatic=config.automatic, edges=config.edges)
+                         meshes=config.meshes or None, automatic=config.automatic, edges=config.edges,
+                         rolled=config.rolled, flat=config.flat)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 

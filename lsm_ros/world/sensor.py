@@ -19,6 +19,7 @@ from lsm_ros.world.renderer import staged
 BLUR_SHARE, SHARPENED_SHARE, JPEG_SHARE = 0.5, 0.5, 0.4     # of the windows
 AUTO_GAIN, AUTO_GAMMA, AUTO_CAST = 0.6, 0.3, 0.2      # of automatic cameras: deviation of the logarithms from view to
                                       # view, at most; some .6 of it is what a HoloLens does
+FLAT, GREY_SHARE = 0.5, 0.3           # of cameras that print otherwise: the thickest veil, and how many see no colour
 BLUR_TAPS = 5                         # width of the blur kernel, pixels
 LUMINANCE = (0.299, 0.587, 0.114)     # ITU-R BT.601
 
@@ -52,6 +53,8 @@ class Look:
     metering: np.ndarray      # (B,) 0: one exposure for the window, 1: each view is exposed to its own mean tone
     whitening: np.ndarray     # (B,) share of each view's own cast that white balance takes away, as it differs from the
                               # window's
+    veil: np.ndarray          # (B,) share of all tones that stray light has taken the place of
+    veiled: np.ndarray        # (B,) tone of that light, 0..1
 
     def __len__(self) -> int:
         return len(self.key)
@@ -83,7 +86,8 @@ class Look:
             saturation=uniform(0.4, 1.6) * ~chance(0.03),
             quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0),
             sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0),
-            metering=np.zeros(windows), whitening=np.zeros(windows))
+            metering=np.zeros(windows), whitening=np.zeros(windows), veil=np.zeros(windows),
+            veiled=np.zeros(windows))
         return values._single()
 
     def automatic(self, rng: np.random.Generator, share: float) -> Look:
@@ -96,6 +100,15 @@ class Look:
                           drift=self.drift * np.exp(reach * rng.normal(0, AUTO_GAIN, shape)),
                           gamma=self.gamma * np.exp(reach * rng.normal(0, AUTO_GAMMA, shape)),
                           balance=self.balance * np.exp(reach[..., None] * rng.normal(0, AUTO_CAST, (*shape, 3))))
+        return changed._single()
+
+    def flat(self, rng: np.random.Generator, share: float) -> Look:
+        """The same, but a share of the cameras shows little contrast, as through haze, a dirty lens or a screen, or
+        with blacks that are none; and some of these see no colour, as infrared ones."""
+        chosen = rng.random(len(self)) < share
+        grey = chosen & (rng.random(len(self)) < GREY_SHARE)
+        changed = replace(self, veil=chosen * rng.uniform(0, FLAT, len(self)), veiled=rng.uniform(0, 1, len(self)),
+                          saturation=self.saturation * ~grey)
         return changed._single()
 
     def _single(self) -> Look:
@@ -120,7 +133,8 @@ def develop(radiance: Tensor, look: Look, generator: torch.Generator | None = No
     light = blur(light, look)
     noise = torch.randn(light.shape, generator=generator, device=device)
     tones = np.stack([np.broadcast_to(tone.reshape(len(tone), -1), look.gamma.shape) for tone in
-                      (look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation)])
+                      (look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation, look.veil,
+                       look.veiled)])
     image = _fused(_print, device)(light, noise, _on(device, tones))
     return jpeg(sharpen(image, look.sharpening), look.quality)
 
@@ -230,11 +244,12 @@ def _expose(radiance: Tensor, gain: Tensor, vignette: Tensor) -> Tensor:
 
 
 def _print(light: Tensor, noise: Tensor, tones: Tensor) -> Tensor:
-    """Noise, tone curve, saturation and 256 levels; tones are (6, B, V)."""
-    shot, read, shoulder, gamma, contrast, saturation = tones[..., None, None, None]
+    """Noise, tone curve, veil, saturation and 256 levels; tones are (8, B, V)."""
+    shot, read, shoulder, gamma, contrast, saturation, veil, veiled = tones[..., None, None, None]
     light = (light + noise * (shot * light.clamp_min(0) + read.square()).sqrt()).clamp(0, 8)
     tone = (light * (1 + shoulder) / (light + shoulder)).clamp(0, 1) ** gamma
     tone = tone + contrast * (tone * tone * (3 - 2 * tone) - tone)
+    tone = tone + veil * (veiled - tone)
     grey = luminance(tone).unsqueeze(2)
     return ((grey + saturation * (tone - grey)).clamp(0, 1) * 255).round() / 255
 

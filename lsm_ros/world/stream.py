@@ -28,6 +28,8 @@ NEAR_M = 0.3                # a view whose median depth is below this sees nothi
 ROLLING_SHARE = 0.3         # of the windows are taken with a rolling shutter
 READOUT = (0.01, 0.05)      # of the time from one view to the next: 10 to 30 ms of 0.6 to 1 s
 READOUT_M, READOUT_RAD = 0.02, 0.02     # most that a camera moves during a readout: 20 ms at 1 m/s and 1 rad/s
+QUARTER_SHARE = 0.5         # of rolled cameras: on their side or upside down; the others lean by up to
+LEAN_RAD = 1.0
 PARCELS_A_BATCH = 32        # most parcels that one batch takes in; the first batch waits for as many
 
 
@@ -58,17 +60,20 @@ class WorldStream:
         meshes: a file of furniture models (meshes.load_meshes); None for furniture of simple shapes alone.
         automatic: share of the windows whose camera sets exposure, white balance and tones anew for each view.
         edges: share of the windows whose images have a border that shows nothing (edges.py).
+        rolled: share of the windows whose camera is held askew, on its side or upside down.
+        flat: share of the windows whose camera shows little contrast, or no colour.
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
-                 meshes: str | Path | None = None, automatic: float = 0.0, edges: float = 0.0):
+                 meshes: str | Path | None = None, automatic: float = 0.0, edges: float = 0.0, rolled: float = 0.0,
+                 flat: float = 0.0):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
             raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
         self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
-        self.automatic, self.edges = automatic, edges
+        self.automatic, self.edges, self.rolled, self.flat = automatic, edges, rolled, flat
         catalogue, atlas = _textures(textures, self.device)
         models, mesh_atlas = _meshes(meshes, self.device)
         self.renderer = Renderer(self.device, atlas, meshes=mesh_atlas)
@@ -96,10 +101,12 @@ class WorldStream:
         filled = min(self.worlds, len(self.bank))
         scene, path = self.rng.integers(0, filled, self.batch), self.rng.integers(0, PATHS, self.batch)
         chosen = staged(np.stack([scene, path]), self.device).to(self.device, non_blocking=True)
-        return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]],
+        rolls = staged(random_rolls(self.rng, self.batch, self.rolled), self.device).to(self.device, non_blocking=True)
+        look = Look.random(self.rng, self.batch, self.views)
+        return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]] @ rolls[:, None],
                     Lens.random(self.rng, self.focal[scene, path]),
-                    Look.random(self.rng, self.batch, self.views).automatic(self.rng, self.automatic),
-                    size or self.size, self.noise, Shutter.random(self.rng, self.batch),
+                    look.automatic(self.rng, self.automatic).flat(self.rng, self.flat), size or self.size, self.noise,
+                    Shutter.random(self.rng, self.batch),
                     Edges.random(self.rng, self.batch, self.edges))
 
     def _take_in(self) -> None:
@@ -119,7 +126,7 @@ class WorldStream:
 @dataclass(frozen=True)
 class Lens:
     """The optics of B windows; float32 arrays with B first."""
-    focal: np.ndarray         # (B,) focal length / image width
+    focal: np.ndarray         # (B,) focal length / the image's longer side
     aspect: np.ndarray        # (B,) fy / fx
     center: np.ndarray        # (B, 2) principal point / image size
     bend: np.ndarray          # (B, 2) relative shift of the rays at the image's left and right edge, by r^2 and r^4
@@ -137,13 +144,25 @@ class Lens:
         """K (B, V, 3, 3) in pixels of `size` and the renderer's distortion (B, V, 2)."""
         H, W = size
         K = np.zeros((len(self.focal), views, 3, 3), np.float32)
-        K[:, :, 0, 0] = (self.focal * W)[:, None]
-        K[:, :, 1, 1] = (self.focal * self.aspect * W)[:, None]
+        K[:, :, 0, 0] = (self.focal * max(size))[:, None]
+        K[:, :, 1, 1] = (self.focal * self.aspect * max(size))[:, None]
         K[:, :, :2, 2] = (self.center * (W, H))[:, None]
         K[:, :, 2, 2] = 1
         edge2 = (0.5 / self.focal[:, None]) ** 2                  # squared slope of the ray at the edge
         distortion = self.bend / np.concatenate([edge2, edge2 ** 2], axis=1)
         return K, np.repeat(distortion[:, None], views, axis=1).astype(np.float32)
+
+
+def random_rolls(rng: np.random.Generator, windows: int, share: float) -> np.ndarray:
+    """(B, 4, 4) float32: turns about the optical axis, to be multiplied to the right of T_world_cam; the identity for
+    all but a share of the windows."""
+    quarters = rng.integers(1, 4, windows) * np.pi / 2 + rng.normal(0, 0.06, windows)
+    roll = np.where(rng.random(windows) < QUARTER_SHARE, quarters, rng.uniform(-LEAN_RAD, LEAN_RAD, windows))
+    roll *= rng.random(windows) < share
+    turns = np.tile(np.eye(4, dtype=np.float32), (windows, 1, 1))
+    turns[:, 0, 0], turns[:, 0, 1] = np.cos(roll), -np.sin(roll)
+    turns[:, 1, 0], turns[:, 1, 1] = np.sin(roll), np.cos(roll)
+    return turns
 
 
 @dataclass(frozen=True)
@@ -201,11 +220,12 @@ def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: 
 
 def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
                 textures: str | Path | None = None, meshes: str | Path | None = None,
-                kind: str | None = None, automatic: float = 0.0) -> ViewBatch:
+                kind: str | None = None, automatic: float = 0.0, rolled: float = 0.0,
+                flat: float = 0.0) -> ViewBatch:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
     For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind;
-    `automatic` as in WorldStream.
+    `automatic`, `rolled` and `flat` as in WorldStream.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
@@ -215,10 +235,12 @@ def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device:
     bank.put(0, parcel.scenes)
     cameras = [np.random.default_rng((seed, 1)) for seed in seeds]
     lenses = [Lens.random(rng, focal) for rng, focal in zip(cameras, parcel.focal, strict=True)]
+    rolls = np.concatenate([random_rolls(np.random.default_rng((seed, 3)), 1, rolled) for seed in seeds])
     return draw(Renderer(device, atlas, meshes=mesh_atlas), bank, torch.arange(len(seeds), device=device),
-                torch.from_numpy(parcel.T_world_cam[:, 0]).to(device),
+                torch.from_numpy(parcel.T_world_cam[:, 0] @ rolls[:, None]).to(device),
                 Lens(*(np.concatenate([getattr(lens, name) for lens in lenses]) for name in Lens.__dataclass_fields__)),
                 Look.joined([Look.random(rng, 1, views).automatic(np.random.default_rng((seed, 2)), automatic)
+                             .flat(np.random.default_rng((seed, 4)), flat)
                              for seed, rng in zip(seeds, cameras, strict=True)]), size,
                 torch.Generator(device).manual_seed(seeds[0]),
                 Shutter(np.concatenate([Shutter.random(rng, 1).readout for rng in cameras])))   # drawn last

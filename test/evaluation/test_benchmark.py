@@ -119,10 +119,16 @@ def test_command_with_a_border(folder, known_truth, tmp_path, capsys):
     assert "| sequence, 2 views 1 apart, border bars |" in shown[1]
 
 
+def test_command_with_a_turned_camera(folder, known_truth, tmp_path, capsys):
+    benchmark.main([str(folder), "--views", "2", "--gap", "1", "--turned", "270"])
+    assert "| sequence, 2 views 1 apart, turned 270 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", (["--border", "frame"], ["--turned", "90"]))
 @pytest.mark.parametrize("arguments", (["worlds"], ["walk", "sequence"], ["sequence", "--boxes", "boxes.json"]))
-def test_a_border_that_would_not_be_drawn_is_refused(arguments):
-    with pytest.raises(ConfigError, match="--border frame goes with a FOLDER"):
-        benchmark.main([*arguments, "--border", "frame"])
+def test_what_would_not_be_done_to_images_is_refused(arguments, option):
+    with pytest.raises(ConfigError, match=f"{' '.join(option)} goes with a FOLDER"):
+        benchmark.main([*arguments, *option])
 
 
 def remove_all(folder: Path) -> None:
@@ -177,17 +183,20 @@ def test_command_on_everything(folder, known_truth, tmp_path, monkeypatch):
     assert all(arguments[1:3] == (benchmark.WORLDS, WorldStyle(None, "models.npz")) for arguments in asked.values())
 
 
-def test_rendered_worlds_are_scored_by_automatic_cameras_and_with_borders_once_more(known_truth, monkeypatch):
+def test_rendered_worlds_are_scored_once_more_as_other_cameras_see_them(known_truth, monkeypatch):
     class Named:
-        def __init__(self, worlds, views=4, intrinsics=False, device="", style=None):
+        def __init__(self, worlds, size=(192, 256), views=4, intrinsics=False, device="", style=None):
             self.name, self.intrinsics = f"{worlds} {style.name}, {views} views", intrinsics
+            self.name += f", {size[0]} high" * (size[0] != 192)
 
     monkeypatch.setattr(benchmark, "WorldWindows", Named)
     monkeypatch.setattr(benchmark, "score_set", lambda _, name, windows, **__: [(name, windows.intrinsics)])
     assert benchmark.score_worlds(benchmark.NetworkPredictor(None), 5) == [
         *((f"5 rendered worlds, {views} views", known) for views, known in
           ((1, False), (2, False), (4, False), (4, True), (8, False))),
-        ("5 rendered worlds and automatic cameras, 4 views", False), ("5 rendered worlds and borders, 4 views", False)]
+        *((f"5 rendered worlds and {kind}, 4 views", False) for kind in
+          ("automatic cameras", "borders", "rolled cameras", "flat pictures")),
+        ("5 rendered worlds, 4 views, 256 high", False)]
 
 
 def test_scoreboard_into_the_card_and_the_page(folder, known_truth, tmp_path, monkeypatch, capsys):

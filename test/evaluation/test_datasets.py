@@ -14,6 +14,8 @@ from lsm_ros.evaluation.datasets import (
     boxed_frames,
     in_labels,
 )
+from lsm_ros.geometry.camera import scale_intrinsics, unproject
+from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import rooms, stream
 from lsm_ros.world.edges import BORDER_KINDS, seen_inside
@@ -79,6 +81,27 @@ def test_a_border_around_a_folder_is_filled_and_what_it_hides_has_no_truth(folde
 def test_impossible_windows(folder, views, gap, message):
     with pytest.raises(InputError, match=message):
         FolderWindows(folder, views, gap)
+
+
+def test_a_turned_folder_shows_the_same_places(folder):
+    plain, *others = (FolderWindows(folder, 2, 1, intrinsics=True, turned=quarters)[1] for quarters in range(4))
+
+    def places(truth, view):
+        image, K = truth.window.keyframes[view].frame.image, truth.window.keyframes[view].frame.K
+        points = unproject(truth.depth[view], scale_intrinsics(K, image.shape[1::-1], truth.depth[view].shape[::-1]))
+        return transform(truth.T_world_cam[view], points).reshape(-1, 3)
+
+    for quarters, turned in enumerate(others, 1):
+        assert turned.window.keyframes[0].frame.image.shape == ((80, 60, 3) if quarters % 2 else (60, 80, 3))
+        np.testing.assert_array_equal(turned.K[0], turned.window.keyframes[0].frame.K)
+        for view in range(2):
+            order = np.rot90(np.arange(turned.depth[view].size).reshape(plain.depth[view].shape), quarters).ravel()
+            np.testing.assert_array_equal(turned.depth[view].ravel(), plain.depth[view].ravel()[order])
+            np.testing.assert_allclose(places(turned, view), places(plain, view)[order], atol=1e-5)
+            pixels = [truth.window.keyframes[view].frame.image for truth in (plain, turned)]
+            np.testing.assert_array_equal(np.rot90(pixels[0], quarters), pixels[1])
+    with pytest.raises(InputError, match="turned = 4"):
+        FolderWindows(folder, turned=4)
 
 
 def test_a_border_of_no_kind(folder):
@@ -188,6 +211,23 @@ def test_borders_hide_a_part_of_the_same_worlds_and_are_filled_where_they_are_fo
     assert len(masks) == 4 and found >= 24                          # one for each path, in 8 windows of 4 views
 
 
+def test_rolled_cameras_flat_pictures_and_tall_images_show_the_same_worlds():
+    plain, rolled, flat = (WorldWindows(2, (48, 64), style=WorldStyle(**style)) for style in
+                           ({}, {"rolled": True}, {"flat": True}))
+    tall = WorldWindows(2, (64, 48))
+    assert [windows.name for windows in (rolled, flat, tall)] == [
+        "rendered worlds and rolled cameras, 4 views", "rendered worlds and flat pictures, 4 views",
+        "rendered worlds, tall, 4 views"]
+    for one, turned, pale, high in zip(plain, rolled, flat, tall, strict=True):
+        for other in (turned, pale, high):
+            np.testing.assert_array_equal(other.T_world_cam[..., 2:], one.T_world_cam[..., 2:])
+        np.testing.assert_array_equal(one.depth, pale.depth)
+        assert (abs(turned.T_world_cam[:, :3, 0] - one.T_world_cam[:, :3, 0]).max(axis=1) > .01).all()
+        ranges = [np.mean([k.frame.image.std() for k in truth.window.keyframes]) for truth in (one, pale)]
+        assert ranges[1] < ranges[0]
+        assert high.depth.shape == (4, 64, 48)
+
+
 def test_worlds_of_a_kind_take_turns(monkeypatch):
     """A kind of the scoreboard shares its seeds among the kinds of rooms that it stands for."""
     asked, drawn = [], stream.fixed_batch
@@ -199,7 +239,7 @@ def test_worlds_of_a_kind_take_turns(monkeypatch):
     monkeypatch.setattr(stream, "fixed_batch", fixed_batch)
     windows = WorldWindows(5, (48, 64), views=8, style=WorldStyle(kind="home"))
     assert windows.name == "rendered home, 8 views" and 0 < len(windows) <= 5
-    made_of = {"textures": None, "meshes": None, "automatic": 0.0}
+    made_of = {"textures": None, "meshes": None, "automatic": 0.0, "rolled": 0.0, "flat": 0.0}
     assert asked == [([0, 4], made_of | {"kind": "home"}), ([1], made_of | {"kind": "bedroom"}),
                      ([2], made_of | {"kind": "apartment"}), ([3], made_of | {"kind": "bath"})]
 

@@ -21,7 +21,7 @@ def plain_look(windows: int = 1, views: int = 2) -> Look:
     return Look(key=full(0.25, 1), drift=full(1, views), balance=full(1, views, 3), vignette=full(0),
                 defocus=full(0, views), motion=full(0, views, 2), shot=full(0), read=full(0), shoulder=full(1e6),
                 gamma=full(0.5, views), contrast=full(0), saturation=full(1), quality=full(0), sharpening=full(0),
-                metering=full(0), whitening=full(0))
+                metering=full(0), whitening=full(0), veil=full(0), veiled=full(0))
 
 
 def smooth_pictures(windows: int, views: int, size=SIZE) -> torch.Tensor:
@@ -75,6 +75,25 @@ def test_automatic_cameras_are_a_share_of_all_and_the_others_stay_as_they_are():
     assert np.array_equal(some.drift[~changed], plain.drift[~changed])
     spread = np.log(some.gamma[changed]).std(axis=1)
     assert 0.1 < spread.mean() < 0.25 and np.log(plain.gamma).std(axis=1).max() < 1e-6
+
+
+def test_flat_cameras_are_a_share_of_all_and_the_others_stay_as_they_are():
+    plain = Look.random(np.random.default_rng(0), 400, 4)
+    some, none = (plain.flat(np.random.default_rng(1), share) for share in (0.5, 0.0))
+    assert not none.veil.any() and np.array_equal(none.saturation, plain.saturation)
+    chosen, grey = some.veil > 0, some.saturation < plain.saturation
+    assert 0.4 < chosen.mean() < 0.6 and 0.2 < grey[chosen].mean() < 0.4 and not grey[~chosen].any()
+    assert not some.saturation[grey].any() and some.veil.max() < 0.5
+    for name in set(Look.__dataclass_fields__) - {"veil", "veiled", "saturation"}:
+        assert np.array_equal(getattr(some, name), getattr(plain, name)) and getattr(some, name).dtype == np.float32
+
+
+def test_a_veil_brings_all_tones_nearer_to_its_own():
+    pictures = smooth_pictures(2, 2)
+    look = replace(plain_look(2), veil=np.array([0.25, 0.25], np.float32), veiled=np.array([0, 1], np.float32))
+    clear, veiled = develop(pictures, plain_look(2)), develop(pictures, look)
+    assert torch.allclose(veiled[0], 0.75 * clear[0], atol=0.004)
+    assert torch.allclose(veiled[1], 0.25 + 0.75 * clear[1], atol=0.004)
 
 
 def test_levels_range_and_saturation():

@@ -20,7 +20,7 @@ from lsm_ros.geometry import sim3
 from lsm_ros.world import stream as worlds
 from lsm_ros.world.factory import HELD_OUT_SEEDS, FactoryError, make_parcel, training_seeds
 from lsm_ros.world.renderer import NO_LABEL, SceneBank
-from lsm_ros.world.stream import READOUT_M, READOUT_RAD, Lens, Shutter, WorldStream, fixed_batch
+from lsm_ros.world.stream import READOUT_M, READOUT_RAD, Lens, Shutter, WorldStream, fixed_batch, random_rolls
 
 SIZE = (48, 64)
 
@@ -102,6 +102,33 @@ def test_shutters_leave_the_rest_of_a_fixed_batch_alone(monkeypatch):
     moved = ~torch.isclose(with_shutters.depth, without.depth, rtol=1e-4).flatten(1)
     share = moved.float().mean(dim=1)
     assert 0 < (share > 0.05).sum() < 6 and ((share > 0.05) | (share < 1e-3)).all()
+
+
+def test_rolled_cameras_are_a_share_and_look_where_they_did():
+    turns = random_rolls(np.random.default_rng(0), 400, 0.5)
+    assert turns.dtype == np.float32 and np.allclose(turns @ turns.swapaxes(1, 2), np.eye(4), atol=1e-6)
+    degrees = np.degrees(np.arctan2(turns[:, 1, 0], turns[:, 0, 0]))
+    rolled = abs(degrees) > 0
+    assert 0.4 < rolled.mean() < 0.6
+    quarters = abs(degrees[rolled]) > 70
+    assert 0.4 < quarters.mean() < 0.6 and {round(angle / 90) % 4 for angle in degrees[rolled][quarters]} == {1, 2, 3}
+    assert abs(degrees[rolled][~quarters]).max() < 58
+
+    plain, turned = (fixed_batch([5, 6], (48, 64), 2, "cpu", rolled=share) for share in (0.0, 1.0))
+    assert torch.equal(plain.T_world_cam[..., 2:], turned.T_world_cam[..., 2:])
+    assert not torch.allclose(plain.T_world_cam[..., 0], turned.T_world_cam[..., 0], atol=0.01)
+    relative = [batch.T_world_cam[:, 0].inverse() @ batch.T_world_cam[:, 1] for batch in (plain, turned)]
+    assert torch.allclose(*(T[:, :3, 3].norm(dim=1) for T in relative), atol=1e-5)
+    middle = [batch.depth[..., 23:25, 31:33].mean(dim=(2, 3)) for batch in (plain, turned)]
+    assert (middle[0] / middle[1]).log().abs().median() < 0.05
+
+
+def test_a_phone_held_upright_sees_as_far_to_the_sides_as_one_on_its_side_up_and_down():
+    lens = Lens(np.array([0.8], np.float32), np.ones(1, np.float32), np.full((1, 2), 0.5, np.float32),
+                np.zeros((1, 2), np.float32))
+    (wide,), (tall,) = (lens.cameras(1, size)[0][0] for size in ((192, 256), (256, 192)))
+    assert wide[0, 0] == tall[0, 0] == wide[1, 1] == tall[1, 1] == pytest.approx(0.8 * 256)
+    assert wide[:2, 2].tolist() == [128, 96] and tall[:2, 2].tolist() == [96, 128]
 
 
 def test_a_stream_gives_changing_batches_of_any_size():
