@@ -216,8 +216,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--border", choices=tuple(BORDER_KINDS), help="draw a black border around FOLDER's images: "
                         "a frame 3 %% wide on each side, bars of 15 %% above and below, the bowed sides of a rectified "
                         "wide lens, or dark corners. It is found and filled as any other; what it hides is not scored")
-    parser.add_argument("--turned", type=int, choices=(0, 90, 180, 270), default=0, help="turn FOLDER's images by so "
-                        "many degrees, as those of a camera on its side or upside down")
+    parser.add_argument("--turned", type=int, choices=(0, 90, 180, 270), default=0, help="turn the camera "
+                        "of FOLDER, or of `walk`, clockwise by so many degrees: on its side or upside down")
     parser.add_argument("--boxes", type=Path, help="JSON file of class rectangles; on frames of FOLDER, or for `words`")
     parser.add_argument("--baseline", choices=("sift",), help="score SIFT + five points + RANSAC beside the network")
     parser.add_argument("--data", type=Path, help="for `all` and `words`: a folder that holds sequences like FOLDER")
@@ -242,9 +242,9 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     """What `lsm eval` does: prints the tables, writes what was asked for."""
     if arguments.card and (arguments.target != "all" or arguments.weights):
         raise ConfigError(f"--card {arguments.card} goes with `all` and without --weights: it is the file to score")
-    for option in ("border", "turned"):
+    for option, others in (("border", TARGETS), ("turned", set(TARGETS) - {"walk"})):
         value = getattr(arguments, option)
-        if value and (arguments.target in TARGETS or arguments.boxes):
+        if value and (arguments.target in others or arguments.boxes):
             raise ConfigError(f"--{option} {value} goes with a FOLDER, and without --boxes, which are those of its "
                               "images as they are")
     if arguments.json:

@@ -16,6 +16,7 @@ from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.data.borders import Borders
 from lsm_ros.data.frames import SequenceFrame
 from lsm_ros.data.sequences import FolderSequence
+from lsm_ros.data.turning import turn, turned, turned_plane
 from lsm_ros.errors import InputError
 from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
@@ -102,9 +103,7 @@ class FolderWindows(Sequence[TruthWindow]):
         self.read = lru_cache(maxsize=span + 2)(self._read)     # neighbouring windows share most frames
 
     def _read(self, index: int) -> SequenceFrame:
-        frame = self.sequence[index]
-        for _ in range(self.turned):
-            frame = turned_frame(frame)
+        frame = turned_frame(self.sequence[index], self.turned)
         if self.border is None:
             return frame
         seen = seen_inside(*frame.frame.image.shape[:2], **BORDER_KINDS[self.border])
@@ -136,16 +135,11 @@ class FolderWindows(Sequence[TruthWindow]):
                            np.stack([at_grid(frame.labels, *grid) for frame in frames]))
 
 
-def turned_frame(frame: SequenceFrame) -> SequenceFrame:
-    """As a camera would show it that is turned clockwise by a quarter: what was on the right is above."""
-    width, K = frame.frame.image.shape[1], frame.frame.K
-    T_camera_turned = np.eye(4)
-    T_camera_turned[:2, :2] = [[0, -1], [1, 0]]                     # its x axis points down in the picture of before
-    image, depth, labels = (None if plane is None else np.ascontiguousarray(np.rot90(plane))
-                            for plane in (frame.frame.image, frame.depth, frame.labels))
-    K = np.array([[K[1, 1], 0, K[1, 2]], [0, K[0, 0], width - K[0, 2]], [0, 0, 1]])
-    T_world_cam = None if frame.T_world_cam is None else frame.T_world_cam @ T_camera_turned
-    return SequenceFrame(replace(frame.frame, image=image, K=K), depth, T_world_cam, labels)
+def turned_frame(frame: SequenceFrame, quarters: int) -> SequenceFrame:
+    """As a camera that is turned clockwise by so many quarters would show it."""
+    depth, labels = (None if plane is None else turned_plane(plane, quarters) for plane in (frame.depth, frame.labels))
+    T_world_cam = None if frame.T_world_cam is None else frame.T_world_cam @ turn(quarters)
+    return SequenceFrame(turned(frame.frame, quarters), depth, T_world_cam, labels)
 
 
 def wheel_odometry(T_world_cam: np.ndarray, seed: int) -> np.ndarray:
@@ -313,8 +307,8 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
     seeds = list(HELD_OUT_SEEDS[:worlds])
     kinds = KINDS[style.kind] if style.kind else (None,)
     parts: list[RenderedPaths] = []
-    for turn, kind in enumerate(kinds):
-        mine = seeds[turn::len(kinds)]
+    for first, kind in enumerate(kinds):
+        mine = seeds[first::len(kinds)]
         for start in range(0, len(mine), 16):                      # 128 images at a time
             batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
                                 meshes=style.meshes, kind=kind, automatic=float(style.automatic),

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from tqdm import tqdm
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe, Predictor
 from lsm_ros.data.sequences import FolderSequence, SequenceFrame
+from lsm_ros.data.turning import turn
 from lsm_ros.errors import ConfigError, InputError, OutputError
-from lsm_ros.evaluation.datasets import in_labels
+from lsm_ros.evaluation.datasets import in_labels, turned_frame
 from lsm_ros.evaluation.metrics import at_grid
 from lsm_ros.evaluation.report import Line, cell, table, write_json
 from lsm_ros.evaluation.scans import Scans
@@ -106,22 +108,43 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
     return Walk(f"{kind} {seed}", frames, drive.T_world_cam, drive.K_truth, drive.depth, drive.labels, drive.instances)
 
 
-def folder_walk(folder: str | Path, intrinsics: bool = True) -> Walk:
-    """A real sequence with truth. Raises InputError for a folder without poses, depth or intrinsics."""
+def folder_walk(folder: str | Path, turned: int = 0, mount: bool = False) -> Walk:
+    """A real sequence with truth.
+
+    Args:
+        turned: quarters by which the camera is turned clockwise, as one on its side or upside down.
+        mount: frames tell which way is up, as an IMU would.
+
+    Raises InputError for a folder without poses, depth or intrinsics.
+    """
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder}")
     sequence = FolderSequence(Path(folder))
     if sequence.K is None:
         raise InputError(f"{folder} has no intrinsics.txt; its walk has no truth")
+    grid = GRID[::-1] if turned % 2 else GRID
     frames, poses, depth = [], [], []
     for frame in sequence:
-        frames.append(frame.frame if intrinsics else replace(frame.frame, K=None))
+        frame = turned_frame(frame, turned)
+        frames.append(frame.frame)
         poses.append(true_pose(frame))
-        depth.append(np.full(GRID, np.nan, np.float32) if frame.depth is None else at_grid(frame.depth, *GRID))
+        depth.append(np.full(grid, np.nan, np.float32) if frame.depth is None else at_grid(frame.depth, *grid))
     if np.isnan(poses).all():
         raise InputError(f"{folder} has no poses; its walk has no truth")
-    K = scale_intrinsics(sequence.K, frames[0].image.shape[1::-1], GRID[::-1])
-    return Walk(Path(folder).name, frames, np.stack(poses), K, np.stack(depth), upright=False)
+    T_world_cam, K = np.stack(poses), scale_intrinsics(frames[0].K, frames[0].image.shape[1::-1], grid[::-1])
+    if mount:
+        up = up_of(T_world_cam @ turn(-turned))
+        frames = [frame if np.isnan(T).any() else replace(frame, up_cam=T[:3, :3].T @ up)
+                  for frame, T in zip(frames, T_world_cam, strict=True)]
+    return Walk(Path(folder).name, frames, T_world_cam, K, np.stack(depth), upright=False)
+
+
+def up_of(T_world_cam: np.ndarray) -> np.ndarray:
+    """(3,) unit vector up in the world of poses (N, 4, 4), NaN where unknown, of a camera that looks about and is not
+    rolled: what its x axes lie across, on the side of their images' tops."""
+    known = T_world_cam[np.isfinite(T_world_cam).all(axis=(1, 2)), :3, :3]
+    across = np.linalg.eigh(np.einsum("ni,nj->ij", known[:, :, 0], known[:, :, 0]))[1][:, 0]
+    return across * np.sign(across @ -known[:, :, 1].sum(axis=0))
 
 
 def without(walk: Walk, k: int, n: int, name: str) -> Walk:
@@ -284,7 +307,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--walks", type=int, default=2, help=f"rendered walks, 1 to {len(WALKS)} (default 2)")
     group.add_argument("--seeds", nargs="+", metavar="KIND:SEED", help="other buildings, such as apartment:3000000058")
     group.add_argument("--length", type=float, default=LENGTH_M, help="metres of a walk (default %(default)g)")
-    group.add_argument("--mount", action="store_true", help="tell the mapper how high the camera is, and which way up")
+    group.add_argument("--mount", action="store_true", help="tell the mapper how high the camera is, and which way up; "
+                       "of `walk` the latter, as far as its camera is not rolled in the mean")
     group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
     group.add_argument("--no-loops", action="store_true",
                        help="map each walk without recognising places: how far it drifts on the way")
@@ -302,13 +326,14 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
             raise ConfigError("`lsm eval walk` wants a FOLDER")
         if arguments.omit == 1 or arguments.omit < 0:
             raise ConfigError(f"--omit {arguments.omit}; 0 leaves no frame out, 2 or more one of so many")
-        name = Path(arguments.folder).name
-        asked = digest(Path(arguments.folder)), digest(Path(arguments.labels)) if arguments.labels else ""
-        yield Order(lambda: folder_walk(arguments.folder), name, asked)
+        make = partial(folder_walk, arguments.folder, turned=arguments.turned // 90, mount=arguments.mount)
+        name = Path(arguments.folder).name + (f", turned {arguments.turned}" if arguments.turned else "")
+        asked = (digest(Path(arguments.folder)), digest(Path(arguments.labels)) if arguments.labels else "",
+                 arguments.turned, arguments.mount)
+        yield Order(make, name, asked)
         for k in range(arguments.omit):
             part = f"{name} without {k + 1} of {arguments.omit}"
-            yield Order(lambda k=k, part=part: without(folder_walk(arguments.folder), k, arguments.omit, part), part,
-                        asked)
+            yield Order(lambda k=k, part=part: without(make(), k, arguments.omit, part), part, asked)
         return
     if arguments.omit:
         raise ConfigError("--omit is for `lsm eval walk FOLDER`")

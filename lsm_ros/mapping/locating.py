@@ -17,6 +17,7 @@ from lsm_ros.mapping.loops import ALIKE
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.scale import contradicts, travelled
+from lsm_ros.mapping.upright import Upright
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import Selection, reach, select_window
 
@@ -44,8 +45,8 @@ class Known:
 class Locator:
     """Asks the network about windows, corrects what it says by the images, and puts them where they belong."""
 
-    def __init__(self, predict: Predictor, config: MapperConfig, counters: Counters):
-        self._predict, self._config, self._counters = predict, config, counters
+    def __init__(self, predict: Predictor, config: MapperConfig, counters: Counters, upright: Upright):
+        self._predict, self._config, self._counters, self._upright = predict, config, counters, upright
         self._refine = PoseRefiner()
         self._carried_in_a_row = 0
 
@@ -90,7 +91,7 @@ class Locator:
         that is no geometry."""
         selection = select_window(keyframe, known.views, known.graph, self._config.window_views, lost, known.alike)
         clock.lap("window")
-        prediction = self._predict(selection.asked())
+        prediction = self._upright.back(self._predict(self._upright.shown_window(selection.asked())))
         clock.lap("network")
         check_prediction(prediction, len(selection.window.keyframes))
         prediction = without_borders(prediction, selection.window)

@@ -27,6 +27,7 @@ from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
 from lsm_ros.mapping.scale import MetricEstimator, jumped
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
+from lsm_ros.mapping.upright import Upright
 from lsm_ros.mapping.views import View
 
 LEVEL_AT = 8               # keyframes after which the vertical and the floor, first taken from one view, are found anew
@@ -56,7 +57,8 @@ class Mapper:
         self.counters = Counters()
         self.last_refusal = ""         # why the last refused window was refused
         self._describe = describe
-        self._locator = Locator(predict, config, self.counters)
+        self._upright = Upright()
+        self._locator = Locator(predict, config, self.counters, self._upright)
         self._next_id = self._next_map_id = 0
         self._atlas = Atlas(config.max_keyframes)
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
@@ -127,7 +129,8 @@ class Mapper:
         if keyframe is None:
             return None
         self._locator.expect(keyframe)
-        place = self._describe(keyframe) if self._describe and self.config.loops else None
+        self._upright.hear(keyframe.frame)
+        place = self._describe(self._upright.shown(keyframe)) if self._describe and self.config.loops else None
         clock.lap("network")
         try:
             located = self._locator.locate(keyframe, self._known(place), clock)
@@ -192,6 +195,12 @@ class Mapper:
     def border(self) -> float:
         """Share of the camera's images that never shows the world (data/borders.py)."""
         return self._borders.share
+
+    @property
+    def turned(self) -> int:
+        """By how many degrees, 0, 90, 180 or 270, the camera is turned clockwise, seen from behind it, as far as an IMU
+        or the robot's model tell. The network is shown its images upright."""
+        return self._upright.degrees
 
     @property
     def keyframes(self) -> int:

@@ -223,6 +223,8 @@ class Pipeline:
         standing, self._T_map_cam = self._T_map_cam, None
         update = self.mapper.push(frame, publish)
         self._tell_of_border()
+        if self.mapper.turned:
+            self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"
         if update is None:
             self.state = self._state_without_update(before)
             if self.state in ("still", "dark"):         # still that keyframe's view, or none

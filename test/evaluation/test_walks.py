@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, MapObject, Window, WindowPrediction
+from lsm_ros.data.turning import turn
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.evaluation import benchmark, walks
 from lsm_ros.evaluation.walk_scores import (
@@ -34,6 +35,7 @@ from lsm_ros.evaluation.walks import (
     overview_markdown,
     read_seed,
     rendered_walk,
+    up_of,
     walks_markdown,
 )
 from lsm_ros.geometry.camera import scale_intrinsics
@@ -317,6 +319,30 @@ def test_a_folder_is_a_walk(folder):
         folder_walk(folder)
 
 
+def test_a_turned_camera_of_a_folder_is_at_the_same_places_and_knows_its_up(folder):
+    plain, turned = (folder_walk(folder, quarters, mount=True) for quarters in (0, 3))
+    assert turned.depth.shape[1:] == walks.GRID[::-1] and turned.K[0, 2] == plain.K[1, 2]
+    np.testing.assert_allclose(turned.T_world_cam[:7, :3, 3], plain.T_world_cam[:7, :3, 3])
+    for found in (plain, turned):
+        assert found.frames[7].up_cam is None                               # whose pose is unknown
+        up = [T[:3, :3] @ frame.up_cam for frame, T in zip(found.frames[:7], found.T_world_cam, strict=False)]
+        np.testing.assert_allclose(up, np.tile(up[0], (7, 1)), atol=1e-9)
+        np.testing.assert_allclose(up[0], up_of(plain.T_world_cam), atol=1e-9)
+    np.testing.assert_allclose(turn(3)[:3, :3] @ turned.frames[0].up_cam, plain.frames[0].up_cam, atol=1e-9)
+
+
+def test_up_is_what_cameras_turn_about_on_the_side_of_their_tops():
+    rng, up = np.random.default_rng(0), np.array([0.6, 0.0, 0.8])
+    T = np.tile(np.eye(4), (60, 1, 1))
+    for each in T:                                                          # any heading and pitch, next to no roll
+        z = rng.normal(size=3)
+        x = np.cross(z, up) / np.linalg.norm(np.cross(z, up))
+        z /= np.linalg.norm(z)
+        each[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1) @ exp_so3(np.array([0, 0, rng.normal() * 0.05]))
+    T[5] = np.nan
+    assert up_of(T) @ up > np.cos(np.radians(2))
+
+
 def test_finished_walks_are_kept_for_the_same_question(room, tmp_path):
     short = replace(room, **{name: getattr(room, name)[:10] for name in ("frames", "T_world_cam", "depth", "labels",
                                                                          "instances")})
@@ -355,19 +381,20 @@ def test_what_is_kept_knows_its_files(tmp_path):
 
 
 def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp_path):
-    def asked(labels=""):
-        order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels, omit=0))
+    def asked(labels="", turned=0):
+        order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels, omit=0,
+                                                     turned=turned, mount=False))
         return order.asked
 
     before, words = asked(), tmp_path / "words.yaml"
     words.write_text("labels: [floor, table]")
-    assert asked() == before != asked(str(words))
+    assert asked() == before != asked(str(words)) and asked(turned=90) != before
     (folder / "pose/000003.txt").unlink()
     assert asked() != before
 
 
 def test_a_sequence_is_mapped_again_without_some_of_its_frames(folder):
-    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4)
+    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4, turned=0, mount=False)
     orders = list(walks.walks_of(given))
     whole, *others = (order.make() for order in orders)
     assert [order.name.replace(whole.name, "") for order in orders] == [

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from harness import FRAME_ID
 from room import FakeNetwork, frames, walk
@@ -15,6 +16,7 @@ from test_topics import apply
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
 from lsm_ros.errors import InputError
+from lsm_ros.geometry.sim3 import UP_CV
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.ros.conversions import image_message
@@ -38,7 +40,7 @@ class Robot:
     def __init__(self, *readers: str):
         self.network = network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
         network.labels, network.reset = LABELS, lambda: None
-        self.node, self.wheels, self.told = StandIn(*readers), False, []
+        self.node, self.wheels, self.up_cam, self.told = StandIn(*readers), False, None, []
         self.warnings: list[str] = []
         self.health = Health(SimpleNamespace(warning=self.warnings.append))
         self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
@@ -50,6 +52,7 @@ class Robot:
                                  self.health, self.node.get_clock(), self.options)
 
     def _complete(self, frame: Frame, *_) -> Frame:
+        frame = replace(frame, up_cam=self.up_cam)
         return replace(frame, T_odom_cam=POSES[frame.stamp_ns // 100_000_000]) if self.wheels else frame
 
     def see(self, film, small: bool = False, frame_id: str = FRAME_ID) -> None:
@@ -104,6 +107,19 @@ def test_a_wide_border_is_told_of_and_a_narrow_one_only_shown():
     plain = Robot()
     plain.see(FILM[:6])
     assert plain.pipeline.mapper.border == 0 and "border" not in plain.pipeline.camera
+
+
+def test_a_camera_that_hangs_upside_down_is_told_of_and_the_network_sees_its_images_upright():
+    robot = Robot()
+    robot.see(FILM[:1])
+    assert "turned" not in robot.pipeline.camera
+    robot.up_cam = -UP_CV
+    robot.see(FILM[1:8])
+    assert robot.pipeline.camera["turned"].startswith("180 degrees clockwise")
+    shown = robot.network.calls[-1].keyframes[-1].frame
+    came = FILM[shown.stamp_ns // 100_000_000].image
+    np.testing.assert_array_equal(shown.image, came[::-1, ::-1])
+    np.testing.assert_array_equal(shown.up_cam, UP_CV)
 
 
 def test_a_camera_of_another_size_than_a_map_that_was_loaded_before_it_came_begins_a_new_one_and_says_so(saved):
