@@ -6,9 +6,9 @@ from dataclasses import replace
 from lsm_ros.contracts import Frame, Keyframe, Window, WindowPrediction
 from lsm_ros.data.turning import quarters_of, turned, turned_prediction
 
-LEANS = 2 / 3           # quarters that a camera leans before its images are turned: a hand that holds it askew, and
-                        # more than half, turns them once and not to and fro
-APART = 1 << 48         # more keyframes than there will be
+LEANS = 2 / 3           # of a quarter: a camera that leans by more is shown otherwise; more than half, so that one
+                        # that is held at 45 degrees is not turned to and fro
+APART = 1 << 48         # between the ids of a keyframe's four ways to be shown: more than there will be keyframes
 
 
 class Upright:
