@@ -100,7 +100,7 @@ def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: World
                  progress: bool = True, refine: bool = True, baseline: bool = False,
                  gallery: Gallery | None = None) -> list[Line]:
     """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare; then four
-    views once more as other cameras would have taken them: automatic ones, with borders, held otherwise, without
+    views once more as other cameras would have taken them: automatic ones, with borders, held askew, without
     contrast; and in images that are higher than wide."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):

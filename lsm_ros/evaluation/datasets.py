@@ -228,7 +228,7 @@ class WorldStyle:
     kind: str | None = None        # one of KINDS, or None: all, as often as training draws them
     automatic: bool = False        # cameras that set exposure, white balance and tones anew for each view
     borders: bool = False          # a black border around each path's images, which is found and filled as in a map
-    rolled: bool = False           # cameras that are held askew, on their side or upside down
+    rolled: bool = False           # cameras that lean to one side, by up to 50 degrees
     flat: bool = False             # cameras that show little contrast, or no colour
 
     def __post_init__(self):

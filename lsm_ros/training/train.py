@@ -68,7 +68,7 @@ class TrainingConfig(Options):
                                    "each view.", minimum=0, maximum=1)
     edges: float = option(0.1, "Share of the windows whose images have a border that shows nothing, as rectified ones.",
                           minimum=0, maximum=1)
-    rolled: float = option(0.1, "Share of the windows whose camera is held askew, on its side or upside down.",
+    rolled: float = option(0.1, "Share of the windows whose camera leans, by up to 50 degrees.",
                            minimum=0, maximum=1)
     flat: float = option(0.15, "Share of the windows whose camera shows little contrast, or no colour.",
                          minimum=0, maximum=1)

@@ -28,8 +28,8 @@ NEAR_M = 0.3                # a view whose median depth is below this sees nothi
 ROLLING_SHARE = 0.3         # of the windows are taken with a rolling shutter
 READOUT = (0.01, 0.05)      # of the time from one view to the next: 10 to 30 ms of 0.6 to 1 s
 READOUT_M, READOUT_RAD = 0.02, 0.02     # most that a camera moves during a readout: 20 ms at 1 m/s and 1 rad/s
-QUARTER_SHARE = 0.5         # of rolled cameras: on their side or upside down; the others lean by up to
-LEAN_RAD = 1.0
+LEAN_RAD = 0.9              # most that a rolled camera leans to either side: beyond half a quarter its images are
+                            # turned for the network (mapping/upright.py)
 PARCELS_A_BATCH = 32        # most parcels that one batch takes in; the first batch waits for as many
 
 
@@ -60,7 +60,7 @@ class WorldStream:
         meshes: a file of furniture models (meshes.load_meshes); None for furniture of simple shapes alone.
         automatic: share of the windows whose camera sets exposure, white balance and tones anew for each view.
         edges: share of the windows whose images have a border that shows nothing (edges.py).
-        rolled: share of the windows whose camera is held askew, on its side or upside down.
+        rolled: share of the windows whose camera leans to one side.
         flat: share of the windows whose camera shows little contrast, or no colour.
     """
 
@@ -156,9 +156,7 @@ class Lens:
 def random_rolls(rng: np.random.Generator, windows: int, share: float) -> np.ndarray:
     """(B, 4, 4) float32: turns about the optical axis, to be multiplied to the right of T_world_cam; the identity for
     all but a share of the windows."""
-    quarters = rng.integers(1, 4, windows) * np.pi / 2 + rng.normal(0, 0.06, windows)
-    roll = np.where(rng.random(windows) < QUARTER_SHARE, quarters, rng.uniform(-LEAN_RAD, LEAN_RAD, windows))
-    roll *= rng.random(windows) < share
+    roll = rng.uniform(-LEAN_RAD, LEAN_RAD, windows) * (rng.random(windows) < share)
     turns = np.tile(np.eye(4, dtype=np.float32), (windows, 1, 1))
     turns[:, 0, 0], turns[:, 0, 1] = np.cos(roll), -np.sin(roll)
     turns[:, 1, 0], turns[:, 1, 1] = np.sin(roll), np.cos(roll)

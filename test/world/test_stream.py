@@ -109,10 +109,7 @@ def test_rolled_cameras_are_a_share_and_look_where_they_did():
     assert turns.dtype == np.float32 and np.allclose(turns @ turns.swapaxes(1, 2), np.eye(4), atol=1e-6)
     degrees = np.degrees(np.arctan2(turns[:, 1, 0], turns[:, 0, 0]))
     rolled = abs(degrees) > 0
-    assert 0.4 < rolled.mean() < 0.6
-    quarters = abs(degrees[rolled]) > 70
-    assert 0.4 < quarters.mean() < 0.6 and {round(angle / 90) % 4 for angle in degrees[rolled][quarters]} == {1, 2, 3}
-    assert abs(degrees[rolled][~quarters]).max() < 58
+    assert 0.4 < rolled.mean() < 0.6 and 48 < abs(degrees).max() < 52 and abs(degrees[rolled].mean()) < 5
 
     plain, turned = (fixed_batch([5, 6], (48, 64), 2, "cpu", rolled=share) for share in (0.0, 1.0))
     assert torch.equal(plain.T_world_cam[..., 2:], turned.T_world_cam[..., 2:])
