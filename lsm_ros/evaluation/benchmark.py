@@ -75,7 +75,8 @@ def score_all(predictor: NetworkPredictor, data: str | Path | None = None, world
     boxes = Path(data) / BOXES if data is not None and (Path(data) / BOXES).exists() else None
     options = {"progress": progress, "refine": refine}
     lines = score_worlds(predictor, worlds, style, baseline=baseline, gallery=gallery, **options)
-    words = score_own_words(predictor, worlds, style, boxes, progress)
+    words = score_own_words(predictor, worlds, style, boxes, progress)          # while their worlds are kept
+    lines += score_other_cameras(predictor, worlds, style, **options)
     lines += score_kinds(predictor, worlds, style, gallery=gallery, **options)
     for folder in folders:
         for gap in GAPS.get(folder.name, DEFAULT_GAPS):
@@ -99,17 +100,23 @@ def find_sequences(data: str | Path) -> list[Path]:
 def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
                  progress: bool = True, refine: bool = True, baseline: bool = False,
                  gallery: Gallery | None = None) -> list[Line]:
-    """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare; then four
-    views once more as other cameras would have taken them: automatic ones, with borders, held askew, without
-    contrast; and in images that are higher than wide."""
+    """Held-out rendered worlds. The same images are scored at every number of views, so the lines compare."""
     lines = []
     for views, intrinsics in ((1, False), (2, False), (4, False), (4, True), (8, False)):
         windows = WorldWindows(worlds, views=views, intrinsics=intrinsics, device=str(predictor.device), style=style)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine,
                            baseline=baseline and intrinsics, gallery=gallery if views == 4 and not intrinsics else None)
-    changed = [WorldWindows(worlds, device=str(predictor.device), style=replace(style, **{change: True}))
-               for change in ("automatic", "borders", "rolled", "flat")]
-    for windows in (*changed, WorldWindows(worlds, TALL, device=str(predictor.device), style=style)):
+    return lines
+
+
+def score_other_cameras(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
+                        progress: bool = True, refine: bool = True) -> list[Line]:
+    """Four views of the same worlds once more as other cameras would have taken them: automatic ones, with borders,
+    held askew, without contrast; and in images that are higher than wide."""
+    changed = ({"style": replace(style, **{change: True})} for change in ("automatic", "borders", "rolled", "flat"))
+    lines = []
+    for made in (*changed, {"style": style, "size": TALL}):
+        windows = WorldWindows(worlds, device=str(predictor.device), **made)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine)
     return lines
 
@@ -290,6 +297,7 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     options = {"baseline": arguments.baseline is not None, "gallery": gallery}
     if arguments.target == "worlds":
         lines = score_worlds(predictor, arguments.worlds, style, **options)
+        lines += score_other_cameras(predictor, arguments.worlds, style)
         lines += score_kinds(predictor, arguments.worlds, style, gallery=gallery)
     elif arguments.target == "all":
         lines = score_all(predictor, arguments.data, arguments.worlds, style, **options)

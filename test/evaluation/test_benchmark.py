@@ -171,7 +171,7 @@ def test_frames_without_any_depth_or_pose_are_left_out(folder, known_truth, tmp_
 
 def test_command_on_everything(folder, known_truth, tmp_path, monkeypatch):
     asked = {}
-    for name in ("score_worlds", "score_kinds", "score_own_words"):
+    for name in ("score_worlds", "score_other_cameras", "score_kinds", "score_own_words"):
         line = {"set": name, "intrinsics": False, "auc30": 0.5}
         monkeypatch.setattr(benchmark, name, lambda *args, line=line, **_: asked.update({line["set"]: args}) or [line])
     monkeypatch.setattr(benchmark, "DEFAULT_GAPS", (1, 2))
@@ -179,7 +179,7 @@ def test_command_on_everything(folder, known_truth, tmp_path, monkeypatch):
     benchmark.main(["all", "--data", str(folder.parent), "--meshes", "models.npz", "--json", str(out)])
     lines = json.loads(out.read_text())
     assert [(line["set"], line["intrinsics"]) for line in lines] == [
-        ("score_worlds", False), ("score_kinds", False),
+        ("score_worlds", False), ("score_other_cameras", False), ("score_kinds", False),
         *((f"sequence, 4 views {gap} apart{line}", known) for gap in (1, 2) for known in (False, True)
           for line in ("", ": network alone")), ("score_own_words", False)]
     assert all(arguments[1:3] == (benchmark.WORLDS, WorldStyle(None, "models.npz")) for arguments in asked.values())
@@ -193,9 +193,11 @@ def test_rendered_worlds_are_scored_once_more_as_other_cameras_see_them(known_tr
 
     monkeypatch.setattr(benchmark, "WorldWindows", Named)
     monkeypatch.setattr(benchmark, "score_set", lambda _, name, windows, **__: [(name, windows.intrinsics)])
-    assert benchmark.score_worlds(benchmark.NetworkPredictor(None), 5) == [
-        *((f"5 rendered worlds, {views} views", known) for views, known in
-          ((1, False), (2, False), (4, False), (4, True), (8, False))),
+    predictor = benchmark.NetworkPredictor(None)
+    assert benchmark.score_worlds(predictor, 5) == [
+        (f"5 rendered worlds, {views} views", known) for views, known in
+        ((1, False), (2, False), (4, False), (4, True), (8, False))]
+    assert benchmark.score_other_cameras(predictor, 5) == [
         *((f"5 rendered worlds and {kind}, 4 views", False) for kind in
           ("automatic cameras", "borders", "rolled cameras", "flat pictures")),
         ("5 rendered worlds, 4 views, 256 high", False)]
