@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from lsm_ros.errors import InputError
+from lsm_ros.geometry.sim3 import exp_so3, sim3
 from lsm_ros.world.edges import Edges
 from lsm_ros.world.factory import HELD_OUT_SEEDS, PARCEL, PATHS, Factory, make_parcel
 from lsm_ros.world.materials import TextureCatalogue, load_textures
@@ -129,7 +130,7 @@ class Lens:
     focal: np.ndarray         # (B,) focal length / the image's longer side
     aspect: np.ndarray        # (B,) fy / fx
     center: np.ndarray        # (B, 2) principal point / image size
-    bend: np.ndarray          # (B, 2) relative shift of the rays at the image's left and right edge, by r^2 and r^4
+    bend: np.ndarray          # (B, 2) relative shift of the rays at the ends of the longer side, by r^2 and r^4
 
     @classmethod
     def random(cls, rng: np.random.Generator, focal: np.ndarray) -> Lens:
@@ -157,10 +158,7 @@ def random_rolls(rng: np.random.Generator, windows: int, share: float) -> np.nda
     """(B, 4, 4) float32: turns about the optical axis, to be multiplied to the right of T_world_cam; the identity for
     all but a share of the windows."""
     roll = rng.uniform(-LEAN_RAD, LEAN_RAD, windows) * (rng.random(windows) < share)
-    turns = np.tile(np.eye(4, dtype=np.float32), (windows, 1, 1))
-    turns[:, 0, 0], turns[:, 0, 1] = np.cos(roll), -np.sin(roll)
-    turns[:, 1, 0], turns[:, 1, 1] = np.sin(roll), np.cos(roll)
-    return turns
+    return sim3(exp_so3(roll[:, None] * (0, 0, 1)), np.zeros(3)).astype(np.float32)
 
 
 @dataclass(frozen=True)

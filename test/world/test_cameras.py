@@ -210,7 +210,7 @@ def test_views_show_something_and_mostly_overlap():
 
 def test_many_views_are_deep_have_a_foreground_and_are_not_all_wall():
     far, near, walls = [], [], []
-    for seed in range(60):
+    for seed in range(240):
         scene, rng = make_scene(seed), np.random.default_rng(seed)
         space = Space(scene)
         for _ in range(2):
@@ -220,7 +220,7 @@ def test_many_views_are_deep_have_a_foreground_and_are_not_all_wall():
             near.extend((seen.depth.min(axis=2) < .5 * np.median(seen.depth, axis=2)).ravel())
             walls.extend(seen.walls.ravel())
     assert np.median(far) > 3.2 and np.percentile(far, 90) > 5.5
-    assert np.mean(near) > .26                                       # a third of all; 480 views are too few to say more
+    assert np.mean(near) > .3
     assert np.mean(walls) < .4
 
 
