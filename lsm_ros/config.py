@@ -52,7 +52,8 @@ def check(name: str, value: Any, item) -> None:
     good = isinstance(value, (int, float)) and not isinstance(value, bool) if isinstance(default, float) \
         else type(value) is type(default)
     if not good:
-        raise ConfigError(f"{name} = {value!r} is a {type(value).__name__}; it must be a {type(default).__name__}")
+        raise ConfigError(f"{name} = {value!r} is of type {type(value).__name__}; it must be of type "
+                          f"{type(default).__name__}")
     if number and value != value:
         raise ConfigError(f"{name} is NaN")
     if meta["minimum"] is not None and value < meta["minimum"]:

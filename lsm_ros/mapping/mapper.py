@@ -224,7 +224,7 @@ class Mapper:
     def relabel(self, labels: LabelSet) -> None:
         """Asks what was seen in other words, all of it: the voxels are made anew, which takes 20 ms a keyframe."""
         self.labels = labels
-        self._objects = ObjectTracker(labels, self.config.object_min_voxels)
+        self._objects.relabel(labels)
         self._map = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
                                 self.config.max_depth_m)
         for keyframe_id, view in self._views.items():

@@ -37,6 +37,11 @@ class ObjectTracker:
         """Forgets the objects; ids go on."""
         self._known.clear()
 
+    def relabel(self, labels: LabelSet) -> None:
+        """Objects are found anew, in other words and under other ids."""
+        self.clear()
+        self._labels = labels
+
     def update(self, voxels: Voxels, evidence: np.ndarray) -> list[MapObject]:
         """The objects of now, those of an earlier call under the same id, by id.
 

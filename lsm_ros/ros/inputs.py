@@ -18,9 +18,11 @@ from sensor_msgs.msg import Image, Imu
 
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier
+from lsm_ros.data.frames import check_same_shape
 from lsm_ros.data.images import decode_depth
 from lsm_ros.errors import InputError, TransformError
 from lsm_ros.geometry.gravity import GravityFilter
+from lsm_ros.geometry.sim3 import log_so3
 from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.intake import sensor_qos
@@ -31,6 +33,7 @@ STALE_S = 1.0                       # what is farther behind an image than this 
 DEPTH_TOLERANCE_NS = 17_000_000     # half a frame at 30 Hz
 DEPTH_QUEUE = 15                    # half a second at 30 Hz: an image waits for the worker for about that long
 IMU_DEPTH = 20
+BESIDE_M, BESIDE_RAD = 0.003, 0.01  # from the image's camera: farther, and depth is not registered to the image
 
 
 class Inputs:
@@ -52,13 +55,18 @@ class Inputs:
 
     def listen(self) -> None:
         config = self._config
-        self._tf = TfBuffer(self._node, self._health, self._changed, self._heard)
+        self._tf = TfBuffer(self._node, self._health, self._changed, self._heard,
+                            ours=(config.map_frame, config.camera_frame))
         if config.imu_topic:
             self._subscriptions.append(self._node.create_subscription(
                 Imu, config.imu_topic, self._on_imu, sensor_qos("best_effort", IMU_DEPTH)))
         if config.depth_topic:
             self._subscriptions.append(self._node.create_subscription(
                 Image, config.depth_topic, self._on_depth, sensor_qos(config.image_reliability, DEPTH_QUEUE)))
+
+    def parent(self, frame: str) -> str | None:
+        """The frame that somebody else lets `frame` hang on."""
+        return self._tf.parent(frame) if self._tf else None
 
     def stop(self) -> None:
         if self._tf:
@@ -75,10 +83,10 @@ class Inputs:
             rectify: what the image was freed from distortion with, and the depth is to be, if so.
         """
         until_s = time.monotonic() + wait_s
-        stamp, size = frame.stamp_ns, (frame.image.shape[1], frame.image.shape[0])
+        stamp = frame.stamp_ns
         T_odom_cam = self._odometry(camera, stamp, until_s)
         up_cam, height_m = self._upright(camera, stamp, until_s)
-        depth = self._depth(stamp, size, rectify, until_s)
+        depth = self._depth(frame, camera, rectify, until_s)
         self.shown["odometry"] = self._config.odom_frame if T_odom_cam is not None else "none"
         self.shown["depth"] = self._config.depth_topic if depth is not None else "none"
         return replace(frame, T_odom_cam=T_odom_cam, up_cam=up_cam, height_m=height_m, depth=depth)
@@ -133,11 +141,11 @@ class Inputs:
             raise InputError(f"nothing near its time came on {self._config.imu_topic}")
         return self._lookup(camera, imu, stamp, until_s)[:3, :3] @ up_imu
 
-    def _depth(self, stamp: int, size: tuple[int, int], rectify: Rectifier | None, until_s: float
-               ) -> np.ndarray | None:
+    def _depth(self, frame: Frame, camera: str, rectify: Rectifier | None, until_s: float) -> np.ndarray | None:
         """(h, w) float32 metres of the depth image that is nearest in time."""
         if not self._config.depth_topic:
             return None
+        stamp = frame.stamp_ns
         self._wait(lambda: self._depth_behind_s(stamp), until_s)
         with self._changed:
             gaps = [(abs(stamp_ns(message.header.stamp) - stamp), message) for message in self._depths]
@@ -147,10 +155,27 @@ class Inputs:
                 raise InputError("none has come" if gap is None else f"the nearest is {gap * 1e-6:.0f} ms off")
             depth = decode_depth(message.data, message.encoding, message.width, message.height, message.step,
                                  bool(message.is_bigendian))
+            check_same_shape(depth, frame.image, "it")
+            self._check_registered(message.header.frame_id, camera, stamp)
         except InputError as error:
             self._health.problem("depth_missing", f"no depth of this image on {self._config.depth_topic}: {error}")
             return None
-        return rectify.depth(depth, size) if rectify else depth
+        return rectify.depth(depth, frame.image.shape[1::-1]) if rectify else depth
+
+    def _check_registered(self, frame: str, camera: str, stamp: int) -> None:
+        """Raises InputError if TF has the camera that depth was taken by, or drawn for, elsewhere than the image's."""
+        if frame in ("", camera):
+            return
+        try:
+            T_camera_depth = self._tf.lookup(camera, frame, stamp)
+        except TransformError:
+            return                              # nobody knows
+        apart_m = float(np.linalg.norm(T_camera_depth[:3, 3]))
+        turned = float(np.linalg.norm(log_so3(T_camera_depth[:3, :3])))
+        if apart_m > BESIDE_M or turned > BESIDE_RAD:
+            raise InputError(f"its frame {frame!r} is {1e3 * apart_m:.0f} mm and {np.degrees(turned):.1f} degrees off "
+                             f"the image's {camera!r}; it must be registered to the image (a RealSense's "
+                             "aligned_depth_to_color)")
 
     def _depth_behind_s(self, stamp: int) -> float:
         """How far the newest depth image is behind the image; a nearer one may come until then."""

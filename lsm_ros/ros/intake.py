@@ -22,6 +22,7 @@ from lsm_ros.ros.diagnostics import SILENCE_S, Health
 from lsm_ros.ros.parameters import NodeConfig
 
 REPEAT_WARNING_S = 30.0
+KEPT = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CAMERA_INFO_WAIT_S = 2.0        # from the first image on, they wait this long for a camera_info that somebody publishes
 IMAGE_DEPTH = 5                 # the callback only swaps a reference; a few more outlast a pause of this thread
 
@@ -45,6 +46,7 @@ class Intake:
         self._rectified = config.image_rectified
         self._info_key: tuple | None = None         # the camera_info in use, to notice another one
         self._uses_info = config.use_camera_info
+        self._asks_for_kept = self._info_missed = False
         self._began: float | None = None            # time.monotonic() at the first image
         self._heard = time.monotonic()
         self.expect_images()
@@ -106,11 +108,27 @@ class Intake:
 
     def _on_timer(self) -> None:
         now = time.monotonic()
+        if self._uses_info and self._info_key is None:
+            self._miss_info(now)
         if now < self._warn_at:
             return
         self._warn_at = now + REPEAT_WARNING_S
         silent_s = now - self._heard
         self._health.problem("silences", f"no image on {self.topic} for {silent_s:.0f} s; {self._publishers()}")
+
+    def _miss_info(self, now: float) -> None:
+        """A CameraInfo that was sent once, and is kept for those who ask for that, is asked for. One that is published
+        and does not come is told of, once."""
+        found = self._node.get_publishers_info_by_topic(self.info_topic)
+        if not self._asks_for_kept and any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                                           for info in found):
+            self._asks_for_kept = True
+            self._subscriptions.append(self._node.create_subscription(CameraInfo, self.info_topic, self._on_info, KEPT))
+        if found and not self._info_missed and self._began is not None and now - self._began > CAMERA_INFO_WAIT_S:
+            self._info_missed = True
+            self._health.problem("camera_info_missing", f"none came on {self.info_topic}, though "
+                                 f"{_join(found[0].node_namespace, found[0].node_name)} publishes it; until one comes "
+                                 "the network estimates the intrinsics")
 
     def _publishers(self) -> str:
         """Who publishes the topic, as what and how; or which image topics there are instead."""
@@ -123,8 +141,14 @@ class Intake:
                 for info in found) + f"; wanted: {wanted}"
         images = sorted(f"{name} ({types[0].split('/')[-1]})" for name, types in self._node.get_topic_names_and_types()
                         if types[0].startswith("sensor_msgs/msg/") and types[0].endswith("Image")
-                        and self._node.count_publishers(name))
+                        and self._others_publish(name))
         return "nobody publishes it" + (f"; published images: {', '.join(images)}" if images else "")
+
+    def _others_publish(self, topic: str) -> bool:
+        """Not this node: its depth and its masks are images, too."""
+        own = self._node.get_namespace(), self._node.get_name()
+        return any((info.node_namespace, info.node_name) != own
+                   for info in self._node.get_publishers_info_by_topic(topic))
 
 
 def topics(node: Node, config: NodeConfig) -> tuple[str, str]:

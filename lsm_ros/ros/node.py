@@ -116,6 +116,7 @@ class LsmNode(LifecycleNode):
         return SUCCESS
 
     def _configure(self) -> None:
+        self._health = Health(self.get_logger())    # the mapper's counters begin anew as well
         try:
             self._worker = Worker(lambda work: self._pipeline.handle(work), "lsm mapper")
             # Seconds: the weights are read here, on the thread that will use them. OpenMP keeps a team of threads for

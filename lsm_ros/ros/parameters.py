@@ -96,6 +96,10 @@ class NodeOptions:
         node = self.node
         if node.map_frame == node.camera_frame:
             raise ConfigError(f"map_frame and camera_frame are both {node.map_frame!r}; a frame is not its own parent")
+        for name in ("odom_frame", "base_frame", "floor_frame"):
+            if getattr(node, name) == node.camera_frame:
+                raise ConfigError(f"camera_frame and {name} are both {node.camera_frame!r}; the robot's frames have "
+                                  "their parents, and the estimated camera is a frame of its own")
         for name in ("image_topic", "map_frame", "camera_frame"):
             if not getattr(node, name):
                 raise ConfigError(f"{name} is empty")
@@ -183,8 +187,13 @@ def updated(options: NodeOptions, values: dict[str, Any]) -> NodeOptions:
     for name, value in values.items():
         section, item = TABLE[name]
         by_section.setdefault(section, {})[item.name] = _as_declared(value, item)
-    return replace(options, **{section: replace(getattr(options, section), **changed)
-                               for section, changed in by_section.items()})
+    sections = {}
+    for section, changed in by_section.items():
+        try:
+            sections[section] = replace(getattr(options, section), **changed)
+        except ConfigError as error:           # it begins with the option's name
+            raise ConfigError(f"{'' if section == 'node' else section + '.'}{error}") from error
+    return replace(options, **sections)
 
 
 def checked_update(options: NodeOptions, parameters: list[Parameter], configured: bool

@@ -214,7 +214,7 @@ class Pipeline:
                 self._map_odom.forget()
                 self._map_id = update.map_id
             self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
-            self._publishers.publish_update(update, message_header.frame_id, self.options)
+            self._publishers.publish_update(update, message_header.frame_id, self._options_for_update())
             seconds.update(mapper=mapped_s - decoded_s, image_to_cloud=time.perf_counter() - work.received_s)
             age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
             if abs(age_s) < PLAUSIBLE_AGE_S:
@@ -241,6 +241,17 @@ class Pipeline:
         self._log.add(frame, replace(update, seconds=seconds))
         if self.mapper.counters.windows % GIVE_BACK_EVERY == 0:
             give_back()
+
+    def _options_for_update(self) -> NodeOptions:
+        """The camera's estimate is not sent where its frame is somebody else's: a frame has one parent."""
+        node = self.options.node
+        parent = self._inputs.parent(node.camera_frame) if node.tf_mode == "estimates" else None
+        if parent is None:
+            return self.options
+        self._health.problem("camera_frame_refused", f"{node.map_frame} -> {node.camera_frame} is not sent: somebody "
+                             f"else publishes {parent} -> {node.camera_frame}; camera_frame is the estimate's own, "
+                             "and must be a new one")
+        return replace(self.options, node=replace(node, tf_mode="none"))
 
     def _tell_of_border(self) -> None:
         share = self.mapper.border

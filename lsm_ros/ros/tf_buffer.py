@@ -32,11 +32,12 @@ class TfBuffer:
     Args:
         changed: held while the tree is touched, and told whenever it has grown.
         heard: called with every edge and whether it is static.
+        ours: parent and child of the estimated camera's edge. It comes back to us, and is no news of the robot.
     """
 
     def __init__(self, node: Node, health: Health, changed: threading.Condition,
-                 heard: Callable[[TransformStamped, bool], None]):
-        self._node, self._health, self._changed, self._heard = node, health, changed, heard
+                 heard: Callable[[TransformStamped, bool], None], ours: tuple[str, str]):
+        self._node, self._health, self._changed, self._heard, self._ours = node, health, changed, heard, ours
         self._tree = FrameTree()
         self._subscriptions = [
             node.create_subscription(TFMessage, "/tf", lambda message: self._on_edges(message, False), MOVING),
@@ -53,6 +54,10 @@ class TfBuffer:
     def knows(self, frame: str) -> bool:
         with self._changed:
             return self._tree.knows(frame)
+
+    def parent(self, frame: str) -> str | None:
+        with self._changed:
+            return self._tree.parent(frame)
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
         """T_target_source (4, 4) at a stamp in nanoseconds. Raises TransformError, see FrameTree.lookup."""
@@ -73,6 +78,8 @@ class TfBuffer:
         with self._changed:
             for edge in message.transforms:
                 self._heard(edge, static)
+                if (edge.header.frame_id, edge.child_frame_id) == self._ours:
+                    continue
                 t, q = edge.transform.translation, edge.transform.rotation
                 try:
                     self._tree.set(edge.header.frame_id, edge.child_frame_id, stamp_ns(edge.header.stamp),

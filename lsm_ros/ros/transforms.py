@@ -120,6 +120,9 @@ class MapOdomPublisher:
         elif T_odom_cam is None:
             self._health.problem("map_odom_without_odometry", f"{edge} is not corrected: TF does not tie "
                                  f"{self._config.odom_frame!r} to the camera at the image's stamp")
+        elif not self._has_time():
+            self._health.problem("clock_missing", f"{edge} is not sent: use_sim_time is true, and no time has come on "
+                                 "/clock")
 
     def begin(self, T_map_cam: np.ndarray, T_odom_cam: np.ndarray | None) -> None:
         """The same of an image that still shows the last window's view, as long as no window has had odometry.
@@ -137,7 +140,9 @@ class MapOdomPublisher:
             return "off"
         if self._has_rival():
             return f"refused: {self._rival} -> {self._config.odom_frame} is published by somebody else"
-        return "waits for a window with odometry" if self._T_map_odom is None else "sent"
+        if self._T_map_odom is None:
+            return "waits for a window with odometry"
+        return "sent" if self._has_time() else "waits for /clock"
 
     def heard(self, edge: TransformStamped, static: bool) -> None:
         """Takes note of every edge of TF, to notice another localiser. Our own come back to us too."""
@@ -153,6 +158,10 @@ class MapOdomPublisher:
     def listen_anew(self) -> None:
         """TF is subscribed to again: a rival that isn't heard by then is gone, a static one (latched) as well."""
         self._rival_until_s = min(self._rival_until_s, time.monotonic() + RIVAL_S)
+
+    def _has_time(self) -> bool:
+        """Whether it is any time yet: the timer that sends goes by the node's clock."""
+        return self._node.get_clock().now().nanoseconds > 0
 
     def _has_rival(self) -> bool:
         return time.monotonic() < self._rival_until_s

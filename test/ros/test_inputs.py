@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
-from harness import FRAME_ID, START_NS, Camera
+from harness import FRAME_ID, START_NS, STEP_NS, Camera
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, Imu
+from sensor_msgs.msg import CameraInfo, Image, Imu
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Frame
@@ -57,6 +57,9 @@ class Robot:
 
     def tell(self, edge: TransformStamped) -> None:
         self._tf.publish(TFMessage(transforms=[edge]))
+
+    def fix(self, *edges: TransformStamped) -> None:
+        self._static.publish(TFMessage(transforms=list(edges)))
 
     def measure(self, stamp: int, depth_mm: int) -> None:
         self.depth.publish(Image(header=header(stamp, FRAME_ID), width=8, height=6, step=16, encoding="16UC1",
@@ -267,6 +270,66 @@ def test_depth_that_comes_after_its_image_is_waited_for(listen, robot):
         time.sleep(0.05)
     threading.Timer(0.1, robot.measure, (NOW + 33 * MS, 2000)).start()
     assert listener.look(NOW + 33 * MS, wait_s=1.0).depth[0, 0] == 2.0
+
+
+def test_depth_that_is_not_registered_to_the_image_is_no_depth_of_it(listen, robot, camera: Camera):
+    listener = listen(depth_topic="/depth")
+
+    def refused(frame_id: str, height: int = 6) -> str:
+        """Why the depth image is not taken; empty: it is."""
+        camera.number += 1
+        stamp = camera.number * STEP_NS
+        for _ in range(100):
+            robot.depth.publish(Image(header=header(stamp, frame_id), width=8, height=height, step=16, encoding="16UC1",
+                                      data=np.full((height, 8), 1000, "<u2").tobytes()))
+            if listener.look(stamp).depth is not None:
+                return ""
+            if "none has come" not in (why := listener.health.snapshot()["problem"]) and " ms off" not in why:
+                return why
+            time.sleep(0.05)
+        raise AssertionError(listener.health.snapshot()["problem"])
+
+    assert refused(FRAME_ID) == refused("a frame that nobody knows") == ""
+    assert "it is 8x3, which is not the shape of its 160x120 image" in refused(FRAME_ID, height=3)
+    beside = sim3(np.eye(3), np.array([0.015, 0.0, 0.0]))
+    robot.fix(transform(np.eye(4), 0, FRAME_ID, "same"), transform(beside, 0, FRAME_ID, "ir"))
+    listener.until(lambda _: listener.inputs.parent("ir"))
+    assert refused("same") == ""
+    assert "its frame 'ir' is 15 mm and 0.0 degrees off the image's" in refused("ir")
+
+
+def test_the_estimate_of_the_camera_is_no_news_of_the_robot(listen, robot):
+    listener = listen(camera_frame=FRAME_ID)
+    drive_until_heard(robot, listener)
+    robot.tell(transform(np.eye(4), NOW, "lsm_map", FRAME_ID))
+    robot.tell(transform(np.eye(4), NOW, "lsm_map", "something after it"))
+    listener.until(lambda _: listener.inputs.parent("something after it"))
+    assert listener.inputs.parent(FRAME_ID) == "base_link" and listener.look().T_odom_cam is not None
+
+
+def test_a_camera_info_that_was_sent_once_is_asked_for(camera: Camera, monkeypatch):
+    kept = camera.create_publisher(CameraInfo, "/once/camera_info", intake.KEPT)
+    kept.publish(camera.info())
+    handed, health = [], Health(camera.get_logger())
+    ears = intake.Intake(camera, NodeConfig(image_topic="/once/image_raw"), health, handed.append)
+    camera.spin_until(lambda: ears._info_key is not None, what="for the camera_info")
+    ears._on_image(camera.image())
+    assert handed[-1].rectify is not None and not health.snapshot()["counts"].get("camera_info_missing")
+    ears.destroy()
+
+
+def test_a_camera_info_that_is_published_and_never_comes_is_said_once(camera: Camera, monkeypatch):
+    silent = camera.create_publisher(CameraInfo, "/silent/camera_info", 10)
+    monkeypatch.setattr(intake, "CAMERA_INFO_WAIT_S", 0.5)
+    health = Health(camera.get_logger())
+    ears = intake.Intake(camera, NodeConfig(image_topic="/silent/image_raw"), health, lambda work: None)
+    ears._on_image(camera.image())
+    camera.spin_until(lambda: health.snapshot()["counts"].get("camera_info_missing"))
+    assert "none came on /silent/camera_info, though /test_camera publishes it" in health.snapshot()["problem"]
+    camera.spin(2.5)
+    assert health.snapshot()["counts"]["camera_info_missing"] == 1
+    ears.destroy()
+    camera.destroy_publisher(silent)
 
 
 def test_a_camera_that_starts_late_is_still_waited_for_to_tell_its_intrinsics(camera: Camera, monkeypatch):

@@ -168,6 +168,15 @@ def test_silence_names_the_topic_its_publishers_and_their_qos(start, camera: Cam
     assert node.stop() == 0
 
 
+@pytest.mark.slow
+def test_silence_names_cameras_that_there_are_and_not_the_nodes_own_images(start, camera: Camera):
+    node = start(remap=("image:=/none/image",))
+    camera.spin_until(lambda: camera.counter("silences"))
+    assert "no image on /none/image for 5 s; nobody publishes it; published images: /camera/image_raw (Image)\n" \
+        in node.output()
+    assert node.stop() == 0
+
+
 def test_compressed_images_and_a_truncated_one(start, camera: Camera):
     publisher = camera.create_publisher(CompressedImage, "/camera/image_raw/compressed", 10)
     node = start("image_transport:=compressed")

@@ -61,11 +61,12 @@ def test_a_whole_number_is_good_for_a_double(declared):
 @pytest.mark.parametrize(("given", "words"), [
     ({"mapper.voxel_size": 0.1}, "mapper.voxel_size_m"),                                   # the right name is proposed
     ({"mapper.window_views": 9}, "window_views = 9 is above its maximum 8"),
-    ({"mapper.window_views": 3.5}, "window_views = 3.5 is a float"),
+    ({"mapper.window_views": 3.5}, "mapper.window_views = 3.5 is of type float"),
     ({"tf_mode": "odom"}, "'estimates', 'leaf', 'map_odom', 'none'"),
     ({"tf_mode": "map_odom", "odom_frame": ""}, "'map_odom' needs an odom_frame that is not the map's; it is ''"),
     ({"tf_mode": "map_odom", "odom_frame": "map", "map_frame": "map"}, "it is 'map', map_frame is 'map'"),
     ({"map_frame": "lsm_camera"}, "both 'lsm_camera'"),
+    ({"camera_frame": "odom"}, "camera_frame and odom_frame are both 'odom'"),
     ({"obstacle_min_height_m": 1.5}, "obstacle_min_height_m = 1.5 is not below obstacle_max_height_m = 1.5"),
     ({"image_topic": ""}, "image_topic is empty"),
     ({"image_topic": "/camera/image-raw"}, "image_topic: .*characters other than alphanumerics.*'/camera/image-raw'"),

@@ -84,8 +84,9 @@ def test_a_lifecycle_manager_can_run_it(start, camera: Camera):
         assert change(Transition.TRANSITION_ACTIVATE)
         camera.connect()
         clouds = len(camera.clouds)
-        camera.walk(12)
+        sent = len(camera.walk(12))
         camera.spin_until(lambda clouds=clouds: len(camera.clouds) > clouds)
+        camera.spin_until(lambda sent=sent: camera.counter("images_received") == sent, what="for counters begun anew")
         # The second time with the services of the first, which have outlasted the clean-up.
         assert camera.call(Trigger, "/lsm/reset", Trigger.Request()).success
         assert change(Transition.TRANSITION_DEACTIVATE)

@@ -94,6 +94,30 @@ def test_map_odom_corrects_the_odometry_until_another_localiser_comes(start, cam
     assert {edge.header.frame_id for _, edge in odometer.edges} == {"other_map"}
 
 
+def test_the_robots_own_camera_keeps_its_parent(start, camera: Camera, odometer: Odometer):
+    """Whoever takes camera_frame for the name of the camera that there is."""
+    children: set[tuple[str, str]] = set()
+    camera.create_subscription(TFMessage, "/tf", lambda m: children.update(
+        (edge.header.frame_id, edge.child_frame_id) for edge in m.transforms), MOVING)
+    start(f"camera_frame:={FRAME_ID}")
+    camera.connect()
+    odometer.wait_for(lambda: camera.counter("camera_frame_refused") > 1, "it is noticed")
+    assert ("lsm_map", FRAME_ID) not in children and ("odom", FRAME_ID) in children
+    missing = camera.counter("odometry_missing")
+    odometer.walk(3)
+    camera.spin(1.2)
+    assert camera.counter("odometry_missing") == missing
+    assert camera.diagnostics["lsm/lsm: camera"]["odometry"] == "odom"
+
+
+def test_a_simulation_without_a_clock_is_said(start, camera: Camera, odometer: Odometer):
+    start("tf_mode:=map_odom", "map_frame:=map", "use_sim_time:=true")
+    camera.connect()
+    odometer.wait_for(lambda: camera.counter("clock_missing"), "it is noticed")
+    camera.spin(1.2)
+    assert camera.diagnostics["lsm/lsm: camera"]["map_odom"] == "waits for /clock" and not odometer.edges
+
+
 def test_without_odometry_map_odom_sends_nothing_and_says_so(start, camera: Camera, odometer: Odometer):
     start("tf_mode:=map_odom", "map_frame:=map")
     camera.connect()
