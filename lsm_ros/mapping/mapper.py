@@ -35,6 +35,8 @@ GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole gr
 RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
+UNDERSTOOD = 0.25          # share of the views that make a map of a camera that turns out to be turned: on real walks
+                           # that were turned from the start it is below .1; and that one is turned over is noted late
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
@@ -379,10 +381,11 @@ class Mapper:
             self._begin()
 
     def _turn(self) -> None:
-        """The camera is held otherwise than it seemed. What the network did not understand is no map; one of before
-        the camera was turned waits."""
+        """The camera is held otherwise than it seemed. What the network did not understand is no map; one that it
+        understood before the camera was turned over waits."""
         self.counters.turns += 1
-        if self._views and np.median([view.confidence.mean() for view in self._views.values()]) >= UNSURE:
+        understood = [view.confidence.mean() >= UNSURE for view in self._views.values()]
+        if understood and np.mean(understood) >= UNDERSTOOD:
             self.counters.new_maps += 1
             self._atlas.put_away(self.map_id, self.state())
         self._begin_map()
