@@ -79,16 +79,18 @@ class Upright:
         otherwise than it seemed, which holds from now on."""
         if self._told or self._confidence >= UNSURE or self._wait > 0 or len(self._recent) < GROUP:
             return False
+        self._wait, self._patience = self._patience, min(2 * self._patience, PATIENCE)     # also if the network fails
         sure = [float(predict(Window(tuple(shown(keyframe, way) for keyframe in self._recent))).confidence.mean())
                 for way in range(4)]
-        *_, second, first = np.argsort(sure)
+        *_, second, first = map(int, np.argsort(sure))
+        if first == self._quarters:
+            self._suspected = None
         if first == self._quarters or not sure[first] > max(CLEAR, TIMES * sure[second]):
-            self._wait, self._patience = self._patience, min(2 * self._patience, PATIENCE)
             return False
         if first != self._suspected:
-            self._suspected, self._wait = int(first), GROUP
+            self._suspected, self._wait, self._patience = first, GROUP, GROUP
             return False
-        self._quarters = int(first)
+        self._quarters = first
         self._doubt_anew()
         return True
 

@@ -186,6 +186,24 @@ def test_one_sure_look_is_not_believed_nor_are_two_that_contradict_each_other():
     see(fresh, sure_of(0.9), held(0, 3, 5))
     assert see(fresh, wrong, held(0, 12, 8)) == [], "it was understood in between"
 
+    doubted = Upright()
+    see(doubted, wrong, held(0, 5))
+    see(doubted, sure_of(.05), held(0, 4, 5))
+    assert see(doubted, wrong, held(0, 5, 9)) == [], "a look said that it is held as it seemed"
+
+
+def test_a_network_that_fails_is_not_asked_again_at_once():
+    upright, network = Upright(), sure_of(0.0)
+    see(upright, network, held(0, 3))
+
+    def fails(window):
+        raise MemoryError
+
+    upright.note(held(0, 1, 3)[0], 0.0)
+    with pytest.raises(MemoryError):
+        upright.reconsider(fails)
+    assert not upright.reconsider(fails)
+
 
 def test_where_a_frame_knew_its_up_the_network_is_not_asked():
     upright, network = Upright(), sure_of(0, 0, 0.6)
