@@ -26,7 +26,8 @@ class Counters:
     loops: int = 0                 # of those the ones that were believed
     unsolved_graphs: int = 0       # optimisations that gave no answer: the poses stayed as they were
     restarts: int = 0              # maps of a few keyframes that nothing could be aligned with, and that were given up
-    new_maps: int = 0              # begun because the camera stayed lost; the map before waits
+    new_maps: int = 0              # begun because the camera stayed lost, or was turned; the map before waits
+    turns: int = 0                 # times that the network, not an IMU, told that the camera is held otherwise
     joined_maps: int = 0           # waiting maps that the camera came back to
     forgotten_keyframes: int = 0   # because of max_keyframes or map_radius_m
 

@@ -25,11 +25,13 @@ HEIGHT_M_SIGMA = 0.02      # m, of the height that the robot's model tells
 MAX_SPREAD = 0.15          # of the heights of a floor's pixels, as a share: more is no floor
 
 
-def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: LabelSet) -> np.ndarray:
+def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: LabelSet,
+            level_up_cam: np.ndarray = UP_CV) -> np.ndarray:
     """(3,) unit vector up in the first camera (OpenCV axes), from views whose cameras R_first_cam (3, 3) turns into it.
 
     Up is along the normals of flat classes and across those of steep ones: the least eigenvector of their scatter,
-    found in rounds that leave out normals that do not fit. A level first camera is the weak prior and the start.
+    found in rounds that leave out normals that do not fit. A level first camera, in which up is `level_up_cam`
+    (3,), is the weak prior and the start.
     """
     flat, steep, pixels = [np.empty((0, 3))], [np.empty((0, 3))], 0
     classes = {name: n for n, name in enumerate(labels.names)}
@@ -43,27 +45,30 @@ def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: La
         pixels += label.size
     flat, steep = np.concatenate(flat), np.concatenate(steep)
 
-    up = UP_CV
+    up = level_up_cam
     for gate in np.radians(GATES_DEG):
         along = flat[np.abs(flat @ up) > np.cos(gate)]
         across = steep[np.abs(steep @ up) < np.sin(gate)]
-        scatter = (across.T @ across - along.T @ along) / pixels - PRIOR * np.outer(UP_CV, UP_CV)
+        scatter = (across.T @ across - along.T @ along) / pixels - PRIOR * np.outer(level_up_cam, level_up_cam)
         up = np.linalg.eigh(scatter)[1][:, 0]
-        up = up * np.sign(up @ UP_CV)
+        up = up * np.sign(up @ level_up_cam)
     return up
 
 
-def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, camera_height_m: float = 0.0) -> None:
+def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, camera_height_m: float = 0.0,
+                  level_up_cam: np.ndarray = UP_CV) -> None:
     """Turns a map upright, by what was measured or by what its views call floors and walls, and puts the floor that
     they see, or stand on, to z = 0; the first camera to x = y = 0. Keyframes get their stances in that: in a large map
-    MOST_VIEWS of them, from its first to its last; the others keep those that they had."""
+    MOST_VIEWS of them, from its first to its last; the others keep those that they had. `level_up_cam` is for
+    `find_up`."""
     ids = graph.ids
     asked = ids[::-(-len(ids) // MOST_VIEWS)]
     R = rotation_of(graph.poses(asked))
     R_first_cam = R[0].T @ R
     told = [(turn, views[i].keyframe.frame.up_cam) for i, turn in zip(asked, R_first_cam, strict=True)]
     measured = [turn @ up_cam for turn, up_cam in told if up_cam is not None]
-    up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in asked], R_first_cam, labels)
+    up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in asked], R_first_cam, labels,
+                                                                   level_up_cam)
     graph.move(sim3(upright(up) @ R[0].T, np.zeros(3)))
     for keyframe_id in asked:
         graph.stand(keyframe_id, find_stance(views[keyframe_id], graph.pose(keyframe_id), labels, camera_height_m))

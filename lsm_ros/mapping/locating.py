@@ -10,7 +10,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Keyframe, Predictor, Window
 from lsm_ros.data.borders import without_borders
 from lsm_ros.errors import AlignmentError
-from lsm_ros.geometry.sim3 import UP_CV, inverse, rigid_of, scaling, sim3, upright
+from lsm_ros.geometry.sim3 import inverse, rigid_of, scaling, sim3, upright
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import PoseGraph, Travel
 from lsm_ros.mapping.loops import ALIKE
@@ -62,6 +62,12 @@ class Locator:
         if self._config.refine_poses:
             self._refine.look_at(keyframe)
 
+    def reconsider(self, clock: Stopwatch) -> bool:
+        """Whether the camera turns out to be turned otherwise than it seemed, by what the network says."""
+        turned = self._upright.reconsider(self._predict)
+        clock.lap("network")
+        return turned
+
     def locate(self, keyframe: Keyframe, known: Known, clock: Stopwatch) -> Located:
         """The keyframe's window, and where it lies: beside the keyframes before it; where these do not hold it, where
         odometry takes it; or, if there is none, in another place of the map that it looks like. Raises AlignmentError
@@ -69,6 +75,7 @@ class Locator:
         """
         travel = self._travel(keyframe, known)
         selection, refinement = self.ask(keyframe, known, known.lost, clock)
+        self._upright.note(keyframe, float(refinement.prediction.confidence[-1].mean()))
         try:
             return self._place(selection, refinement, known, travel)
         except AlignmentError as refusal:
@@ -105,7 +112,8 @@ class Locator:
         ids = [keyframe.id for keyframe in selection.window.keyframes]
         if len(ids) > 1:
             return register(ids, refinement, known.views, known.graph, self._config, selection.old, selection.lost)
-        return Registration(S_map_window=sim3(upright(UP_CV), np.zeros(3)), units={ids[0]: 1.0}, refused=(), edges=())
+        return Registration(S_map_window=sim3(upright(self._upright.level_up_cam), np.zeros(3)), units={ids[0]: 1.0},
+                            refused=(), edges=())
 
     def _elsewhere(self, known: Known) -> bool:
         """Whether a camera that is not lost sees what looks like a place of the map where it was not just now."""

@@ -27,7 +27,7 @@ from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
 from lsm_ros.mapping.scale import MetricEstimator, jumped
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
-from lsm_ros.mapping.upright import Upright
+from lsm_ros.mapping.upright import UNSURE, Upright
 from lsm_ros.mapping.views import View
 
 LEVEL_AT = 8               # keyframes after which the vertical and the floor, first taken from one view, are found anew
@@ -35,6 +35,8 @@ GLOBAL_EVERY = 64          # keyframes between two optimisations of the whole gr
 RESCALED = 0.01            # change of the metric scale, as a log, that is worth moving the map
 LOST_AFTER = 3             # refused windows in a row after which the camera is looked for in the whole map
 YOUNG = 4                  # a map of fewer keyframes is begun anew instead
+UNDERSTOOD = 0.25          # share of the views that make a map of a camera that turns out to be turned: on real walks
+                           # that were turned from the start it is below .1; and that one is turned over is noted late
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
@@ -64,6 +66,7 @@ class Mapper:
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
         self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
         self._objects = ObjectTracker(labels, config.object_min_voxels)
+        self._await_stream()
         self._start()
 
     def configure(self, config: MapperConfig) -> None:
@@ -85,11 +88,24 @@ class Mapper:
     def reset(self) -> None:
         """Forgets the map, and those that wait. Keyframe and object ids go on, and so do the counters."""
         self._atlas.clear()
+        self._upright.forget()
         self._begin()
 
     def _begin(self) -> None:
         """An empty map; the next image that shows anything is its first keyframe."""
         self._selector.reset()
+        self._await_stream()
+        self._begin_map()
+
+    def _await_stream(self) -> None:
+        """Nothing is known of images to come."""
+        self._stamp_ns: int | None = None
+        self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
+        self._shape: tuple[int, ...] | None = None
+        self._borders = Borders()
+
+    def _begin_map(self) -> None:
+        """An empty map, of the same images."""
         self._map.clear()
         self._objects.clear()
         self._start()
@@ -97,10 +113,6 @@ class Mapper:
     def _start(self) -> None:
         self.map_id = self._next_map_id                # another number is another map: nothing ties it to this one
         self._next_map_id += 1
-        self._stamp_ns: int | None = None
-        self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
-        self._shape: tuple[int, ...] | None = None
-        self._borders = Borders()
         self._graph = PoseGraph()
         self._places, self._closer, self._scale = Places(), LoopCloser(), MetricEstimator()
         self.metric = self._scale.estimate(self.config)
@@ -130,6 +142,8 @@ class Mapper:
             return None
         self._locator.expect(keyframe)
         self._upright.hear(keyframe.frame)
+        if self._locator.reconsider(clock):
+            self._turn()
         place = self._describe(self._upright.shown(keyframe)) if self._describe and self.config.loops else None
         clock.lap("network")
         try:
@@ -198,8 +212,9 @@ class Mapper:
 
     @property
     def turned(self) -> int:
-        """By how many degrees, 0, 90, 180 or 270, the camera is turned clockwise, seen from behind it, as far as an IMU
-        or the robot's model tell. The network is shown its images upright."""
+        """By how many degrees, 0, 90, 180 or 270, the camera is turned clockwise, seen from behind it: as an IMU
+        or the robot's model tell, or, where no frame knew its up, as the network understands its images. These are
+        shown to it upright."""
         return self._upright.degrees
 
     @property
@@ -365,6 +380,16 @@ class Mapper:
             self._atlas.put_away(self.map_id, self.state())
             self._begin()
 
+    def _turn(self) -> None:
+        """The camera is held otherwise than it seemed. What the network did not understand is no map; one that it
+        understood before the camera was turned over waits."""
+        self.counters.turns += 1
+        understood = [view.confidence.mean() >= UNSURE for view in self._views.values()]
+        if understood and np.mean(understood) >= UNDERSTOOD:
+            self.counters.new_maps += 1
+            self._atlas.put_away(self.map_id, self.state())
+        self._begin_map()
+
     def _known(self, place: np.ndarray | None) -> Known:
         """The map as the locator needs it, to find what looks like `place`."""
         alike = [] if place is None else self._places.most_alike(place, self._graph.ids)
@@ -427,7 +452,8 @@ class Mapper:
         if loop or count % GLOBAL_EVERY == 0:
             free = set(ids)
         if self.config.level and (len(ids) in (1, LEVEL_AT) or count % LEVEL_AT == 0 and not self._graph.grounded):
-            stand_upright(self._graph, self._views, self.labels, self.config.camera_height_m)
+            stand_upright(self._graph, self._views, self.labels, self.config.camera_height_m,
+                          self._upright.level_up_cam)
             free = set(ids)
         self._solve(free, loop)
         self._unsettled |= free

@@ -47,6 +47,8 @@ def test_without_floors_and_walls_the_camera_counts_as_level():
     chairs = np.tile(in_bytes(LABELS.embeddings[LABELS.index("chair")]), (24, 32, 1))
     up = find_up([replace(seen, semantics=chairs)], [np.eye(3)], LABELS)
     np.testing.assert_allclose(up, (0, -1, 0), atol=1e-9)
+    on_its_side = find_up([replace(seen, semantics=chairs)], [np.eye(3)], LABELS, np.array([1.0, 0, 0]))
+    np.testing.assert_allclose(on_its_side, (1, 0, 0), atol=1e-9)
 
 
 def test_a_large_map_is_put_upright_on_its_floor_by_some_of_its_views():
