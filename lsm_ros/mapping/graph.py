@@ -205,6 +205,18 @@ class PoseGraph:
         """Edges that tie the present to the past."""
         return sum(edge.loop for edge in self.edges)
 
+    def turn_sigma(self, first: int, last: int) -> float:
+        """Radians: the turn errors of the edges from each keyframe to the next, added up from one id to another, as if
+        all were wrong the same way. Infinite where a keyframe is not tied to the one before it: a camera that was
+        carried, or lost and found, may be anywhere."""
+        begin, end = self._index[first], self._index[last]
+        links = np.full(end - begin, np.inf)
+        for edge in self.edges:
+            n = self._index[edge.i] - begin
+            if 0 <= n < len(links) and self._index[edge.j] - begin == n + 1:
+                links[n] = min(links[n], edge.sigma[3:6].max())
+        return float(links.sum())
+
     def optimise(self, free: Collection[int] | None = None, loop: bool = False) -> None:
         """Moves the keyframes with the ids `free` (None: all) to the least robust cost; the others stay.
 

@@ -3,7 +3,8 @@
 A false loop bends the whole map, so what would move it must come with two proofs. The images match beyond doubt: many
 of the places that the network looks for in the old view are found, and one pose between the views explains them. And a
 second window, of another image, asks for the same correction of the map; what looks alike by chance does not move on as
-the camera does. What the map says already needs far less: chance would not hit upon it.
+the camera does. Things that look the same from two sides do, though: so no loop is believed that turns the map by more
+than the windows since can be wrong. What the map says already needs far less: chance would not hit upon it.
 """
 from __future__ import annotations
 
@@ -24,6 +25,10 @@ SURE = (180, 300.0)        # for one that moves it, or that tells a lost camera 
 CLOSE_SIGMAS, CLOSE_M, CLOSE_RAD = 5.0, 0.4, np.radians(12.0)     # an edge that the map nearly fulfils needs no witness
 WITNESS_WITHIN = 25        # keyframes within which the second window must come
 SAME_M, SAME_RAD, SAME_LOG = 0.35, np.radians(8.0), 0.2     # how far the corrections of two windows may differ
+
+# Sigmas by which every link since would have to turn wrong, all the same way, for the loop to be true. True loops ask
+# for .1 to .8 on real walks, for 2.5 where the images hardly overlap; the far side of a symmetric cabinet for 6.4 to 8.
+STRAIN = 4.0
 
 
 class Places:
@@ -80,8 +85,8 @@ class LoopCloser:
     def believed(self, edge: Edge, graph: PoseGraph, sure: bool = True) -> list[Edge]:
         """The edges, this one and earlier ones, that can go into the graph; of an edge j is the newer keyframe.
 
-        It is what the map says already; or the images are `sure` to match and it has a witness, or it has waited until
-        other loops have moved the map there.
+        It is what the map says already; or the images are `sure` to match, the way since can have drifted so far, and
+        it has a witness or has waited until other loops have moved the map there.
         """
         ids = graph.ids
         oldest = ids[-WITNESS_WITHIN] if len(ids) >= WITNESS_WITHIN else ids[0]
@@ -91,7 +96,7 @@ class LoopCloser:
                 (close if fulfilled(other, graph) else self._waiting).append(other)
         if fulfilled(edge, graph):
             return [edge, *close]
-        if not sure:
+        if not sure or tears(edge, graph):
             return close
         witnesses = [other for other in self._waiting if other.j != edge.j and same_correction(edge, other, graph)]
         if not witnesses:
@@ -108,6 +113,12 @@ def fulfilled(edge: Edge, graph: PoseGraph) -> bool:
     return bool(np.linalg.norm(residual / edge.sigma) < CLOSE_SIGMAS
                 and np.linalg.norm(transform(C, camera[None])[0] - camera) < CLOSE_M
                 and rotation_angle(rotation_of(C), np.eye(3)) < CLOSE_RAD)
+
+
+def tears(edge: Edge, graph: PoseGraph) -> bool:
+    """Whether an edge turns the map by more than the way between its keyframes can have drifted."""
+    turn = rotation_angle(rotation_of(correction(edge, graph)), np.eye(3))
+    return bool(turn > STRAIN * graph.turn_sigma(edge.i, edge.j))
 
 
 def correction(edge: Edge, graph: PoseGraph) -> np.ndarray:

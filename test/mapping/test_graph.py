@@ -285,6 +285,34 @@ def test_a_loop_needs_a_witness_unless_the_map_says_the_same():
     assert closer.believed(late, graph) == [] and closer.believed(loop(2, 79, shift(0, 3.0)), graph) == []
 
 
+def offered(graph, turn_deg, i=3):
+    """How many are believed of two windows' loops that both turn the map about its first camera, by so much."""
+    turned, closer = sim3(exp_so3(np.array([0, 0, np.radians(turn_deg)])), np.zeros(3)), LoopCloser()
+    loops = [Edge(a, b, inverse(graph.pose(a)) @ turned @ graph.pose(b), SIGMA, loop=True)
+             for a, b in ((i, 26), (i + 1, 28))]
+    assert closer.believed(loops[0], graph) == []
+    return len(closer.believed(loops[1], graph))
+
+
+def test_what_looks_the_same_from_both_sides_does_not_turn_the_map():
+    """The far side of a symmetric thing matches, window by window, but so few windows do not drift so far."""
+    rng = np.random.default_rng(7)
+    graph = chain(ring(30, rng), rng)
+    assert graph.turn_sigma(3, 26) == pytest.approx(23 * SIGMA[3])
+    assert offered(graph, 180) == offered(graph, 120) == 0
+    assert offered(graph, 40) == 2, "so far they may"
+    assert offered(graph, 40, i=18) == 0, "but not so few of them"
+
+
+def test_a_camera_that_was_carried_may_be_turned_by_any_angle():
+    rng = np.random.default_rng(7)
+    graph = chain(ring(30, rng), rng)
+    graph.edges = [edge for edge in graph.edges if (edge.i, edge.j) != (14, 15)]
+    graph.connect([Travel(14, 15, np.eye(4), np.full(6, 0.01))])
+    assert graph.turn_sigma(3, 26) == np.inf and np.isfinite(graph.turn_sigma(15, 26))
+    assert offered(graph, 180) == 2
+
+
 @pytest.mark.parametrize("agree, same", [(0.68, False), (0.85, True)])
 def test_one_pose_for_two_thirds_of_the_matches_is_no_proof_of_one_place(agree, same):
     """As opposite sides of a cabinet have, which are not to become one."""
