@@ -5,7 +5,6 @@ import lsm_ros.threads  # noqa: F401  (before numpy and torch)
 
 # isort: split
 import argparse
-import re
 import signal
 import sys
 import textwrap
@@ -230,7 +229,7 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
     """
     from tqdm import tqdm
 
-    truth, refused, told, failed = [], "", set(), False
+    truth, refused, failed = [], "", False
     total = min(filter(None, (sequence.length, max_frames)), default=None)
     with tqdm(total=total, unit="frame", desc=sequence.name, disable=None, dynamic_ncols=True) as bar:
         try:
@@ -241,11 +240,9 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
                 try:
                     update = mapper.push(item.frame)
                 except InputError as error:
+                    if str(error) != refused:
+                        bar.write(f"frame left out: {error}", file=sys.stderr)
                     refused = str(error)
-                    kind = re.sub(r"\d+", "", refused)
-                    if kind not in told:               # each kind once; the summary counts them
-                        bar.write(f"frame left out: {refused}", file=sys.stderr)
-                    told.add(kind)
                     continue
                 if update is None:
                     continue

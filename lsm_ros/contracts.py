@@ -10,8 +10,6 @@ from typing import Protocol
 
 import numpy as np
 
-MAX_ASPECT = 3          # between the sides of an image
-
 
 @dataclass(frozen=True)
 class Frame:

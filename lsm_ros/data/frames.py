@@ -11,9 +11,6 @@ from lsm_ros.contracts import Frame
 from lsm_ros.errors import InputError
 
 DEFAULT_RATE_HZ = 10.0      # of images that come without a time
-# A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
-JUMP_BACK_NS = 500_000_000
-JUMP_AHEAD_NS = 3600 * 10**9    # one image that far ahead may have a wrong stamp; two agree that it was a pause
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +184,7 @@ class RecordingSequence:
                  image_topic: str | None = None):
         self.name, self.stride, self.skipped = path.stem, stride, 0
         self.path = _storage(path)
-        self.intrinsics, self._info_refused = intrinsics, False
+        self.intrinsics = intrinsics
         self._types = ros_types()
         with _opened(self.path) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
@@ -195,7 +194,7 @@ class RecordingSequence:
         self.length = -(-images // stride)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
-        self.skipped, first_error, self._info_refused = 0, None, False
+        self.skipped, first_error = 0, None
         with _opened(self.path) as reader:
             with _named(self.path):
                 rectify = self._rectifier(reader)
@@ -238,27 +237,10 @@ class RecordingSequence:
         if not isinstance(self.intrinsics, str):
             return self._as_asked
         for _, _, info in self._messages(reader, *self._info_topics(reader)):
-            try:
-                camera = calibration(info, rectified=_is_rectified(self.image_topic))
-            except InputError as error:
-                self._refuse_info(error)
-                break
+            camera = calibration(info, rectified=_is_rectified(self.image_topic))
             if camera is not None:
-                return partial(self._rectified, Rectifier(camera))
+                return Rectifier(camera)
         return lambda image: (image, None)
-
-    def _rectified(self, rectify: Rectifier, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        try:
-            return rectify(image)
-        except InputError as error:
-            self._refuse_info(error)
-            return image, None
-
-    def _refuse_info(self, error: InputError) -> None:
-        """As in the node: what the driver says of its lens is wrong, and the images are as good as before."""
-        if not self._info_refused:
-            logger.warning("%s: %s; the network estimates the intrinsics", self.path, error)
-        self._info_refused = True
 
     def _as_asked(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         check_size(self.intrinsics, image)
@@ -315,12 +297,11 @@ def read_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, in
         yield from _messages(reader, types, path, topics)
 
 
-def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
-    """(topic, when it was recorded in ns, message as CDR) in the order of recording. Raises InputError for a damaged
-    file."""
+def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """(topic, message as CDR) in the order of recording. Raises InputError for a damaged file."""
     with _opened(_storage(path)) as reader:
-        for connection, recorded_ns, data in _stream(reader, path, topics):
-            yield connection.topic, recorded_ns, data
+        for connection, _, data in _stream(reader, path, topics):
+            yield connection.topic, data
 
 
 def _messages(reader: Reader, types: Typestore, path: Path,

@@ -258,7 +258,7 @@ def score_recording(folder: Path, source: Source) -> RunScore | None:
     The truth's labels are those of the shipped set, so a run with others has no label scores.
     """
     recorded = open_sequence(folder / "recording", image_topic=transported(source.image_topic, source.transport))
-    clouds = {stamp: cloud(message) for _, stamp, _, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
+    clouds = {stamp: cloud(message) for _, stamp, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
     labels = LabelSet.load()
     _, names = read_ply(folder / "cloud.ply")
     truth = recorded if names == labels.names else (replace(item, labels=None) for item in recorded)

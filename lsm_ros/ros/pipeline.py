@@ -14,7 +14,6 @@ import torch
 from rclpy.clock import Clock
 
 from lsm_ros.contracts import Frame, MapUpdate
-from lsm_ros.data.frames import JUMP_AHEAD_NS, JUMP_BACK_NS
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.labels import LabelSet, embed, read_entry
@@ -33,6 +32,9 @@ from lsm_ros.ros.publishers import Publishers
 from lsm_ros.ros.queries import QueryPublisher
 from lsm_ros.ros.transforms import MapOdomPublisher
 
+# A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
+JUMP_BACK_NS = 500_000_000
+JUMP_AHEAD_NS = 3600 * 10**9    # one image that far ahead may have a wrong stamp; two agree that it was a pause
 FEWEST_VIEWS = 2                # of a window
 LONGEST_PATH = 4096             # Linux's own limit
 MOST_CLASSES = 1000             # of set_classes; a million voxels then take 4 GB

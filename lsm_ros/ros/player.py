@@ -22,7 +22,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lsm_ros.config import Options, option
-from lsm_ros.data.frames import DEFAULT_RATE_HZ, JUMP_AHEAD_NS, JUMP_BACK_NS, Sequence
+from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
 from lsm_ros.data.messages import LEGEND_TYPE
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
@@ -100,14 +100,14 @@ class RecordedMessages:
             logger.warning("%s: left out, for their message types are not installed here: %s", self._path,
                            ", ".join(unknown))
 
-    def __iter__(self) -> Iterator[tuple[str, int, int, Any]]:
-        """(topic, its stamp and when it was recorded, both in ns, message). Raises InputError for a damaged file."""
-        for topic, recorded_ns, data in serialized_messages(self._path, self.types):
+    def __iter__(self) -> Iterator[tuple[str, int | None, Any]]:
+        """(topic, its stamp in ns or None where it has none, message). Raises InputError where the file is damaged."""
+        for topic, data in serialized_messages(self._path, self.types):
             try:
                 message = deserialize_message(data, self.types[topic])
             except Exception as error:      # noqa: BLE001 rclpy has a type of its own for it
                 raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
-            yield topic, stamp_ns(message.header.stamp), recorded_ns, message
+            yield topic, stamp_ns(message.header.stamp) or None, message
 
 
 def said_by_nodes(topics: dict[str, str]) -> set[str]:
@@ -126,40 +126,20 @@ class SequenceMessages:
         self.types = {self._info_topic: CameraInfo,
                       self.image_topic: Image if config.image_transport == "raw" else CompressedImage}
 
-    def __iter__(self) -> Iterator[tuple[str, int, int, Any]]:
-        """(topic, its stamp in ns, which begins at 0 where images have no time, the same again, message)."""
+    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
+        """(topic, its stamp in ns, which begins at 0 where images have no time, message)."""
         for item in self._sequence:
             frame = item.frame
             at = (frame.stamp_ns, self._config.frame_id)
-            times = (frame.stamp_ns, frame.stamp_ns)
             if frame.K is not None:
-                yield self._info_topic, *times, camera_info(frame.K, frame.image.shape[:2], header(*at))
+                yield self._info_topic, frame.stamp_ns, camera_info(frame.K, frame.image.shape[:2], header(*at))
             if self._config.image_transport == "raw":
-                yield self.image_topic, *times, image_message(frame.image, header(*at))
+                yield self.image_topic, frame.stamp_ns, image_message(frame.image, header(*at))
             else:
                 jpeg = encode_image(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
                                     [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-                yield self.image_topic, *times, compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at))
-
-
-class Timetable:
-    """When messages are due: by their stamps, so that those of one image stay together. One whose stamp is zero, or
-    leaves the others, comes as long after the one before as it did when both were recorded."""
-
-    def __init__(self):
-        self._due = 0
-        self._stamp = self._recorded_ns = None          # of the message before
-
-    def due(self, stamp: int, recorded_ns: int) -> int:
-        """Nanoseconds after the first message."""
-        if self._stamp is not None:
-            step = stamp - self._stamp
-            if not (stamp and self._stamp) or not -JUMP_BACK_NS <= step <= JUMP_AHEAD_NS:
-                step = recorded_ns - self._recorded_ns
-                step = step if 0 <= step <= JUMP_AHEAD_NS else 0
-            self._due += step
-        self._stamp, self._recorded_ns = stamp, recorded_ns
-        return self._due
+                yield (self.image_topic, frame.stamp_ns,
+                       compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at)))
 
 
 class Player(Node):
@@ -190,16 +170,20 @@ class Player(Node):
         self.get_logger().info(f"sent {self.images} images on {self.messages.image_topic}")
 
     def _play_once(self, executor: SingleThreadedExecutor, stop: StopSignal) -> float:
-        """Returns the seconds from one image to the next."""
-        timetable, start_ns, start_s = Timetable(), None, 0.0
+        """Every message is due when its stamp is, so messages of one image stay together; without a stamp, at once.
+
+        Returns the seconds from one image to the next.
+        """
+        first_ns, start_ns, start_s, elapsed_ns = None, 0, 0.0, 0
         images_ns = []              # when they were due
-        for topic, stamp, recorded_ns, message in self.messages:
-            if start_ns is None:
-                start_ns, start_s = self.get_clock().now().nanoseconds, time.monotonic()
-            elapsed_ns = round(timetable.due(stamp, recorded_ns) / self.config.rate)
-            _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
-            if self.config.stamps == "now":
-                restamp(message, start_ns + elapsed_ns)
+        for topic, recorded_ns, message in self.messages:
+            if recorded_ns is not None:
+                if first_ns is None:
+                    first_ns, start_ns, start_s = recorded_ns, self.get_clock().now().nanoseconds, time.monotonic()
+                elapsed_ns = round((recorded_ns - first_ns) / self.config.rate)
+                _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
+                if self.config.stamps == "now":
+                    restamp(message, start_ns + elapsed_ns)
             if stop.is_set():
                 break
             self._publishers_by_topic[topic].publish(message)

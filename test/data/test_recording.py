@@ -156,19 +156,6 @@ def test_raw_images_of_a_sqlite_bag_are_rectified(tmp_path):
     assert not np.allclose(item.frame.K, K)             # the camera without its distortion is another one
 
 
-@pytest.mark.parametrize(("K_told", "size", "why"), [
-    (np.full((3, 3), np.nan), (64, 48), "not finite"), (K, (128, 96), "camera_info is of a 128x96 image")])
-def test_without_a_camera_info_that_can_be_used_the_intrinsics_are_unknown(tmp_path, caplog, K_told, size, why):
-    with RecordingWriter(tmp_path / "walk") as writer:
-        writer.write_camera_info(0, K_told, *size)
-        for stamp in (1, 2):
-            writer.write_image(stamp, picture(stamp))
-    sequence = open_sequence(tmp_path / "walk")
-    assert [item.frame.K for item in sequence] == [None, None]
-    (said,) = [record.message for record in caplog.records if "the network estimates the intrinsics" in record.message]
-    assert why in said and str(tmp_path / "walk") in said
-
-
 @pytest.mark.parametrize(("topic", "rectified"), [
     ("/director/image_raw", False), ("/cam/image_rect", True), ("/cam/image_rect_color/compressed", True),
     ("/zed/rgb/rect/image", True)])
