@@ -64,7 +64,6 @@ class WindowPrediction:
     overlap: np.ndarray | None = None     # (S, S) float32: [a, b] is the expected share of a's points that b sees
     pose_error: np.ndarray | None = None  # (S,) float32, expected error of each pose: of the translation in
                                           # units of `scale` plus of the rotation, 1.4 times its angle in radians
-    gaussians: np.ndarray | None = None   # the place of a Gaussian head: (S, h, w, G), none is trained yet
 
 
 class Predictor(Protocol):

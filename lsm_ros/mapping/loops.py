@@ -77,9 +77,6 @@ class LoopCloser:
     def __init__(self):
         self._waiting: list[Edge] = []
 
-    def clear(self) -> None:
-        self._waiting.clear()
-
     def believed(self, edge: Edge, graph: PoseGraph, sure: bool = True) -> list[Edge]:
         """The edges, this one and earlier ones, that can go into the graph; of an edge j is the newer keyframe.
 
