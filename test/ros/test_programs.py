@@ -243,6 +243,19 @@ def test_labels_are_scored_only_where_they_are_those_of_the_truth(tmp_path, monk
     assert demo.score_recording(tmp_path, source) == [scored]
 
 
+def test_a_recording_that_cannot_be_scored_is_told_beside_the_results(tmp_path):
+    summary = {"counters": {"images_received": 1, "windows": 1, "refused_windows": 0}, "objects": {}, "points": 1,
+               "latency_s": {name: {"median": 1.0} for name in ("stamp_to_cloud", "network")},
+               "memory": {"peak_mb": 1.0}, "class_shares": {}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "recording").mkdir()
+    source = demo.Source(tmp_path, "/camera/image_raw", "compressed", (), 1)
+    score = demo.score_recording(tmp_path, source)
+    assert "no images in" in score
+    demo.report(tmp_path, source, score)
+    assert not (tmp_path / "score.json").exists()
+
+
 @pytest.mark.slow
 def test_the_demo_from_end_to_end(folder_of_images, tmp_path):
     demo = Process([sys.executable, "-c", "import sys; from lsm_ros.ros.demo import main; sys.exit(main(sys.argv[1:]))",
