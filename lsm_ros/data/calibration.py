@@ -39,11 +39,14 @@ def calibration(info: Any, rectified: bool = False) -> Calibration | None:
     """The camera of a CameraInfo message; None for an uncalibrated one (K[0] = 0, as the message defines it).
 
     `rectified` is for images that are rectified already: then P is their camera and D is done with.
-    Raises InputError naming the value for NaN, a focal length that can't be, or an unknown distortion.
+    Raises InputError naming the value for NaN, a focal length that can't be, an unknown distortion, or a P of zeros
+    beside a K that is none.
     """
     K = np.array(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.array(info.k, np.float64).reshape(3, 3)
     D = np.zeros(0) if rectified else np.array(info.d, np.float64)
     if K[0, 0] == 0:
+        if rectified and info.k[0]:
+            raise InputError("camera_info's P is zero although K is not; of a rectified image P is the camera")
         return None
     K = from_opencv(K)
     if not np.isfinite(D).all():

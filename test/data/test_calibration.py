@@ -49,6 +49,12 @@ def test_rectified_images_use_p():
 
 def test_uncalibrated_is_none():
     assert calibration(camera_info(k=np.zeros(9))) is None
+    assert calibration(camera_info(k=np.zeros(9), p=np.zeros(12)), rectified=True) is None
+
+
+def test_a_calibration_without_p_is_no_uncalibrated_camera():
+    with pytest.raises(InputError, match="P is zero although K is not"):
+        calibration(camera_info(p=np.zeros(12)), rectified=True)
 
 
 @pytest.mark.parametrize(("changes", "said"), [

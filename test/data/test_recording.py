@@ -157,6 +157,7 @@ def test_raw_images_of_a_sqlite_bag_are_rectified(tmp_path):
 
 
 @pytest.mark.parametrize(("topic", "told", "changes"), [
+    ("/cam/image_rect", "P is zero", {}),
     ("/cam/image_raw", "not finite", {"k": K * np.nan}), ("/cam/image_raw", "of a 128x48 image", {"width": 128})])
 def test_a_camera_info_that_cannot_be_used_is_told_once_and_its_images_are_read(tmp_path, caplog, topic, told, changes):
     sequence = open_sequence(write_raw(tmp_path / "raw", [topic, "/cam/camera_info"], **changes))
