@@ -322,11 +322,11 @@ def read_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, in
         yield from _messages(reader, types, path, topics)
 
 
-def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """(topic, message as CDR) in the order of recording. Raises InputError for a damaged file."""
+def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+    """(topic, when it was recorded in ns, message as CDR) in that order. Raises InputError for a damaged file."""
     with _opened(_storage(path)) as reader:
-        for connection, _, data in _stream(reader, path, topics):
-            yield connection.topic, data
+        for connection, logged_ns, data in _stream(reader, path, topics):
+            yield connection.topic, logged_ns, data
 
 
 def _messages(reader: Reader, types: Typestore, path: Path,

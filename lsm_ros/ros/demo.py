@@ -261,7 +261,8 @@ def score_recording(folder: Path, source: Source) -> RunScore | str:
     labels = LabelSet.load()
     try:
         recorded = open_sequence(folder / "recording", image_topic=transported(source.image_topic, source.transport))
-        clouds = {stamp: cloud(message) for _, stamp, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
+        clouds = {stamp: cloud(message) for _, stamp, _, message in
+                  RecordedMessages(recorded, only="/lsm/semantic_cloud")}
         _, names = read_ply(folder / "cloud.ply")
         truth = recorded if names == labels.names else (replace(item, labels=None) for item in recorded)
         return score_run(read_trajectory(folder / "trajectory.txt"), clouds, truth, labels)
