@@ -224,9 +224,10 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
              max_frames: int | None) -> tuple[list[SequenceFrame], str, bool]:
     """Pushes the frames of a sequence until it ends or fails, or `stopped` is set.
 
-    A frame that can't be used is left out; each kind of trouble is told once, and in the end how many there were. Returns the mapped frames whose true pose is known, without their
-    images, what was wrong with the last frame that was left out, and whether the sequence failed, which is told.
-    Raises InputError where it failed before anything was mapped.
+    A frame that can't be used is left out; each kind of trouble is told once, and in the end how many there were.
+    Returns the mapped frames whose true pose is known, without their images, what was wrong with the last frame that
+    was left out, and whether the sequence failed, which is told. Raises InputError where it failed before anything was
+    mapped.
     """
     from tqdm import tqdm
 
