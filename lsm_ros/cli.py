@@ -5,6 +5,7 @@ import lsm_ros.threads  # noqa: F401  (before numpy and torch)
 
 # isort: split
 import argparse
+import re
 import signal
 import sys
 import textwrap
@@ -223,13 +224,14 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
              max_frames: int | None) -> tuple[list[SequenceFrame], str, bool]:
     """Pushes the frames of a sequence until it ends or fails, or `stopped` is set.
 
-    A frame that can't be used is told and left out. Returns the mapped frames whose true pose is known, without their
-    images, what was wrong with the last frame that was left out, and whether the sequence failed, which is told.
-    Raises InputError where it failed before anything was mapped.
+    A frame that can't be used is left out; each kind of trouble is told once, and in the end how many there were.
+    Returns the mapped frames whose true pose is known, without their images, what was wrong with the last frame that
+    was left out, and whether the sequence failed, which is told. Raises InputError where it failed before anything was
+    mapped.
     """
     from tqdm import tqdm
 
-    truth, refused, failed = [], "", False
+    truth, refused, failed, told, left_out = [], "", False, set(), 0
     total = min(filter(None, (sequence.length, max_frames)), default=None)
     with tqdm(total=total, unit="frame", desc=sequence.name, disable=None, dynamic_ncols=True) as bar:
         try:
@@ -240,9 +242,12 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
                 try:
                     update = mapper.push(item.frame)
                 except InputError as error:
-                    if str(error) != refused:
-                        bar.write(f"frame left out: {error}", file=sys.stderr)
                     refused = str(error)
+                    kind = re.sub(r"\d+", "", refused)          # but for the stamp or the size in it
+                    if kind not in told:
+                        bar.write(f"frame left out: {error}", file=sys.stderr)
+                    told.add(kind)
+                    left_out += 1
                     continue
                 if update is None:
                     continue
@@ -257,6 +262,8 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
                 raise
             failed = True
             bar.write(f"lsm: {error}; what was mapped before is saved", file=sys.stderr)
+    if left_out:
+        print(f"lsm: {left_out} of {mapper.counters.frames} frames were left out", file=sys.stderr)
     return truth, refused, failed
 
 

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+MOST_ELONGATED = 3         # how many times an image may be as long as it is wide; the network has seen no such strips
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,18 @@ def test_frames_that_cannot_be_used_are_told_and_left_out(room, tmp_path, no_pic
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["unreadable"] == 1 and summary["counters"]["bad_resolutions"] == 1
     assert "frame left out: image is 80 x 60" in capsys.readouterr().err
+
+
+def test_frames_whose_stamps_go_back_are_told_once_and_counted(room, tmp_path, no_pictures, monkeypatch, capsys):
+    def late(self, frame, *_):
+        return push(self, replace(frame, stamp_ns=frame.stamp_ns % 1_200_000_000))      # of the second half of 24
+
+    push = Mapper.push
+    monkeypatch.setattr(Mapper, "push", late)
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert told.count("frame left out: stamp 0 ns is not after 1100000000 ns") == told.count("frame left out") == 1
+    assert "lsm: 12 of 24 frames were left out" in told and "reset" not in told
 
 
 @pytest.mark.parametrize(("broken", "saved"), [(20, True), (0, False)])

@@ -176,8 +176,9 @@ class RecordingWriter:
 class RecordingSequence:
     """The images of a rosbag2 with their CameraInfo, and the truth of the same stamp where /truth topics hold it.
 
-    Images are decoded one by one, and freed from lens distortion by the recording's first CameraInfo. One that can't be
-    decoded is skipped. `image_topic` is needed only where several topics could be meant.
+    Images are decoded one by one, and freed from lens distortion by the recording's first CameraInfo that can be used;
+    where there is none, or it is of another image, that is told once, and K is unknown. One that can't be decoded is
+    skipped. `image_topic` is needed only where several topics could be meant.
     """
 
     def __init__(self, path: Path, stride: int = 1, intrinsics: np.ndarray | None | str = "source",
@@ -196,8 +197,7 @@ class RecordingSequence:
     def __iter__(self) -> Iterator[SequenceFrame]:
         self.skipped, first_error = 0, None
         with _opened(self.path) as reader:
-            with _named(self.path):
-                rectify = self._rectifier(reader)
+            rectify = self._rectifier(reader)
             for stamp_ns, message, truth in self._paired(reader):
                 try:
                     image = _decode(message)
@@ -236,11 +236,36 @@ class RecordingSequence:
         """image -> image without distortion, its K; by the first CameraInfo, or by what the caller asked for."""
         if not isinstance(self.intrinsics, str):
             return self._as_asked
+        refusal = None
         for _, _, info in self._messages(reader, *self._info_topics(reader)):
-            camera = calibration(info, rectified=_is_rectified(self.image_topic))
+            try:
+                camera = calibration(info, rectified=_is_rectified(self.image_topic))
+            except InputError as error:
+                refusal = refusal or error
+                continue
             if camera is not None:
-                return Rectifier(camera)
+                return self._as_told(Rectifier(camera))
+        if refusal:
+            self._tell_unknown(refusal)
         return lambda image: (image, None)
+
+    def _as_told(self, rectify: Rectifier) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
+        """As the Rectifier does, but an image that it refuses stays as it is, as in the node."""
+        told = set()
+
+        def rectified(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            try:
+                return rectify(image)
+            except InputError as error:
+                if str(error) not in told:
+                    self._tell_unknown(error)
+                told.add(str(error))
+                return image, None
+
+        return rectified
+
+    def _tell_unknown(self, why: InputError) -> None:
+        logger.warning("%s: %s; the intrinsics are taken for unknown", self.path, why)
 
     def _as_asked(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         check_size(self.intrinsics, image)
@@ -297,11 +322,11 @@ def read_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, in
         yield from _messages(reader, types, path, topics)
 
 
-def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """(topic, message as CDR) in the order of recording. Raises InputError for a damaged file."""
+def serialized_messages(path: Path, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+    """(topic, when it was recorded in ns, message as CDR) in that order. Raises InputError for a damaged file."""
     with _opened(_storage(path)) as reader:
-        for connection, _, data in _stream(reader, path, topics):
-            yield connection.topic, data
+        for connection, logged_ns, data in _stream(reader, path, topics):
+            yield connection.topic, logged_ns, data
 
 
 def _messages(reader: Reader, types: Typestore, path: Path,

@@ -12,7 +12,7 @@ class Counters:
     keyframes: int = 0             # frames that the network was asked about
     static_frames: int = 0         # too little image motion since the last keyframe
     dark_frames: int = 0           # black, or nothing to see
-    bad_images: int = 0            # InputError: no (H, W, 3) uint8 image
+    bad_images: int = 0            # InputError: no (H, W, 3) uint8 image, or a strip
     bad_intrinsics: int = 0        # InputError: K is no pinhole matrix
     bad_resolutions: int = 0       # InputError: another size than the frames before
     bad_stamps: int = 0            # InputError: not later than the frame before

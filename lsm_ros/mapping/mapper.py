@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
+from lsm_ros.contracts import MOST_ELONGATED, Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
 from lsm_ros.data.borders import Borders
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
@@ -326,10 +326,14 @@ class Mapper:
             count.bad_images += 1
             what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise InputError(f"image is {what}; it must be uint8 (H, W, 3)")
+        if max(image.shape[:2]) > MOST_ELONGATED * min(image.shape[:2]):
+            count.bad_images += 1
+            raise InputError(f"image is {image.shape[1]} x {image.shape[0]} pixels; its sides may differ by a factor "
+                             f"of {MOST_ELONGATED} at most")
         if self._shape is not None and image.shape != self._shape:
             count.bad_resolutions += 1
             raise InputError(f"image is {image.shape[1]} x {image.shape[0]} pixels, but the map was begun with "
-                             f"{self._shape[1]} x {self._shape[0]}; reset the map to change the resolution")
+                             f"{self._shape[1]} x {self._shape[0]}")
         if frame.K is not None:
             try:
                 check_intrinsics(frame.K)
@@ -338,8 +342,7 @@ class Mapper:
                 raise
         if self._stamp_ns is not None and frame.stamp_ns <= self._stamp_ns:
             count.bad_stamps += 1
-            raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before; "
-                             "reset the map to begin anew")
+            raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before")
         if frame.T_odom_cam is not None:
             before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
             if before and jumped(before[1], frame.T_odom_cam, 1e-9 * (frame.stamp_ns - before[0])):

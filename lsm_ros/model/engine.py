@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lsm_ros.config import PredictorConfig
-from lsm_ros.contracts import Frame, Keyframe, Window, WindowPrediction
+from lsm_ros.contracts import MOST_ELONGATED, Frame, Keyframe, Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError, WeightsError
 from lsm_ros.geometry.camera import check_intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
@@ -219,8 +219,9 @@ def check_window(window: Window) -> tuple[int, int]:
 def network_size(width: int, height: int) -> tuple[int, int]:
     """The (width, height) at which the network sees an image: at most 192 patches, the image's shape kept within a few
     per cent (4:3 gives 256x192, 3:2 272x176, 16:9 288x160, portrait likewise). Intrinsics follow exactly."""
-    if max(width, height) > 3 * min(width, height):
-        raise InputError(f"an image of {width}x{height} pixels; its sides may differ by a factor of 3 at most")
+    if max(width, height) > MOST_ELONGATED * (min(width, height) + 1):     # which was rounded where it was shrunk
+        raise InputError(f"an image of {width}x{height} pixels; its sides may differ by a factor of {MOST_ELONGATED} "
+                         "at most")
 
     def cost(size: tuple[int, int]) -> float:
         distortion = abs(math.log(size[0] * height / (size[1] * width)))

@@ -252,23 +252,27 @@ class Watcher(Node):
             rclpy.spin_once(self, timeout_sec=left)
 
 
-def score_recording(folder: Path, source: Source) -> RunScore | None:
-    """Compares what the node published with the truth that was recorded beside it; None where no path is comparable.
+def score_recording(folder: Path, source: Source) -> RunScore | str:
+    """Compares what the node published with the truth that was recorded beside it; or says why that can't be done,
+    which takes nothing from the run.
 
     The truth's labels are those of the shipped set, so a run with others has no label scores.
     """
-    recorded = open_sequence(folder / "recording", image_topic=transported(source.image_topic, source.transport))
-    clouds = {stamp: cloud(message) for _, stamp, message in RecordedMessages(recorded, only="/lsm/semantic_cloud")}
     labels = LabelSet.load()
-    _, names = read_ply(folder / "cloud.ply")
-    truth = recorded if names == labels.names else (replace(item, labels=None) for item in recorded)
     try:
+        recorded = open_sequence(folder / "recording", image_topic=transported(source.image_topic, source.transport))
+        clouds = {stamp: cloud(message) for _, stamp, _, message in
+                  RecordedMessages(recorded, only="/lsm/semantic_cloud")}
+        _, names = read_ply(folder / "cloud.ply")
+        truth = recorded if names == labels.names else (replace(item, labels=None) for item in recorded)
         return score_run(read_trajectory(folder / "trajectory.txt"), clouds, truth, labels)
     except AlignmentError:
-        return None
+        return "too few of the mapped images have a true pose"
+    except InputError as error:
+        return str(error)
 
 
-def report(folder: Path, source: Source, score: RunScore | None) -> None:
+def report(folder: Path, source: Source, score: RunScore | str) -> None:
     """Prints the table and writes score.json."""
     summary = json.loads((folder / "summary.json").read_text("utf8"))
     counters, latency = summary["counters"], summary["latency_s"]
@@ -283,8 +287,8 @@ def report(folder: Path, source: Source, score: RunScore | None) -> None:
         "memory": f"{summary['memory']['peak_mb']:.0f} MB, the node's peak",
         "map": f"{summary['points']:,} points, {len(summary['class_shares'])} classes, {objects} objects",
     }
-    if score is None:
-        rows["errors"] = "unknown: too few of the mapped images have a true pose"
+    if isinstance(score, str):
+        rows["errors"] = f"unknown: {score}"
     else:
         rows["trajectory"] = (f"ATE {score.ate_sim3_m:.3f} m over {score.path_length_m:.1f} m after a Sim(3) "
                               f"alignment, {score.ate_se3_m:.3f} m after SE(3); scale {score.scale:.2f}")

@@ -1,7 +1,8 @@
 """The node `lsm_player`: plays a recording, a folder of images or a video as if it were a camera.
 
 A recording's messages go out as they are, truth topics included; folders and videos become Image or CompressedImage
-with CameraInfo. By default the stamps are moved to the present, so that latencies and TF are those of a live camera.
+with CameraInfo. By default the stamps are moved to the present, so that latencies and TF are those of a live camera;
+where they are 0 or jump back, when the message was recorded takes their place.
 """
 from __future__ import annotations
 
@@ -48,6 +49,7 @@ QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 MATCH_S = 0.5                   # DDS matches the two ends one after the other; a first message in between is lost
 ACKNOWLEDGE_S = 2.0             # at the end, reliable readers get this long to take the last messages,
 LINGER_S = 0.5                  # and best-effort ones, which don't acknowledge, this long
+JUMP_BACK_NS = 500_000_000      # stamps of one topic that go back by more have begun anew; by less they are jitter
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,17 @@ class RecordedMessages:
             logger.warning("%s: left out, for their message types are not installed here: %s", self._path,
                            ", ".join(unknown))
 
-    def __iter__(self) -> Iterator[tuple[str, int | None, Any]]:
-        """(topic, its stamp in ns or None where it has none, message). Raises InputError where the file is damaged."""
-        for topic, data in serialized_messages(self._path, self.types):
+    def __iter__(self) -> Iterator[tuple[str, int | None, int, Any]]:
+        """(topic, its stamp in ns or None where it has none, when it was recorded in ns, message).
+
+        Raises InputError where the file is damaged.
+        """
+        for topic, logged_ns, data in serialized_messages(self._path, self.types):
             try:
                 message = deserialize_message(data, self.types[topic])
             except Exception as error:      # noqa: BLE001 rclpy has a type of its own for it
                 raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
-            yield topic, stamp_ns(message.header.stamp) or None, message
+            yield topic, stamp_ns(message.header.stamp) or None, logged_ns, message
 
 
 def said_by_nodes(topics: dict[str, str]) -> set[str]:
@@ -126,20 +131,51 @@ class SequenceMessages:
         self.types = {self._info_topic: CameraInfo,
                       self.image_topic: Image if config.image_transport == "raw" else CompressedImage}
 
-    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
-        """(topic, its stamp in ns, which begins at 0 where images have no time, message)."""
+    def __iter__(self) -> Iterator[tuple[str, int, int, Any]]:
+        """(topic, its stamp in ns, which begins at 0 where images have no time, the same, message)."""
         for item in self._sequence:
             frame = item.frame
             at = (frame.stamp_ns, self._config.frame_id)
             if frame.K is not None:
-                yield self._info_topic, frame.stamp_ns, camera_info(frame.K, frame.image.shape[:2], header(*at))
+                info = camera_info(frame.K, frame.image.shape[:2], header(*at))
+                yield self._info_topic, frame.stamp_ns, frame.stamp_ns, info
             if self._config.image_transport == "raw":
-                yield self.image_topic, frame.stamp_ns, image_message(frame.image, header(*at))
+                message = image_message(frame.image, header(*at))
             else:
                 jpeg = encode_image(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),
                                     [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-                yield (self.image_topic, frame.stamp_ns,
-                       compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at)))
+                message = compressed_message(jpeg, "rgb8; jpeg compressed bgr8", header(*at))
+            yield self.image_topic, frame.stamp_ns, frame.stamp_ns, message
+
+
+class Timeline:
+    """When messages are due, in ns after the first one: by their stamps, as long as these are times that go on, or else
+    by when they were recorded."""
+
+    def __init__(self):
+        self._furthest: tuple[int, int] | None = None       # recorded, due: of the message that is due last so far
+        self._shift_ns: int | None = None                   # from stamps to what is due, since the newest jump
+        self._topics: dict[str, tuple[int, int]] = {}       # topic -> its newest stamp, and the shift of its stamps
+
+    def due_ns(self, topic: str, stamp_ns: int | None, logged_ns: int) -> int:
+        """Of the next message."""
+        logged_before, due_before = self._furthest = self._furthest or (logged_ns, 0)
+        by_log_ns = due_before + logged_ns - logged_before
+        if stamp_ns is None:
+            return by_log_ns
+        if self._shift_ns is None:
+            self._shift_ns = due_before - stamp_ns
+        before_ns, shift_ns = self._topics.get(topic, (stamp_ns, self._shift_ns))
+        if stamp_ns < before_ns - JUMP_BACK_NS:
+            # Where another topic has jumped already this one follows it: what belongs to one image stays together.
+            if abs(stamp_ns + self._shift_ns - by_log_ns) > JUMP_BACK_NS:
+                self._shift_ns = by_log_ns - stamp_ns
+            shift_ns = self._shift_ns
+        self._topics[topic] = stamp_ns, shift_ns
+        due_ns = stamp_ns + shift_ns
+        if due_ns >= due_before:
+            self._furthest = logged_ns, due_ns
+        return due_ns
 
 
 class Player(Node):
@@ -170,20 +206,19 @@ class Player(Node):
         self.get_logger().info(f"sent {self.images} images on {self.messages.image_topic}")
 
     def _play_once(self, executor: SingleThreadedExecutor, stop: StopSignal) -> float:
-        """Every message is due when its stamp is, so messages of one image stay together; without a stamp, at once.
+        """Every message is sent when the timeline says, so messages of one image stay together.
 
         Returns the seconds from one image to the next.
         """
-        first_ns, start_ns, start_s, elapsed_ns = None, 0, 0.0, 0
+        timeline, start_ns, start_s = Timeline(), 0, 0.0
         images_ns = []              # when they were due
-        for topic, recorded_ns, message in self.messages:
-            if recorded_ns is not None:
-                if first_ns is None:
-                    first_ns, start_ns, start_s = recorded_ns, self.get_clock().now().nanoseconds, time.monotonic()
-                elapsed_ns = round((recorded_ns - first_ns) / self.config.rate)
-                _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
-                if self.config.stamps == "now":
-                    restamp(message, start_ns + elapsed_ns)
+        for topic, recorded_ns, logged_ns, message in self.messages:
+            if not start_ns:        # here, for the first message may take a while to be read
+                start_ns, start_s = self.get_clock().now().nanoseconds, time.monotonic()
+            elapsed_ns = round(timeline.due_ns(topic, recorded_ns, logged_ns) / self.config.rate)
+            _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
+            if self.config.stamps == "now":
+                restamp(message, start_ns + elapsed_ns)
             if stop.is_set():
                 break
             self._publishers_by_topic[topic].publish(message)

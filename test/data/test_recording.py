@@ -126,7 +126,7 @@ def test_writer_says_what_is_wrong(bag, tmp_path):
         writer.write_image(0, picture())
 
 
-def write_raw(folder: Path, topics: list[str] | dict[str, str], encoding="bgr8", step=192):
+def write_raw(folder: Path, topics: list[str] | dict[str, str], encoding="bgr8", step=192, k=K, width=64):
     """A SQLite bag by rosbags itself: sensor_msgs/Image on every topic, and a CameraInfo with distortion.
 
     `topics` may tell the frame_id of each.
@@ -139,8 +139,8 @@ def write_raw(folder: Path, topics: list[str] | dict[str, str], encoding="bgr8",
             frame_id = topics[topic] if isinstance(topics, dict) else "cam"
             header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](7, 8), frame_id)
             info = kinds["sensor_msgs/msg/CameraInfo"](
-                header, 48, 64, "plumb_bob", np.array([0.2, 0, 0, 0, 0]), K.ravel(), np.eye(3).ravel(), np.zeros(12),
-                0, 0, roi)
+                header, 48, width, "plumb_bob", np.array([0.2, 0, 0, 0, 0]), k.ravel(), np.eye(3).ravel(),
+                np.zeros(12), 0, 0, roi)
             kind = "sensor_msgs/msg/CameraInfo" if topic.endswith("camera_info") else "sensor_msgs/msg/Image"
             message = info if kind.endswith("Info") else kinds[kind](header, 48, 64, encoding, 0, step,
                                                                      picture(2)[..., ::-1].ravel())
@@ -154,6 +154,17 @@ def test_raw_images_of_a_sqlite_bag_are_rectified(tmp_path):
     assert item.frame.stamp_ns == 7_000_000_008
     np.testing.assert_array_equal(item.frame.image, picture(2))
     assert not np.allclose(item.frame.K, K)             # the camera without its distortion is another one
+
+
+@pytest.mark.parametrize(("topic", "told", "changes"), [
+    ("/cam/image_rect", "P is zero", {}),
+    ("/cam/image_raw", "not finite", {"k": K * np.nan}), ("/cam/image_raw", "of a 128x48 image", {"width": 128})])
+def test_a_camera_info_that_cannot_be_used_is_told_once_and_its_images_are_read(tmp_path, caplog, topic, told, changes):
+    sequence = open_sequence(write_raw(tmp_path / "raw", [topic, "/cam/camera_info"], **changes))
+    (item,) = sequence
+    assert item.frame.K is None
+    np.testing.assert_array_equal(item.frame.image, picture(2))
+    assert caplog.text.count(told) == 1 and "intrinsics are taken for unknown" in caplog.text
 
 
 @pytest.mark.parametrize(("topic", "rectified"), [

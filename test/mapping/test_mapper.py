@@ -283,6 +283,7 @@ def image(width=160, height=120):
     ({"image": image().astype(np.float32)}, "bad_images", "float32"),
     ({"image": image()[..., 0]}, "bad_images", r"\(120, 160\)"),
     ({"image": None}, "bad_images", "NoneType"),
+    ({"image": image(2000, 20)}, "bad_images", "2000 x 20 pixels; its sides .* factor of 3"),
     ({"image": image(80, 60)}, "bad_resolutions", "80 x 60 .* 160 x 120"),
     ({"K": np.full((3, 3), np.nan)}, "bad_intrinsics", "not finite"),
     ({"K": K * (-1, 1, 1)}, "bad_intrinsics", "fx = -120"),

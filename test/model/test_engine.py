@@ -33,7 +33,7 @@ def keyframes(count, first=0, size=(480, 640), K=K):
 
 @pytest.mark.parametrize(("image", "network"), [((640, 480), (256, 192)), ((1920, 1080), (288, 160)),
                                                 ((480, 640), (192, 256)), ((512, 512), (208, 208)),
-                                                ((960, 320), (384, 128)), ((320, 960), (128, 384))])
+                                                ((960, 320), (384, 128)), ((640, 213), (384, 128)), ((320, 960), (128, 384))])
 def test_network_size(image, network):
     assert network_size(*image) == network
 

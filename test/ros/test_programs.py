@@ -26,7 +26,7 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.ros import demo, recorder
 from lsm_ros.ros.conversions import stamp_ns
-from lsm_ros.ros.player import RecordedMessages
+from lsm_ros.ros.player import RecordedMessages, Timeline
 
 
 def program(name: str, log, **parameters) -> Process:
@@ -175,8 +175,31 @@ def test_a_message_without_a_stamp_is_no_time(camera: Camera, tmp_path):
     player = program("player", tmp_path / "player.log", source=tmp_path / "bag", wait_for_subscribers=1)
     camera.spin_until(lambda: len(images) == 2)
     assert player.stop() == 0, player.output()
-    assert [stamp_ns(info.header.stamp) for info in infos] == [0]
+    assert [stamp_ns(info.header.stamp) for info in infos] == [stamp_ns(images[0].header.stamp)]
     assert stamp_ns(images[1].header.stamp) - stamp_ns(images[0].header.stamp) == STEP_NS
+
+
+@pytest.mark.parametrize(("stamps", "due"), [
+    ([None] * 4, [0, 66, 132, 198]),                          # never stamped: as recorded
+    ([0, 70, 130, 200], [0, 70, 130, 200]),                     # a folder's begin at 0
+    ([5000, 5070, 5130, 5200], [0, 70, 130, 200]),              # stamped: as stamped
+    ([5000, None, 5130, 5200], [0, 66, 130, 200]),
+    ([5000, 5070, 100, 170], [0, 70, 136, 206]),                # begun anew: 66 ms after the one before, as recorded
+    ([5000, 5070, 5060, 5200], [0, 70, 60, 200])])              # jitter stays
+def test_messages_are_due_by_their_stamps_as_long_as_these_go_on(stamps, due):
+    timeline = Timeline()
+    assert [timeline.due_ns("/image", stamp and stamp * 1_000_000, 900_000_000 + k * 66_000_000) // 1_000_000
+            for k, stamp in enumerate(stamps)] == due
+
+
+def test_topics_that_jump_back_stay_together():
+    timeline, due = Timeline(), {}
+    for k, stamp in enumerate([50_000, 50_100, 100, 200]):
+        for late, topic in enumerate(("/info", "/image")):                      # recorded 3 ms later
+            due[topic, k] = timeline.due_ns(topic, stamp * 1_000_000, (100 * k + 3 * late) * 1_000_000) // 1_000_000
+        due["/slow", k] = timeline.due_ns("/slow", max(stamp, 50_000) * 1_000_000, (100 * k + 5) * 1_000_000)
+    assert [due["/info", k] for k in range(4)] == [due["/image", k] for k in range(4)] == [0, 100, 195, 295]
+    assert due["/slow", 3] == 0, "what still has the stamps of before the jump is late, and waits for nothing"
 
 
 def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
@@ -186,7 +209,7 @@ def test_messages_whose_type_is_not_installed_are_left_out(tmp_path, caplog):
         writer.add_topic("/camera/metadata", metadata)
         writer.write_image(1, np.zeros((48, 64, 3), np.uint8))
     sequence = open_sequence(tmp_path / "bag")
-    assert [topic for topic, _, _ in RecordedMessages(sequence)] == ["/camera/image_raw/compressed"]
+    assert [topic for topic, *_ in RecordedMessages(sequence)] == ["/camera/image_raw/compressed"]
     assert f"/camera/metadata ({metadata})" in caplog.text
     with pytest.raises(InputError, match=metadata):
         RecordedMessages(sequence, only="/camera/metadata")
@@ -242,6 +265,19 @@ def test_labels_are_scored_only_where_they_are_those_of_the_truth(tmp_path, monk
     monkeypatch.setattr(demo, "score_run", lambda _, clouds, truth, labels: [item.labels is not None for item in truth])
     source = demo.Source(tmp_path, "/camera/image_raw", "compressed", (), 1)
     assert demo.score_recording(tmp_path, source) == [scored]
+
+
+def test_a_recording_that_cannot_be_scored_is_told_beside_the_results(tmp_path):
+    summary = {"counters": {"images_received": 1, "windows": 1, "refused_windows": 0}, "objects": {}, "points": 1,
+               "latency_s": {name: {"median": 1.0} for name in ("stamp_to_cloud", "network")},
+               "memory": {"peak_mb": 1.0}, "class_shares": {}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "recording").mkdir()
+    source = demo.Source(tmp_path, "/camera/image_raw", "compressed", (), 1)
+    score = demo.score_recording(tmp_path, source)
+    assert "no images in" in score
+    demo.report(tmp_path, source, score)
+    assert not (tmp_path / "score.json").exists()
 
 
 @pytest.mark.slow
