@@ -33,20 +33,43 @@ ENCODINGS: dict[str, tuple[str, int, int | None]] = {
     "bayer_bggr8": ("u1", 1, cv2.COLOR_BayerBGGR2RGB),
     "bayer_gbrg8": ("u1", 1, cv2.COLOR_BayerGBRG2RGB),
     "bayer_grbg8": ("u1", 1, cv2.COLOR_BayerGRBG2RGB),
+    "bayer_rggb16": ("u2", 1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr16": ("u2", 1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg16": ("u2", 1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg16": ("u2", 1, cv2.COLOR_BayerGRBG2RGB),
 }
 
 
-def decode_image(data, encoding: str, width: int, height: int, step: int, is_bigendian: bool = False) -> np.ndarray:
+class Levels:
+    """How many of their bits the 16-bit images of one camera use, which no message says: sensors have 10, 12 or 14.
+
+    As many as the brightest value so far needs, in steps of two, so that brightness hardly ever changes, and never
+    back. That an image is darker than the ones before does not make it brighter.
+    """
+
+    def __init__(self):
+        self.bits = 8
+
+    def narrow(self, values: np.ndarray) -> np.ndarray:
+        """uint16 of any shape to the highest 8 of the bits in use."""
+        needed = int(values.max()).bit_length()
+        self.bits = max(self.bits, needed + needed % 2)
+        return (values >> (self.bits - 8)).astype(np.uint8)
+
+
+def decode_image(data, encoding: str, width: int, height: int, step: int, is_bigendian: bool = False,
+                 levels: Levels | None = None) -> np.ndarray:
     """The fields of a sensor_msgs/Image to (H, W, 3) uint8 RGB; rows may be padded (`step` bytes a row).
 
-    16-bit images keep their high byte. Raises InputError naming the encoding or the size that doesn't fit.
+    16-bit images keep the high byte of what their camera's `levels` say is in use, or of all. Raises InputError naming
+    the encoding or the size that doesn't fit.
     """
     if encoding not in ENCODINGS:
         raise InputError(f"image encoding {encoding!r} is not supported; supported: {', '.join(ENCODINGS)}")
     kind, channels, conversion = ENCODINGS[encoding]
     pixels = _rows(data, np.dtype(kind), channels, encoding, width, height, step, is_bigendian)
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = levels.narrow(pixels) if levels else (pixels >> 8).astype(np.uint8)
     if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv") and width % 2:
         raise InputError(f"a {encoding} image has an even width; this one is {width}x{height}")
     if conversion is None:

@@ -19,7 +19,7 @@ from rosbags.typesys.store import Typestore
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier, calibration, check_size, to_opencv
 from lsm_ros.data.frames import SequenceFrame, check_same_shape
-from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_image, millimetres
+from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_plane, decode_image, millimetres
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
 from lsm_ros.data.topics import info_topic
 from lsm_ros.errors import InputError, OutputError
@@ -195,12 +195,12 @@ class RecordingSequence:
         self.length = -(-images // stride)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
-        self.skipped, first_error = 0, None
+        self.skipped, first_error, levels = 0, None, Levels()
         with _opened(self.path) as reader:
             rectify = self._rectifier(reader)
             for stamp_ns, message, truth in self._paired(reader):
                 try:
-                    image = _decode(message)
+                    image = _decode(message, levels)
                 except InputError as error:
                     self.skipped, first_error = self.skipped + 1, first_error or error
                     continue
@@ -435,11 +435,11 @@ def _is_rectified(image_topic: str) -> bool:
     return "rect" in re.split("[/_]", image_topic)
 
 
-def _decode(message: Any) -> np.ndarray:
+def _decode(message: Any, levels: Levels) -> np.ndarray:
     if hasattr(message, "format"):
         return decode_compressed(message.data)
     return decode_image(message.data, message.encoding, message.width, message.height, message.step,
-                        bool(message.is_bigendian))
+                        bool(message.is_bigendian), levels)
 
 
 def _decode_truth(truth: dict[str, Any], image: np.ndarray) -> dict[str, np.ndarray]:

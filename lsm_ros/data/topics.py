@@ -10,9 +10,15 @@ def raw_topic(image_topic: str) -> str:
     return image_topic.removesuffix(COMPRESSED)
 
 
+def is_compressed(image_topic: str) -> bool:
+    """Whether the name says that its images are compressed."""
+    return image_topic.endswith(COMPRESSED)
+
+
 def transported(image_topic: str, transport: str) -> str:
-    """The topic of the messages of either name of an image topic; `transport` is raw or compressed."""
-    return raw_topic(image_topic) + COMPRESSED * (transport == "compressed")
+    """The topic of the messages of either name of an image topic; `transport` is raw or compressed. A name that says it
+    is compressed is meant so, since raw is also what nobody has chosen."""
+    return image_topic if is_compressed(image_topic) else image_topic + COMPRESSED * (transport == "compressed")
 
 
 def info_topic(image_topic: str) -> str:

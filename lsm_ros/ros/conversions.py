@@ -14,7 +14,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
 from lsm_ros.data.calibration import to_opencv
-from lsm_ros.data.images import ENCODINGS, decode_compressed, decode_image
+from lsm_ros.data.images import ENCODINGS, Levels, decode_compressed, decode_image
 from lsm_ros.data.messages import BOX, EDGES, KEYFRAMES, LOOPS, NAME, POINT
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.sim3 import quaternion_from_matrix
@@ -54,14 +54,17 @@ def header(stamp: int, frame_id: str) -> Header:
     return Header(stamp=time(stamp), frame_id=frame_id)
 
 
-def image_to_array(message: Image | CompressedImage) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises InputError naming the encoding or the size that can't be used."""
+def image_to_array(message: Image | CompressedImage, levels: Levels | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB; `levels` are those of the camera so far, for images of 16 bits.
+
+    Raises InputError naming the encoding or the size that can't be used.
+    """
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data)
     if message.encoding not in ENCODINGS:
         return _decode_with_cv_bridge(message)
     return decode_image(message.data, message.encoding, message.width, message.height, message.step,
-                        bool(message.is_bigendian))
+                        bool(message.is_bigendian), levels)
 
 
 def image_message(image: np.ndarray, header: Header) -> Image:

@@ -16,7 +16,7 @@ except ImportError:                     # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from lsm_ros.data.calibration import Rectifier, calibration
-from lsm_ros.data.topics import info_topic, transported
+from lsm_ros.data.topics import info_topic, is_compressed, transported
 from lsm_ros.errors import InputError
 from lsm_ros.ros.diagnostics import SILENCE_S, Health
 from lsm_ros.ros.parameters import NodeConfig
@@ -40,8 +40,8 @@ class Intake:
 
     def __init__(self, node: Node, config: NodeConfig, health: Health, hand_on: Callable[[Work], None]):
         self._node, self._health, self._hand_on = node, health, hand_on
-        self._type = CompressedImage if config.image_transport == "compressed" else Image
         self.topic, self.info_topic = topics(node, config)
+        self._type = CompressedImage if is_compressed(self.topic) else Image
         self._rectify: Rectifier | None = None
         self._rectified = config.image_rectified
         self._info_key: tuple | None = None         # the camera_info in use, to notice another one

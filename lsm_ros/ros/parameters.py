@@ -31,7 +31,8 @@ class NodeConfig(Options):
     image_topic: str = option("image", "The camera's image topic (relative to the namespace unless it starts with /).",
                               read_only=True)
     image_transport: str = option("raw", "raw: sensor_msgs/Image on image_topic; compressed: "
-                                  "sensor_msgs/CompressedImage (JPEG, PNG) on image_topic/compressed.",
+                                  "sensor_msgs/CompressedImage (JPEG, PNG) on image_topic/compressed, as for any "
+                                  "image_topic that ends so.",
                                   choices=("raw", "compressed"), read_only=True)
     image_reliability: str = option("best_effort", "QoS of the image subscription. best_effort fits every publisher; "
                                     "reliable loses no large raw image over shared memory, but needs a reliable "

@@ -14,6 +14,7 @@ import torch
 from rclpy.clock import Clock
 
 from lsm_ros.contracts import Frame, MapUpdate
+from lsm_ros.data.images import Levels
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.labels import LabelSet, embed, read_entry
@@ -58,6 +59,7 @@ class Pipeline:
         self.world: dict[str, Any] = {}                 # and the map
         self._predictor, self._inputs, self._health, self._clock = predictor, inputs, health, clock
         self._publishers, self._map_odom, self._answers = publishers, map_odom, answers
+        self._levels = Levels()
         self._log = RunLog()
         self._map_id: int | None = None                 # of the newest window
         self._T_map_cam: np.ndarray | None = None       # of the newest keyframe; None where it has no place in the map
@@ -269,7 +271,7 @@ class Pipeline:
         return "dark" if now.dark_frames > before.dark_frames else "still"
 
     def _frame(self, work: Work, stamp: int) -> Frame:
-        image, K = image_to_array(work.message), None
+        image, K = image_to_array(work.message, self._levels), None
         if work.rectify is not None:
             try:
                 image, K = work.rectify(image)

@@ -27,7 +27,7 @@ from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
 from lsm_ros.data.messages import LEGEND_TYPE
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
 from lsm_ros.data.sequences import open_sequence
-from lsm_ros.data.topics import info_topic, transported
+from lsm_ros.data.topics import info_topic, is_compressed, transported
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import (
@@ -129,7 +129,7 @@ class SequenceMessages:
         self.image_topic = config.topic
         self._info_topic = info_topic(self.image_topic)
         self.types = {self._info_topic: CameraInfo,
-                      self.image_topic: Image if config.image_transport == "raw" else CompressedImage}
+                      self.image_topic: CompressedImage if is_compressed(self.image_topic) else Image}
 
     def __iter__(self) -> Iterator[tuple[str, int, int, Any]]:
         """(topic, its stamp in ns, which begins at 0 where images have no time, the same, message)."""
@@ -139,7 +139,7 @@ class SequenceMessages:
             if frame.K is not None:
                 info = camera_info(frame.K, frame.image.shape[:2], header(*at))
                 yield self._info_topic, frame.stamp_ns, frame.stamp_ns, info
-            if self._config.image_transport == "raw":
+            if not is_compressed(self.image_topic):
                 message = image_message(frame.image, header(*at))
             else:
                 jpeg = encode_image(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR),

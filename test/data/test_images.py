@@ -3,7 +3,14 @@ import cv2
 import numpy as np
 import pytest
 
-from lsm_ros.data.images import decode_compressed, decode_compressed_plane, decode_depth, decode_image, millimetres
+from lsm_ros.data.images import (
+    Levels,
+    decode_compressed,
+    decode_compressed_plane,
+    decode_depth,
+    decode_image,
+    millimetres,
+)
 from lsm_ros.errors import InputError
 
 RED_GREEN = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)      # one row of two pixels
@@ -37,10 +44,22 @@ def test_yuv(encoding, order):
     assert np.abs(decode_image(red.tobytes(), encoding, 2, 1, 4).astype(int) - (255, 0, 0)).max() <= 2
 
 
-def test_bayer_is_named_by_its_first_two_by_two_pixels():
-    mosaic = np.full((8, 8), 100, np.uint8)
-    mosaic[::2, ::2], mosaic[1::2, 1::2] = 255, 0
-    assert decode_image(mosaic.tobytes(), "bayer_rggb8", 8, 8, 8)[4, 4].tolist() == [255, 100, 0]
+@pytest.mark.parametrize(("encoding", "kind", "shift"), [("bayer_rggb8", "u1", 0), ("bayer_rggb16", "<u2", 8)])
+def test_bayer_is_named_by_its_first_two_by_two_pixels(encoding, kind, shift):
+    mosaic = np.full((8, 8), 100 << shift, kind)
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = 255 << shift, 0
+    assert decode_image(mosaic.tobytes(), encoding, 8, 8, mosaic.strides[0])[4, 4].tolist() == [255, 100, 0]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_the_bits_that_a_camera_uses_are_found_and_an_image_that_is_darker_stays_so(bits):
+    levels = Levels()
+
+    def shown(value):
+        return decode_image(np.array([value, 0], "<u2").tobytes(), "mono16", 2, 1, 4, levels=levels)[0, 0, 0]
+
+    assert shown(2 ** bits - 1) == 255 and levels.bits == bits
+    assert shown(2 ** bits // 8) == 32
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

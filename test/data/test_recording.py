@@ -269,3 +269,15 @@ def test_no_space_left(tmp_path, monkeypatch):
         with pytest.raises(OutputError, match="No space left"):
             writer.write_image(1, picture())
         monkeypatch.undo()
+
+
+def test_a_recording_of_a_12_bit_camera_is_as_bright_as_one_of_8(tmp_path):
+    store = ros_types()
+    kinds = store.types
+    header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](7, 8), "cam")
+    with RecordingWriter(tmp_path / "bag") as writer:
+        for value in (4080, 1600):
+            data = np.full((48, 64), value, "<u2").ravel().view(np.uint8)
+            writer._write_message("/cam/image_raw", recording_module.IMAGE, 9, kinds[recording_module.IMAGE](
+                header, 48, 64, "mono16", 0, 128, data))
+    assert [item.frame.image.max() for item in open_sequence(tmp_path / "bag")] == [255, 100]

@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, Imu
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Frame
@@ -341,3 +341,16 @@ def test_a_camera_that_starts_late_is_still_waited_for_to_tell_its_intrinsics(ca
         ears._on_image(camera.image())
     ears.destroy()
     assert len(handed) == 1 and health.snapshot()["counts"]["images_before_camera_info"] == 2
+
+
+@pytest.mark.parametrize(("name", "transport", "topic", "kind"), [
+    ("/cam/image_raw", "raw", "/cam/image_raw", Image),
+    ("/cam/image_raw", "compressed", "/cam/image_raw/compressed", CompressedImage),
+    ("/cam/image_raw/compressed", "compressed", "/cam/image_raw/compressed", CompressedImage),
+    ("/cam/image_raw/compressed", "raw", "/cam/image_raw/compressed", CompressedImage)])      # raw is the default
+def test_a_name_that_says_compressed_is_meant_so(camera: Camera, name, transport, topic, kind):
+    ears = intake.Intake(camera, NodeConfig(image_topic=name, image_transport=transport), Health(camera.get_logger()),
+                         None)
+    heard = ears._subscriptions[1].topic_name, ears._subscriptions[1].msg_type
+    ears.destroy()
+    assert heard == (topic, kind) and ears.info_topic == "/cam/camera_info"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from harness import FRAME_ID
 from room import FakeNetwork, frames, walk
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from test_publishers import StandIn
 from test_topics import apply
@@ -89,6 +90,16 @@ def test_a_map_of_another_image_size_is_refused_with_both_sizes_and_the_present_
     robot.pipeline.reset()
     with pytest.raises(InputError, match="80x60"):
         robot.pipeline.load(saved)
+
+
+def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch):
+    robot, seen = Robot(), []
+    monkeypatch.setattr(robot.pipeline._inputs, "complete", lambda frame, *_: seen.append(frame.image.max()) or frame)
+    for stamp, value in enumerate((4080, 1600)):
+        message = Image(header=Header(stamp=ros_time(stamp), frame_id=FRAME_ID), width=160, height=120, step=320,
+                        encoding="mono16", data=np.full(160 * 120, value, "<u2").tobytes())
+        robot.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
+    assert seen == [255, 100]
 
 
 def test_a_wide_border_is_told_of_and_a_narrow_one_only_shown():
