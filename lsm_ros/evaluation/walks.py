@@ -83,7 +83,7 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
         odometry: frames tell T_odom_cam as wheels would (world/drives.py), drift and all.
         mount: frames tell which way is up and how high the camera is.
         textures, meshes: as for WorldStyle.
-        cache: a folder where drives are kept, by what they were asked to be; a change of the renderer isn't noticed.
+        cache: a folder where drives are kept, by what they were asked to be and by the code of lsm_ros/world.
         size: (width, height) of the pictures; None: the network's.
     """
     from lsm_ros.world import drives  # compiles its kernel; the real walks do without
@@ -94,7 +94,7 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
     camera = drives.Mount(float(np.random.default_rng(seed).uniform(*HEIGHTS_M)))
     name = f"{kind}_{seed}_{length_m:g}m" + "".join(f"_{what}-{digest(Path(source))[:8]}" for what, source in
                                                     (("textures", textures), ("meshes", meshes)) if source)
-    file = cache and Path(cache) / f"{name}_{size[0]}x{size[1]}.npz"
+    file = cache and Path(cache) / f"{name}_{size[0]}x{size[1]}_world-{digest_of_code('world')[:8]}.npz"
     if file and file.exists():
         drive = drives.load_drive(file)
     else:
@@ -269,18 +269,26 @@ def digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def sources(*rooms: str) -> list[Path]:
+    """The files of code, Python and CUDA, in rooms of the package; "." is what lies beside these."""
+    package = Path(__file__).parents[1]
+    return [file for room in rooms for file in sorted((package / room).iterdir()) if file.suffix in (".py", ".cu")]
+
+
+def digest_of_code(*rooms: str) -> str:
+    """Of what is in their `sources`."""
+    return hashlib.sha256("".join(map(digest, sources(*rooms))).encode()).hexdigest()
+
+
 class Kept:
     """The figures of finished walks in a folder, a file each; they hold for one state of weights and code."""
 
     def __init__(self, folder: Path, weights: str | Path, precision: str = ""):
         """`weights` "" are the shipped ones."""
         self._folder = folder
-        package = Path(__file__).parents[1]
-        sources = [resource("config/labels/indoor.yaml"), *sorted(package.glob("*.py")),
-                   *(file for part in ("data", "evaluation", "geometry", "mapping", "model", "world")
-                     for file in sorted((package / part).glob("*.py")))]
         self._state = [read_header(Path(weights or SHIPPED))[0]["__metadata__"].get("sha256"), precision,
-                       *map(digest, sources)]
+                       digest(resource("config/labels/indoor.yaml")),
+                       digest_of_code(".", "data", "evaluation", "geometry", "mapping", "model", "world")]
 
     def _file(self, order: Order, title: str) -> Path:
         state = hashlib.sha256(json.dumps([self._state, order.asked, title]).encode()).hexdigest()

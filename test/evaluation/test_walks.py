@@ -293,7 +293,7 @@ def test_loops_count_as_found_though_the_map_forgets_them_and_not_when_handed_on
     assert set(found.T_i_j) == {(6, 78), (22, 80), (22, 40)}
 
 
-def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path):
+def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path, monkeypatch):
     options = {"length_m": .6, "cache": tmp_path, "size": (64, 48)}
     first = rendered_walk("apartment", 5, **options)
     file, = tmp_path.iterdir()
@@ -306,6 +306,19 @@ def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path):
     assert again.T_world_cam[0, :3, :3] @ frame.up_cam == pytest.approx([0, 0, 1], abs=1e-6)
     with pytest.raises(InputError, match="-3"):
         rendered_walk("apartment", -3)
+    monkeypatch.setattr(walks, "digest_of_code", lambda *rooms: f"another {rooms}")
+    rendered_walk("apartment", 5, **options)
+    assert len(list(tmp_path.iterdir())) == 2, "another renderer makes other pictures"
+
+
+def test_a_change_of_the_ray_caster_is_noticed(tmp_path, monkeypatch):
+    def told():
+        return walks.digest_of_code("world"), walks.Kept(tmp_path, "")._file(walks.Order(None, "room"), "room")
+
+    before, read = told(), walks.digest
+    assert told() == before
+    monkeypatch.setattr(walks, "digest", lambda file: "another" if file.name == "raycast.cu" else read(file))
+    assert told()[0] != before[0] and told()[1] != before[1]
 
 
 def test_a_folder_is_a_walk(folder):
