@@ -19,7 +19,7 @@ HISTORY_NS = 10_000_000_000
 MOST_SAMPLES = 10_000           # of an edge: 1 kHz for those ten seconds
 MOST_FRAMES = 10_000            # a robot has tens
 FARTHEST_M = 1e7                # a translation beyond a quarter of the earth's meridian is none
-# A recording that starts again goes back by seconds; less is a publisher that stamps out of order.
+# A recording that starts again goes back by seconds; less is a publisher that stamps out of order. Of images, too.
 JUMP_BACK_NS = 500_000_000
 FORGET_EVERY_S = 1.0
 FORGOTTEN_AFTER_S = 60.0        # a moving edge that nobody has told for this long is dropped when a new one comes

@@ -22,7 +22,7 @@ from lsm_ros.data.frames import check_same_shape
 from lsm_ros.data.images import decode_depth
 from lsm_ros.errors import InputError, TransformError
 from lsm_ros.geometry.gravity import GravityFilter
-from lsm_ros.geometry.sim3 import log_so3
+from lsm_ros.geometry.sim3 import rotation_angle
 from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.intake import sensor_qos
@@ -171,7 +171,7 @@ class Inputs:
         except TransformError:
             return                              # nobody knows
         apart_m = float(np.linalg.norm(T_camera_depth[:3, 3]))
-        turned = float(np.linalg.norm(log_so3(T_camera_depth[:3, :3])))
+        turned = float(rotation_angle(T_camera_depth[:3, :3], np.eye(3)))
         if apart_m > BESIDE_M or turned > BESIDE_RAD:
             raise InputError(f"its frame {frame!r} is {1e3 * apart_m:.0f} mm and {np.degrees(turned):.1f} degrees off "
                              f"the image's {camera!r}; it must be registered to the image (a RealSense's "

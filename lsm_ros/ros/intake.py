@@ -20,9 +20,9 @@ from lsm_ros.data.topics import info_topic, is_compressed, transported
 from lsm_ros.errors import InputError
 from lsm_ros.ros.diagnostics import SILENCE_S, Health
 from lsm_ros.ros.parameters import NodeConfig
+from lsm_ros.ros.qos import LATCHED
 
 REPEAT_WARNING_S = 30.0
-KEPT = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CAMERA_INFO_WAIT_S = 2.0        # from the first image on, they wait this long for a camera_info that somebody publishes
 IMAGE_DEPTH = 5                 # the callback only swaps a reference; a few more outlast a pause of this thread
 
@@ -123,7 +123,8 @@ class Intake:
         if not self._asks_for_kept and any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
                                            for info in found):
             self._asks_for_kept = True
-            self._subscriptions.append(self._node.create_subscription(CameraInfo, self.info_topic, self._on_info, KEPT))
+            self._subscriptions.append(self._node.create_subscription(CameraInfo, self.info_topic, self._on_info,
+                                                                      LATCHED))
         if found and not self._info_missed and self._began is not None and now - self._began > CAMERA_INFO_WAIT_S:
             self._info_missed = True
             self._health.problem("camera_info_missing", f"none came on {self.info_topic}, though "

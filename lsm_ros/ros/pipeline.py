@@ -17,6 +17,7 @@ from lsm_ros.contracts import Frame, MapUpdate
 from lsm_ros.data.images import Levels
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
+from lsm_ros.geometry.frame_tree import JUMP_BACK_NS
 from lsm_ros.labels import LabelSet, embed, read_entry
 from lsm_ros.mapping.counters import Counters
 from lsm_ros.mapping.mapper import Mapper
@@ -33,8 +34,6 @@ from lsm_ros.ros.publishers import Publishers
 from lsm_ros.ros.queries import QueryPublisher
 from lsm_ros.ros.transforms import MapOdomPublisher
 
-# A recording that starts again goes back by seconds; less is a driver that stamps out of order, and costs one frame.
-JUMP_BACK_NS = 500_000_000
 JUMP_AHEAD_NS = 3600 * 10**9    # one image that far ahead may have a wrong stamp; two agree that it was a pause
 FEWEST_VIEWS = 2                # of a window
 LONGEST_PATH = 4096             # Linux's own limit

@@ -29,6 +29,7 @@ from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_m
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.data.topics import info_topic, is_compressed, transported
 from lsm_ros.errors import InputError, LsmError
+from lsm_ros.geometry.frame_tree import JUMP_BACK_NS
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import (
     camera_info,
@@ -49,7 +50,6 @@ QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 MATCH_S = 0.5                   # DDS matches the two ends one after the other; a first message in between is lost
 ACKNOWLEDGE_S = 2.0             # at the end, reliable readers get this long to take the last messages,
 LINGER_S = 0.5                  # and best-effort ones, which don't acknowledge, this long
-JUMP_BACK_NS = 500_000_000      # stamps of one topic that go back by more have begun anew; by less they are jitter
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.inputs import Inputs
 from lsm_ros.ros.parameters import NodeConfig
+from lsm_ros.ros.qos import LATCHED
 from lsm_ros.ros.tf_buffer import MOVING, STATIC
 
 MS = 1_000_000
@@ -308,7 +309,7 @@ def test_the_estimate_of_the_camera_is_no_news_of_the_robot(listen, robot):
 
 
 def test_a_camera_info_that_was_sent_once_is_asked_for(camera: Camera, monkeypatch):
-    kept = camera.create_publisher(CameraInfo, "/once/camera_info", intake.KEPT)
+    kept = camera.create_publisher(CameraInfo, "/once/camera_info", LATCHED)
     kept.publish(camera.info())
     handed, health = [], Health(camera.get_logger())
     ears = intake.Intake(camera, NodeConfig(image_topic="/once/image_raw"), health, handed.append)
