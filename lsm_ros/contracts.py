@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+MOVING = 0.5               # a pixel that the network thinks so likely to move is not taken for the world that stands still
 MOST_ELONGATED = 3         # how many times an image may be as long as it is wide; the network has seen no such strips
 
 
@@ -66,6 +67,8 @@ class WindowPrediction:
     overlap: np.ndarray | None = None     # (S, S) float32: [a, b] is the expected share of a's points that b sees
     pose_error: np.ndarray | None = None  # (S,) float32, expected error of each pose: of the translation in
                                           # units of `scale` plus of the rotation, 1.4 times its angle in radians
+    moving: np.ndarray | None = None      # (S, hs, ws) float32 in 0..1, probability that a pixel shows something that
+                                          # is elsewhere in another view; None: the predictor does not tell
 
 
 class Predictor(Protocol):

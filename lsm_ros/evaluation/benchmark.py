@@ -112,8 +112,8 @@ def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: World
 def score_other_cameras(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
                         progress: bool = True, refine: bool = True) -> list[Line]:
     """Four views of the same worlds once more as other cameras would have taken them: automatic ones, with borders,
-    held askew, without contrast; and in images that are higher than wide."""
-    changed = ({"style": replace(style, **{change: True})} for change in ("automatic", "borders", "rolled", "flat"))
+    held askew, without contrast; with somebody or something that moves; and in images that are higher than wide."""
+    changed = ({"style": replace(style, **{change: True})} for change in ("automatic", "borders", "rolled", "flat", "moving"))
     lines = []
     for made in (*changed, {"style": style, "size": TALL}):
         windows = WorldWindows(worlds, device=str(predictor.device), **made)

@@ -22,6 +22,7 @@ from lsm_ros.evaluation.metrics import ClassBox, at_grid
 from lsm_ros.geometry.sim3 import exp_so3, inverse
 from lsm_ros.labels import LabelSet
 from lsm_ros.world.edges import BORDER_KINDS, random_edge, seen_inside
+from lsm_ros.world.movers import MOVED_M
 
 MAX_VIEWS = 8       # of a window
 LOOKS = 6           # images of a folder by which the border of its camera is found
@@ -37,6 +38,7 @@ class TruthWindow:
     K: np.ndarray                 # (S, 3, 3) float64 pixels of the images, whether or not the window's frames tell it
     depth: np.ndarray             # (S, H, W) float32 metres, NaN where unknown
     labels: np.ndarray | None     # (S, H, W) uint16 index into the shipped labels, or none of them
+    moving: np.ndarray | None = None    # (S, H, W) bool, what is elsewhere in another view; None: nobody knows
 
 
 def in_labels(shipped: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -230,6 +232,7 @@ class WorldStyle:
     borders: bool = False          # a black border around each path's images, which is found and filled as in a map
     rolled: bool = False           # cameras that lean to one side, by up to 50 degrees
     flat: bool = False             # cameras that show little contrast, or no colour
+    moving: bool = False           # somebody walks or something is moved, and the score says how much of it was noticed
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in KINDS:
@@ -240,7 +243,8 @@ class WorldStyle:
         """As it stands in the scoreboard: "rendered home", "rendered worlds with meshes and automatic cameras"."""
         return (f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
                 f"{' and automatic cameras' * self.automatic}{' and borders' * self.borders}"
-                f"{' and rolled cameras' * self.rolled}{' and flat pictures' * self.flat}")
+                f"{' and rolled cameras' * self.rolled}{' and flat pictures' * self.flat}"
+                f"{' and things that move' * self.moving}")
 
 
 class WorldWindows(Sequence[TruthWindow]):
@@ -274,7 +278,7 @@ class WorldWindows(Sequence[TruthWindow]):
                               Frame(view, data.image[world, view], data.K[world, view] if self.intrinsics else None)))
                           for view in range(self.VIEWS)[views])
         return TruthWindow(Window(keyframes), data.T_world_cam[world, views], data.K[world, views],
-                           data.depth[world, views], data.labels[world, views])
+                           data.depth[world, views], data.labels[world, views], data.moving(world, views))
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,16 @@ class RenderedPaths:
     labels: np.ndarray        # (N, V, H, W) uint16
     K: np.ndarray             # (N, V, 3, 3) float64 pixels
     T_world_cam: np.ndarray   # (N, V, 4, 4) float64
+    body: np.ndarray | None = None        # (N, V, H, W) uint8 and (N, V, V, 1 + bodies) bool: which of what moves, and
+    moved: np.ndarray | None = None       # which of that is elsewhere in one view than in another
+
+    def moving(self, path: int, views: slice) -> np.ndarray | None:
+        """As in TruthWindow, for some of the views of a path."""
+        if self.body is None or self.moved is None:
+            return None
+        moved = self.moved[path, views, views].any(axis=1)
+        return np.take_along_axis(moved, self.body[path, views].reshape(len(moved), -1).astype(int), 1).reshape(
+            self.body[path, views].shape)
 
 
 def held_out(worlds: int, size: tuple[int, int], device: str, style: WorldStyle) -> RenderedPaths:
@@ -312,7 +326,7 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
         for start in range(0, len(mine), 16):                      # 128 images at a time
             batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
                                 meshes=style.meshes, kind=kind, automatic=float(style.automatic),
-                                rolled=float(style.rolled), flat=float(style.flat))
+                                rolled=float(style.rolled), flat=float(style.flat), moving=style.moving)
             keep = batch.valid.cpu().numpy().astype(bool)
             depth = batch.depth.float().cpu().numpy()[keep]
             image = (batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)
@@ -320,8 +334,11 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
                 image=image.cpu().numpy()[keep],
                 depth=np.where((depth > 0) & (depth < FARTHEST_M), depth, np.float32(np.nan)),
                 labels=batch.label.cpu().numpy()[keep].astype(np.uint16),
-                K=batch.K.double().cpu().numpy()[keep], T_world_cam=batch.T_world_cam.double().cpu().numpy()[keep]))
+                K=batch.K.double().cpu().numpy()[keep], T_world_cam=batch.T_world_cam.double().cpu().numpy()[keep],
+                **({"body": batch.body.cpu().numpy()[keep], "moved": batch.displaced.cpu().numpy()[keep] > MOVED_M}
+                   if style.moving else {})))
     if not any(len(part.image) for part in parts):
         raise InputError(f"none of the {worlds} {style.name} gives a usable camera path; take more of them")
-    return RenderedPaths(*(np.concatenate([getattr(part, name) for part in parts])
+    return RenderedPaths(*(None if getattr(parts[0], name) is None else
+                           np.concatenate([getattr(part, name) for part in parts])
                            for name in RenderedPaths.__dataclass_fields__))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsm_ros.contracts import WindowPrediction
+from lsm_ros.contracts import MOVING, WindowPrediction
 from lsm_ros.evaluation import metrics
 from lsm_ros.evaluation.calibration import Halves, confidence_halves, overlap_calibration
 from lsm_ros.evaluation.datasets import TruthWindow, in_labels
@@ -28,6 +28,7 @@ class WindowScore:
     confusion: Confusion | None    # None where the truth holds no labels
     distances: Distances
     overlap: np.ndarray | None     # (S, S) as predicted, None where the network doesn't tell
+    moving: np.ndarray | None = None    # (3,) pixels that move and are noticed, that move and aren't, that don't and are
 
 
 def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: LabelSet) -> WindowScore:
@@ -49,7 +50,17 @@ def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: Label
         depth=metrics.depth_errors(prediction.depth, depth_true),
         halves=confidence_halves(prediction.depth, prediction.confidence, depth_true),
         focal_error=float(np.abs(focal / focal_true - 1).mean()), confusion=confusion,
-        distances=distances(truth.depth, K_depth, truth.T_world_cam), overlap=prediction.overlap)
+        distances=distances(truth.depth, K_depth, truth.T_world_cam), overlap=prediction.overlap,
+        moving=moving_pixels(prediction, truth))
+
+
+def moving_pixels(prediction: WindowPrediction, truth: TruthWindow) -> np.ndarray | None:
+    """WindowScore.moving; None where the truth or the prediction does not tell."""
+    if truth.moving is None or prediction.moving is None or len(truth.K) < 2:
+        return None
+    told = prediction.moving > MOVING
+    true = metrics.at_grid(truth.moving, *told.shape[1:])
+    return np.array([(told & true).sum(), (~told & true).sum(), (told & ~true).sum()])
 
 
 def classify(prediction: WindowPrediction, labels: LabelSet) -> np.ndarray:
@@ -92,6 +103,11 @@ def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> Line:
         line |= {"miou": total.miou, "accuracy": total.accuracy}
         line |= {f"miou_{name}": total.grouped(group).miou
                  for name, group in labels.groups.items() if (group >= 0).any()}
+    moving = [score.moving for score in scores if score.moving is not None]
+    if moving:
+        both, missed, false = np.sum(moving, axis=0)
+        line |= {"moving_iou": float(both / max(both + missed + false, 1)),
+                 "moving_recall": float(both / max(both + missed, 1))}
     return line
 
 

@@ -22,7 +22,7 @@ def compile_parts(network: Network, dynamic: bool | None = None) -> None:
     network.to(memory_format=torch.channels_last)
     for block in (*network.encoder, *network.decoder):
         block.compile(dynamic=dynamic)
-    for part in (network.backbone, network.dense_head, network.match_head):
+    for part in (network.backbone, network.dense_head, network.match_head, network.motion_head):
         if part is not None:
             part.compile(dynamic=False)
 

@@ -320,7 +320,8 @@ def read_output(output: NetworkOutput, index: int) -> dict[str, Tensor]:
             "translation": cameras.translation[index] * scale, "pose_error": cameras.log_error[index].exp(),
             "depth": output.log_depth[index].clamp(-7, 7).exp() * scale,
             "confidence": output.log_confidence[index].sigmoid(),
-            "semantics": output.semantics[index].permute(0, 2, 3, 1).contiguous()}
+            "semantics": output.semantics[index].permute(0, 2, 3, 1).contiguous(),
+            **({} if output.moving is None else {"moving": output.moving[index].sigmoid()})}
 
 
 def to_host(found: dict[str, Tensor]) -> dict[str, np.ndarray]:
@@ -343,7 +344,8 @@ def to_prediction(window: Window, found: dict[str, np.ndarray], size: tuple[int,
     # The map keeps depth and confidence: as copies, for pinned memory is scarce.
     return WindowPrediction(depth=found["depth"].copy(), confidence=found["confidence"].copy(), K=K,
                             T_window_cam=T_window_cam, scale=float(found["scale"]), semantics=found["semantics"],
-                            matches=matches, overlap=found.get("overlap"), pose_error=found["pose_error"])
+                            matches=matches, overlap=found.get("overlap"), pose_error=found["pose_error"],
+                            moving=found.get("moving"))
 
 
 def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:

@@ -109,3 +109,19 @@ class MatchHead(nn.Module):
         x = F.pixel_shuffle(self.tokens(tokens).movedim(-1, 1), 4) + self.mix_8(F.gelu(x_8)) + self.mix_4(x_4)
         x = F.gelu(x + self.mix(F.gelu(x)))
         return F.normalize(self.out(x).float(), dim=1) * self.log_length.exp()
+
+
+class MotionHead(nn.Module):
+    """The decoder's tokens, which have looked at the other views, and the dense head's features to what moves."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.tokens = nn.Sequential(nn.Linear(width, 96), nn.GELU(), nn.Linear(96, 16 * 16))
+        self.mix_4 = nn.Conv2d(64, 16, 1)
+        self.out = nn.Sequential(nn.GELU(), nn.Conv2d(16, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 1, 1))
+        nn.init.constant_(self.out[-1].bias, -4.0)               # most of the world stands still
+
+    def forward(self, tokens: Tensor, x_4: Tensor) -> Tensor:
+        """tokens (N, H/16, W/16, D), (N, 64, H/4, W/4) -> (N, H/4, W/4) logits."""
+        x = F.pixel_shuffle(self.tokens(tokens).movedim(-1, 1), 4) + self.mix_4(x_4)
+        return self.out(x).float()[:, 0]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lsm_ros.model.backbone import STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, Backbone
 from lsm_ros.model.blocks import Block, rotary_angles
-from lsm_ros.model.heads import CameraHead, Cameras, DenseHead, MatchHead, silent
+from lsm_ros.model.heads import CameraHead, Cameras, DenseHead, MatchHead, MotionHead, silent
 
 PATCH = 16
 MAX_VIEWS = 8
@@ -35,6 +35,7 @@ class NetworkConfig:
     embedding: int = 64          # channels of the label space
     descriptor: int = 32         # channels in which views are matched; 0 for a network that does not match
     priors: bool = True          # whether it takes what is known beforehand of motion and depth
+    moving: bool = True          # whether it tells what moves
 
 
 @dataclass
@@ -63,6 +64,7 @@ class NetworkOutput:
     semantics: Tensor        # (B, S, E, H/4, W/4), unit length
     descriptors: Tensor | None = None   # (B, S, M, H/4, W/4); the product of two: logit that they show the same point
     unmatched: Tensor | None = None     # () logit that a point is in no place of another view
+    moving: Tensor | None = None        # (B, S, H/4, W/4) logit that a pixel shows what is elsewhere in another view
 
 
 class Network(nn.Module):
@@ -86,6 +88,7 @@ class Network(nn.Module):
         self.camera_head = CameraHead(c.width)
         self.dense_head = DenseHead(c.width, c.stem, c.embedding)
         self.match_head = MatchHead(c.width, c.descriptor) if c.descriptor else None
+        self.motion_head = MotionHead(c.width) if c.moving else None
 
     def forward(self, images: Tensor, K: Tensor, K_known: Tensor, priors: Priors | None = None) -> NetworkOutput:
         """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is ignored."""
@@ -128,6 +131,8 @@ class Network(nn.Module):
         if self.match_head is not None:
             output.descriptors = self.match_head(patches, x_8, x_4).unflatten(0, (-1, views))
             output.unmatched = self.match_head.unmatched.float()
+        if self.motion_head is not None:
+            output.moving = self.motion_head(patches[..., self.config.width:], x_4).unflatten(0, (-1, views))
         return output
 
     def embed_priors(self, priors: Priors, N: int, rows: int, columns: int) -> Tensor:

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsm_ros.model.network import PATCH, NetworkOutput, Priors
+from lsm_ros.world.movers import MOVED_M
 from lsm_ros.world.renderer import NO_LABEL
 
 CONFIDENCE_PRICE = 0.2   # of claiming confidence, in units of the error that it weighs (Wang et al., DUSt3R, 2024)
 PRIOR_SHARE = 0.3        # of the windows get odometry, and as many get depth; with .15, leg 2 hardly learned to look
 ODOMETRY_ERROR = 0.03    # of the way, of all of it and of each view's
 POSE_FLOOR = 0.05        # expected error of a pose below which it does not count for more
+MOVING_WEIGHT = 4.0      # of a pixel that moves, for they are few
 MAX_DEPTH_M = 40.0       # beyond it (the sky outside a window) depth is not asked for
 
 
@@ -32,17 +34,27 @@ class Targets:
     focal: Tensor         # (B,) focal length / image width
     scale: Tensor         # (B,) metres per unit
     valid: Tensor         # (B,) float, 0 for a window that is not to be learned from
+    body: Tensor          # (B, S, h, w) int64: which of what moves in its window, 0 none
+    moved: Tensor         # (B, S, S, 1 + bodies) bool: which are elsewhere in one view than in another
+    moving: Tensor        # (B, S, h/2, w/2) bool: what is elsewhere in any other view
 
 
 def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, valid: Tensor,
-                 offset: tuple[int, int]) -> Targets:
-    """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4).
+                 offset: tuple[int, int], body: Tensor | None = None, displaced: Tensor | None = None) -> Targets:
+    """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4), and
+    where something moves `body` and `displaced` as in ViewBatch.
 
     `offset` (row, column) of 0 to 3 says which of the 4x4 pixels under a label is taken, and which of the 2x2 under a
     dense pixel; drawn anew each step, it makes the prediction stand for all of them, and nothing is ever averaged over
     an edge.
     """
     width = depth.shape[-1]
+    B, S = depth.shape[:2]
+    if body is None or displaced is None:
+        body, displaced = torch.zeros_like(label), depth.new_zeros(B, S, S, 1)
+    body, moved = body[..., offset[0] % 2::2, offset[1] % 2::2].long(), displaced > MOVED_M
+    coarse = body[..., offset[0] // 2::2, offset[1] // 2::2]
+    moving = moved.any(dim=2).gather(2, coarse.flatten(2)).view_as(coarse)
     label = label[..., offset[0]::4, offset[1]::4]
     row, column = offset[0] % 2, offset[1] % 2
     depth = depth[..., row::2, column::2]
@@ -62,7 +74,7 @@ def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, v
     scale = torch.where(valid, scale, torch.ones_like(scale))
     unit = scale[:, None, None, None]
     return Targets(rotation, translation / scale[:, None, None], depth / unit, rays, points / unit[..., None], mask,
-                   label.long(), K, K[:, 0, 0, 0] / width, scale, valid.float())
+                   label.long(), K, K[:, 0, 0, 0] / width, scale, valid.float(), body, moved, moving)
 
 
 def to_points(depth: Tensor, rays: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:
@@ -151,10 +163,17 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
         return mean_window(error[:, 1:].sum(1) / views)
 
     poses = mean_view((2 * translation + rotation) * trust) / mean_view(trust).clamp_min(1e-6)
+    if output.moving is not None and t.label.shape[1] > 1:
+        known = (t.label != NO_LABEL) * valid[:, None, None, None]
+        motion = F.binary_cross_entropy_with_logits(output.moving, t.moving.float(), known * (1 + (MOVING_WEIGHT - 1) * t.moving),
+                                                    reduction="sum") / known.sum().clamp_min(1)
+    else:                                                                     # a single view does not tell
+        motion = 0.0 * output.log_depth.sum() if output.moving is None else 0.0 * output.moving.sum()
     parts = {"geometry": geometry, "gradient": gradient, "poses": poses, "pose_error": mean_view(pose_error),
-             "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic)}
+             "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic),
+             "moving": motion}
     weights = {"geometry": 1.0, "gradient": 0.5, "poses": 1.0, "pose_error": 0.05, "focal": 0.5, "scale": 0.2,
-               "semantic": 0.3}
+               "semantic": 0.3, "moving": 0.5}
     total = sum(weights[name] * part for name, part in parts.items())
     return total, parts | {"depth": mean(depth), "point": mean(point), "translation": mean_view(translation),
                            "rotation": mean_view(rotation)}

@@ -72,6 +72,8 @@ class TrainingConfig(Options):
                            minimum=0, maximum=1)
     flat: float = option(0.15, "Share of the windows whose camera shows little contrast, or no colour.",
                          minimum=0, maximum=1)
+    moving: float = option(0.2, "Share of the windows in which somebody walks or something is moved.",
+                           minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
@@ -115,7 +117,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
                          meshes=config.meshes or None, automatic=config.automatic, edges=config.edges,
-                         rolled=config.rolled, flat=config.flat)
+                         rolled=config.rolled, flat=config.flat, moving=config.moving)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
@@ -143,7 +145,8 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
             group["lr"] = rate
 
         batch = split_windows(stream.next(size), views, choose)
-        targets = make_targets(batch.depth, batch.label, batch.K, batch.T_world_cam, batch.valid, offset)
+        targets = make_targets(batch.depth, batch.label, batch.K, batch.T_world_cam, batch.valid, offset, batch.body,
+                               batch.displaced)
         K_known = (torch.rand(len(batch.image), 1, device=device) < 0.5).expand(-1, views)
         with autocast:
             output = parallel(batch.image, batch.K, K_known, make_priors(targets))
@@ -231,14 +234,17 @@ def split_windows(batch: ViewBatch, views: int, choose: random.Random) -> ViewBa
         for group in groups:
             choose.shuffle(group)
     device = batch.image.device
-    index = staged(np.array(groups).flatten(), device).to(device, non_blocking=True)
+    index = staged(np.array(groups), device).to(device, non_blocking=True)
 
     def split(values: Tensor) -> Tensor:
-        return values[:, index].unflatten(1, (-1, views)).flatten(0, 1)
+        return values[:, index].flatten(0, 1)
 
     return ViewBatch(image=split(batch.image), depth=split(batch.depth), label=split(batch.label),
                      instance=split(batch.instance), K=split(batch.K), T_world_cam=split(batch.T_world_cam),
-                     valid=batch.valid.repeat_interleave(MAX_VIEWS // views))
+                     valid=batch.valid.repeat_interleave(MAX_VIEWS // views),
+                     body=None if batch.body is None else split(batch.body),
+                     displaced=None if batch.displaced is None else
+                     batch.displaced[:, index[:, :, None], index[:, None]].flatten(0, 1))
 
 
 def join_processes() -> tuple[int, int, torch.device]:

@@ -21,12 +21,14 @@ from lsm_ros.errors import InputError, LsmError
 from lsm_ros.world.cameras import camera_path
 from lsm_ros.world.materials import TextureCatalogue
 from lsm_ros.world.meshes import MeshCatalogue
+from lsm_ros.world.movers import Motions
 from lsm_ros.world.packing import PackedScenes, pack
 from lsm_ros.world.rooms import make_scene
 
 PARCEL = 8            # scenes that travel together
 PATHS = 8             # camera paths a scene
 PIPE_BYTES = 1 << 20  # room for two parcels of a worker that wait to be taken; it pauses while nobody takes any
+MOVERS = 5            # the stream of random numbers of a seed from which they come
 PATIENCE_S = 120      # how long a parcel may take before something must be wrong
 
 HELD_OUT_SEEDS = range(1 << 32)
@@ -44,6 +46,7 @@ class Parcel:
     scenes: PackedScenes
     T_world_cam: np.ndarray    # (N, C, V, 4, 4) float32
     focal: np.ndarray          # (N, C) float32, focal length / image width
+    motions: Motions           # of each world
 
 
 def training_seeds(stream: int, worker: int) -> Iterable[int]:
@@ -54,14 +57,16 @@ def training_seeds(stream: int, worker: int) -> Iterable[int]:
 def make_parcel(seeds: Iterable[int], paths: int, views: int, textures: TextureCatalogue | None,
                 meshes: MeshCatalogue | None = None, kind: str | None = None) -> Parcel:
     """One world a seed, all of one `kind` where one is given; the same seed gives the same world and the same paths."""
-    scenes, poses, focal = [], [], []
+    scenes, poses, focal, motions = [], [], [], []
     for seed in seeds:
         scene, rng = make_scene(seed, kind, textures, meshes), np.random.default_rng(seed)
         found = [camera_path(scene, rng, views=views) for _ in range(paths)]
         scenes.append(scene)
         poses.append([path.T_world_cam for path in found])
         focal.append([path.focal for path in found])
-    return Parcel(scenes=pack(scenes), T_world_cam=np.array(poses, np.float32), focal=np.array(focal, np.float32))
+        motions.append(Motions.random(scene, found, np.random.default_rng((seed, MOVERS))))
+    return Parcel(scenes=pack(scenes), T_world_cam=np.array(poses, np.float32), focal=np.array(focal, np.float32),
+                  motions=Motions.stacked(motions))
 
 
 class Factory:

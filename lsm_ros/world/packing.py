@@ -27,7 +27,7 @@ class PackedScenes:
     materials: Any    # (N, M, 16) float32, scene.MATERIAL_COLUMNS
     lights: Any       # (N, L, 8) float32, scene.LIGHT_COLUMNS
     ambient: Any      # (N, 6) float32, linear light from above and below
-    counts: Any       # (N, 2) int32: primitives, lights
+    counts: Any       # (N, 3) int32: primitives, lights, and primitives of visitors, which follow the others
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -39,30 +39,37 @@ def pack(scenes: Sequence[Scene]) -> PackedScenes:
     packed = PackedScenes(primitives=np.zeros((count, MAX_PRIMITIVES, PRIMITIVE_COLUMNS), np.float32),
                           materials=np.zeros((count, MAX_MATERIALS, len(MATERIAL_COLUMNS)), np.float32),
                           lights=np.zeros((count, MAX_LIGHTS, len(LIGHT_COLUMNS)), np.float32),
-                          ambient=np.zeros((count, 6), np.float32), counts=np.zeros((count, 2), np.int32))
+                          ambient=np.zeros((count, 6), np.float32), counts=np.zeros((count, 3), np.int32))
     for i, scene in enumerate(scenes):
         _check(scene)
-        packed.primitives[i, :len(scene.shape)] = _primitives(scene)
+        rows = [_primitives(part) for part in parts_of(scene)]
+        packed.primitives[i, :sum(map(len, rows))] = np.concatenate(rows)
         packed.materials[i, :len(scene.materials)] = scene.materials
         packed.lights[i, :len(scene.lights)] = scene.lights
         packed.ambient[i] = scene.ambient
-        packed.counts[i] = len(scene.shape), len(scene.lights)
+        packed.counts[i] = len(scene.shape), len(scene.lights), sum(map(len, rows[1:]))
     return packed
 
 
+def parts_of(scene: Scene) -> list[Scene]:
+    """The scene and, where it has some, its visitors."""
+    return [scene] if scene.visitors is None else [scene, scene.visitors]
+
+
 def _check(scene: Scene) -> None:
-    for name, length, limit in (("primitives", len(scene.shape), MAX_PRIMITIVES),
+    for name, length, limit in (("primitives", sum(len(part.shape) for part in parts_of(scene)), MAX_PRIMITIVES),
                                 ("materials", len(scene.materials), MAX_MATERIALS),
                                 ("lights", len(scene.lights), MAX_LIGHTS)):
         if length > limit:
             raise InputError(f"a scene has {length} {name}; at most {limit} fit")
-    for name, values, end in (("shape", scene.shape, MESH + MAX_MODELS),
-                              ("material", scene.material, len(scene.materials)),
-                              ("label", scene.label, MAX_LABELS), ("instance", scene.instance, MAX_INSTANCES)):
-        if len(values) and not 0 <= values.min() <= values.max() < end:
-            raise InputError(f"a scene has {name} {values.min()} to {values.max()}; they must lie in 0..{end - 1}")
-    if len(scene.shape) and not (np.abs(np.linalg.det(scene.T_world_prim[:, :, :3].astype(np.float64))) > 0).all():
-        raise InputError("a scene has a primitive without volume or with NaN in its transform")
+    for part in parts_of(scene):
+        for name, values, end in (("shape", part.shape, MESH + MAX_MODELS),
+                                  ("material", part.material, len(scene.materials)),
+                                  ("label", part.label, MAX_LABELS), ("instance", part.instance, MAX_INSTANCES)):
+            if len(values) and not 0 <= values.min() <= values.max() < end:
+                raise InputError(f"a scene has {name} {values.min()} to {values.max()}; they must lie in 0..{end - 1}")
+        if len(part.shape) and not (np.abs(np.linalg.det(part.T_world_prim[:, :, :3].astype(np.float64))) > 0).all():
+            raise InputError("a scene has a primitive without volume or with NaN in its transform")
 
 
 def _primitives(scene: Scene) -> np.ndarray:

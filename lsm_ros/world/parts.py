@@ -94,12 +94,13 @@ class Maker:
 class Assembly:
     """The objects of a scene in the world frame, a row a part: its twelve numbers, the instance, the object's pose."""
 
-    def __init__(self):
+    def __init__(self, instances: int = 0, room: int = MAX_PRIMITIVES):
+        """`instances` are there already; `room` for so many primitives is left."""
         self.rows: list[tuple] = []
-        self.instances = 0
+        self.instances, self.room = instances, room
 
     def left(self) -> int:
-        return MAX_PRIMITIVES - len(self.rows)
+        return self.room - len(self.rows)
 
     def add(self, piece: Piece, x=0.0, y=0.0, z=0.0, yaw=0.0, building: bool = False) -> None:
         """`building`: the parts belong to instance 0."""

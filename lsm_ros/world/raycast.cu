@@ -106,10 +106,10 @@ struct Meshes { const Node* nodes; const Triangle* triangles; const Model* model
 
 struct Arguments {                     // mirrored by renderer.py
     const Primitive* primitives; const Material* materials; const Light* lights; const float* ambient;
-    const int32_t* counts;             // (N, 2): primitives, lights of a scene
+    const int32_t* counts;             // (N, 3): primitives and lights of a scene, and primitives that it keeps back
     Meshes meshes;                     // the library of furniture models
     const uint32_t* texels;            // mip levels of the atlas one after the other, each (textures, size, size)
-    const int64_t* scene;              // (B,) which scene of the bank
+    const int64_t* scene;              // (B, V) which scene of the bank
     const float* T_world_cam;          // (B, V, 4, 4)
     const float* K;                    // (B, V, 3, 3)
     const float* distortion;           // (B, V, 2) or null
@@ -691,12 +691,12 @@ FN int row(int i) {
 
 template <bool ROLLING>                            // compiled twice: cameras without a shutter pay nothing for it
 FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int tile_y) {
-    int64_t scene = g.scene[image / g.views];
+    int64_t scene = g.scene[image];
     const float* T = g.T_world_cam + 16 * (size_t)image;
     const float* K = g.K + 9 * (size_t)image;
     const float* ambient = g.ambient + 6 * scene;
     World world = {g.primitives + scene * g.max_primitives, g.materials + scene * g.max_materials,
-                   g.lights + scene * g.max_lights, &g.meshes, g.counts[2 * scene], g.counts[2 * scene + 1],
+                   g.lights + scene * g.max_lights, &g.meshes, g.counts[3 * scene], g.counts[3 * scene + 1],
                    g.max_materials - 1,
                    {ambient[0], ambient[1], ambient[2]}, {ambient[3], ambient[4], ambient[5]}};
     Camera camera = {{T[0], T[4], T[8]}, {T[1], T[5], T[9]}, {T[2], T[6], T[10]}, {T[3], T[7], T[11]},

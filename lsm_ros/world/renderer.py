@@ -58,6 +58,45 @@ class SceneBank(PackedScenes):
         """(N, P) int32"""
         return self.primitives.view(torch.int32)[..., 28]
 
+    @property
+    def instance(self) -> torch.Tensor:
+        """(N, P) int32"""
+        return self.primitives.view(torch.int32)[..., 30]
+
+    def move(self, first: int, scene: torch.Tensor, instance: torch.Tensor, T_world_rest: torch.Tensor) -> torch.Tensor:
+        """Writes a copy of its scene for each of V views of M windows into the slots from `first` on, with its visitors,
+        and with some objects moved.
+
+        Args:
+            scene: (M,) slots.
+            instance: (M, K) the objects, -1 for none.
+            T_world_rest: (M, V, K, 3, 4) where each is in each view, of where it is in its scene: turns about z, metres.
+        Returns:
+            (M, V) the slots.
+        """
+        M, V = T_world_rest.shape[:2]
+        slots = torch.arange(first, first + M * V, device=scene.device).unflatten(0, (M, V))
+        source = scene.repeat_interleave(V)
+        for field in fields(PackedScenes):
+            values = getattr(self, field.name)
+            values[first:first + M * V] = values[source]
+        copies = slice(first, first + M * V)
+        self.counts[copies, 0] += self.counts[copies, 2]
+        body = ((self.instance[scene][:, :, None] == instance[:, None]) & (instance[:, None] >= 0)).int()     # (M, P, K)
+        body = torch.where(body.any(-1), body.argmax(-1) + 1, 0)
+        rests = torch.eye(3, 4, device=scene.device).expand(M, V, 1, 3, 4)
+        T = torch.cat([rests, T_world_rest], dim=2)
+        T = T.gather(2, body[:, None, :, None, None].expand(-1, V, -1, 3, 4)).flatten(0, 1)                # (MV, P, 3, 4)
+        R, t = T[..., :3], T[..., 3:]
+        rows = self.primitives[copies]
+        to_unit = rows[..., :12].unflatten(-1, (3, 4))
+        turned = to_unit[..., :3] @ R.mT
+        axes = rows[..., 12:21].unflatten(-1, (3, 3)) @ R.mT                                  # one axis a row
+        centre = R @ rows[..., 21:24, None] + t
+        rows[..., :12] = torch.cat([turned, to_unit[..., 3:] - turned @ t], dim=-1).flatten(-2)
+        rows[..., 12:21], rows[..., 21:24] = axes.flatten(-2), centre[..., 0]
+        return slots
+
     def occupied(self, scene: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """(B, V) bool: which of the points (B, V, 3), world frame, lie inside a primitive of the scenes (B,);
         a mesh is taken for its box."""
@@ -152,7 +191,7 @@ class Renderer:
         """Draws B x V views.
 
         Args:
-            scene: (B,) which slot of the bank; not checked on a GPU, where that would wait for it.
+            scene: (B,) which slot of the bank, or (B, V) of each view; not checked on a GPU, where that would wait for it.
             T_world_cam: (B, V, 4, 4) metres, OpenCV camera axes.
             K: (B, V, 3, 3) pixels of `size`; pixel (u, v) has its centre at (u + 0.5, v + 0.5).
             size: (H, W) pixels.
@@ -164,7 +203,7 @@ class Renderer:
                 T_world_cam; unprojecting it with K alone is off by what the camera moved, as with a real one.
         """
         (B, V), (H, W) = T_world_cam.shape[:2], size
-        expected = {"scene": (scene, (B,)), "T_world_cam": (T_world_cam, (B, V, 4, 4)), "K": (K, (B, V, 3, 3))}
+        expected = {"scene": (scene, (B, V)[:max(scene.dim(), 1)]), "T_world_cam": (T_world_cam, (B, V, 4, 4)), "K": (K, (B, V, 3, 3))}
         if distortion is not None:
             expected["distortion"] = (distortion, (B, V, 2))
         if shutter is not None:
@@ -181,7 +220,8 @@ class Renderer:
             raise InputError(f"the bank is on {bank.counts.device}, the renderer on {self.device}")
 
         # These stay referenced until the kernel is queued; after that the stream keeps their memory in order.
-        scene = scene.to(self.device, torch.int64).contiguous()
+        scene = scene.to(self.device, torch.int64)
+        scene = (scene if scene.dim() == 2 else scene[:, None].expand(B, V)).contiguous()
         T_world_cam = T_world_cam.to(self.device, torch.float32).contiguous()
         K = K.to(self.device, torch.float32).contiguous()
         distortion, shutter = (None if given is None else given.to(self.device, torch.float32).contiguous()

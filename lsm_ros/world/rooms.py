@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import cos, pi, sin
 from random import Random
 
@@ -13,6 +14,7 @@ from lsm_ros.world.lighting import illumination, light_room
 from lsm_ros.world.materials import MaterialPool, TextureCatalogue
 from lsm_ros.world.meshes import MeshCatalogue
 from lsm_ros.world.models import model_piece
+from lsm_ros.world.movers import VISITORS
 from lsm_ros.world.parts import Assembly, Maker
 from lsm_ros.world.plan import build_walls, lay_carpets, make_plan
 from lsm_ros.world.scene import Scene
@@ -54,7 +56,20 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
             greenery(layout)
             left_chairs(layout)
         lay_carpets(m, layout.room, assembly)
-    return assembly.scene(pool, *light)
+    visitors = invite(m, assembly)
+    scene = assembly.scene(pool, *light)
+    return replace(scene, visitors=visitors.scene(pool, *light)) if visitors.rows else scene
+
+
+def invite(m: Maker, assembly: Assembly) -> Assembly:
+    """Who may walk through, each at the origin: mostly people, sometimes a thing on wheels."""
+    visitors = Assembly(assembly.instances, assembly.left())
+    for _ in range(VISITORS):
+        make = m.pick((things.person,) * 8 + (partial(furniture.chair, office=True), things.cardboard_box))
+        piece = make(m)
+        if len(piece.parts) == piece.count() <= visitors.left():      # one instance each
+            visitors.add(piece)
+    return visitors
 
 
 # ---- groups of furniture

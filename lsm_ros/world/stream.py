@@ -5,6 +5,7 @@ replacing the oldest. Every batch picks worlds and paths from the bank at random
 """
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from lsm_ros.world.edges import Edges
 from lsm_ros.world.factory import HELD_OUT_SEEDS, PARCEL, PATHS, Factory, make_parcel
 from lsm_ros.world.materials import TextureCatalogue, load_textures
 from lsm_ros.world.meshes import MeshCatalogue, load_meshes
-from lsm_ros.world.renderer import MeshAtlas, Renderer, SceneBank, TextureAtlas, staged
+from lsm_ros.world.movers import Motions
+from lsm_ros.world.renderer import NO_INSTANCE, MeshAtlas, Renderer, SceneBank, TextureAtlas, staged
 from lsm_ros.world.sensor import Look, develop
 
 __all__ = ["HELD_OUT_SEEDS", "ViewBatch", "WorldStream", "fixed_batch"]
 
 NEAR_M = 0.3                # a view whose median depth is below this sees nothing but one surface
 ROLLING_SHARE = 0.3         # of the windows are taken with a rolling shutter
+MOST_MOVING = 1.5           # times as many windows of a batch as in the mean: there is room for no more
 READOUT = (0.01, 0.05)      # of the time from one view to the next: 10 to 30 ms of 0.6 to 1 s
 READOUT_M, READOUT_RAD = 0.02, 0.02     # most that a camera moves during a readout: 20 ms at 1 m/s and 1 rad/s
 LEAN_RAD = 0.9              # most that a rolled camera leans to either side: beyond half a quarter its images are
@@ -44,6 +47,9 @@ class ViewBatch:
     K: torch.Tensor              # (B, V, 3, 3) float32, pixels of this size
     T_world_cam: torch.Tensor    # (B, V, 4, 4) float32, metres; of the middle row, where the shutter rolls
     valid: torch.Tensor          # (B,) bool: no view inside something or with its nose to a surface
+    body: torch.Tensor | None = None         # (B, V, H, W) uint8: which of what moves in its window, 0 none; None: nothing does
+    displaced: torch.Tensor | None = None    # (B, V, V, 1 + bodies) float32: how many metres each is elsewhere in one view
+                                             # than in another, and 0 for all else
 
 
 class WorldStream:
@@ -63,26 +69,30 @@ class WorldStream:
         edges: share of the windows whose images have a border that shows nothing (edges.py).
         rolled: share of the windows whose camera leans to one side.
         flat: share of the windows whose camera shows little contrast, or no colour.
+        moving: share of the windows in which somebody walks or something is moved (movers.py).
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
                  meshes: str | Path | None = None, automatic: float = 0.0, edges: float = 0.0, rolled: float = 0.0,
-                 flat: float = 0.0):
+                 flat: float = 0.0, moving: float = 0.0):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
             raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
         self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
-        self.automatic, self.edges, self.rolled, self.flat = automatic, edges, rolled, flat
+        self.automatic, self.edges, self.rolled, self.flat, self.moving = automatic, edges, rolled, flat, moving
         catalogue, atlas = _textures(textures, self.device)
         models, mesh_atlas = _meshes(meshes, self.device)
         self.renderer = Renderer(self.device, atlas, meshes=mesh_atlas)
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator(self.device).manual_seed(seed)
-        self.bank = SceneBank.empty(bank, self.device)
+        self.slots = bank
+        self.most_moving = min(batch, math.ceil(MOST_MOVING * moving * batch))     # windows, of a batch
+        self.bank = SceneBank.empty(bank + views * self.most_moving, self.device)  # theirs are copied behind the others
         self.T_world_cam = torch.zeros(bank, PATHS, views, 4, 4, device=self.device)
         self.focal = np.zeros((bank, PATHS), np.float32)
+        self.motions = Motions.empty(bank, PATHS, views=views)
         self.worlds = 0                               # taken in since the start
         self._factory = Factory(seed, workers, views, catalogue, models)
         self._started = time.monotonic()
@@ -99,28 +109,33 @@ class WorldStream:
     def next(self, size: tuple[int, int] | None = None) -> ViewBatch:
         """A batch at `size` (H, W). Waits only for the first worlds. Raises FactoryError where a worker died."""
         self._take_in()
-        filled = min(self.worlds, len(self.bank))
+        filled = min(self.worlds, self.slots)
         scene, path = self.rng.integers(0, filled, self.batch), self.rng.integers(0, PATHS, self.batch)
         chosen = staged(np.stack([scene, path]), self.device).to(self.device, non_blocking=True)
         rolls = staged(random_rolls(self.rng, self.batch, self.rolled), self.device).to(self.device, non_blocking=True)
         look = Look.random(self.rng, self.batch, self.views)
+        moving = np.flatnonzero(self.rng.random(self.batch) < self.moving)[:self.most_moving]
+        motions = Motions.empty(self.batch, views=self.views)
+        motions.put(moving, self.motions.of(scene[moving], path[moving]))
         return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]] @ rolls[:, None],
                     Lens.random(self.rng, self.focal[scene, path]),
                     look.automatic(self.rng, self.automatic).flat(self.rng, self.flat), size or self.size, self.noise,
                     Shutter.random(self.rng, self.batch),
-                    Edges.random(self.rng, self.batch, self.edges))
+                    Edges.random(self.rng, self.batch, self.edges),
+                    motions if self.moving else None)
 
     def _take_in(self) -> None:
-        enough = min(PARCELS_A_BATCH * PARCEL, len(self.bank))
+        enough = min(PARCELS_A_BATCH * PARCEL, self.slots)
         for _ in range(PARCELS_A_BATCH):
             parcel = self._factory.take(wait=self.worlds < enough)
             if parcel is None:
                 break
-            slot = self.worlds % len(self.bank)
+            slot = self.worlds % self.slots
             self.bank.put(slot, parcel.scenes)
             slots = slice(slot, slot + PARCEL)
             self.T_world_cam[slots].copy_(staged(parcel.T_world_cam, self.device), non_blocking=True)
             self.focal[slots] = parcel.focal
+            self.motions.put(slots, parcel.motions)
             self.worlds += PARCEL
 
 
@@ -199,35 +214,64 @@ def _at_most(vectors: torch.Tensor, length: float) -> torch.Tensor:
 
 def draw(renderer: Renderer, bank: SceneBank, scene: torch.Tensor, T_world_cam: torch.Tensor, lens: Lens, look: Look,
          size: tuple[int, int], noise: torch.Generator, shutter: Shutter | None = None,
-         edges: Edges | None = None) -> ViewBatch:
-    """Renders B windows of the bank's worlds and develops them as their cameras would."""
+         edges: Edges | None = None, motions: Motions | None = None) -> ViewBatch:
+    """Renders B windows of the bank's worlds and develops them as their cameras would. `motions` (B,) move something in
+    some of them; the bank's last slots, V for each of these, are for their copies."""
+    seen = scene
+    if motions is not None:
+        seen = move(bank, scene, motions)
     K, distortion = (staged(array, renderer.device).to(renderer.device, non_blocking=True)
                      for array in lens.cameras(T_world_cam.shape[1], size))
-    drawn = renderer.render(bank, scene, T_world_cam, K, size, distortion,
+    drawn = renderer.render(bank, seen, T_world_cam, K, size, distortion,
                             shutter.motion(T_world_cam) if shutter else None)
     depth = drawn.depth[:, :, 3::8, 3::8].flatten(2)
     free = (depth.median(dim=2).values >= NEAR_M) & ~bank.occupied(scene, T_world_cam[:, :, :3, 3])
     image = develop(drawn.radiance, look, noise)
     if edges:
         edges.put_around(image, drawn.depth, drawn.label, drawn.instance)
+    body, displaced = (None, None) if motions is None else tell_apart(drawn.instance, motions)
     return ViewBatch(image=image, depth=drawn.depth, label=drawn.label,
-                     instance=drawn.instance, K=K, T_world_cam=T_world_cam, valid=free.all(dim=1))
+                     instance=drawn.instance, K=K, T_world_cam=T_world_cam, valid=free.all(dim=1), body=body,
+                     displaced=displaced)
+
+
+def tell_apart(instance: torch.Tensor, motions: Motions) -> tuple[torch.Tensor, torch.Tensor]:
+    """`body` and `displaced` of a ViewBatch with these motions (B,)."""
+    names, displaced = (staged(array, instance.device).to(instance.device, non_blocking=True)
+                        for array in (motions.instance, motions.displacements()))
+    body = torch.zeros_like(instance, dtype=torch.uint8)
+    for number, name in enumerate(names.masked_fill(names < 0, NO_INSTANCE - 1).unbind(1)):
+        body.masked_fill_(instance == name[:, None, None, None], number + 1)
+    return body, displaced
+
+
+def move(bank: SceneBank, scene: torch.Tensor, motions: Motions) -> torch.Tensor:
+    """(B, V) slots of the windows' views: of those in which something moves, copies behind the others in the bank."""
+    views, device = motions.pose.shape[1], scene.device
+    windows = np.flatnonzero((motions.instance >= 0).any(axis=1))
+    mine = motions.of(windows)
+    index, instance, T_world_rest = (staged(array, device).to(device, non_blocking=True)
+                                     for array in (windows, mine.instance, mine.T_world_rest()))
+    slots = scene[:, None].repeat(1, views)
+    slots[index] = bank.move(len(bank) - views * len(windows), scene[index], instance, T_world_rest)
+    return slots
 
 
 def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
                 textures: str | Path | None = None, meshes: str | Path | None = None,
                 kind: str | None = None, automatic: float = 0.0, rolled: float = 0.0,
-                flat: float = 0.0) -> ViewBatch:
+                flat: float = 0.0, moving: bool = False) -> ViewBatch:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
     For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind;
-    `automatic`, `rolled` and `flat` as in WorldStream.
+    `automatic`, `rolled` and `flat` as in WorldStream; `moving`: in all of them somebody walks or something is moved, if
+    there is a place for it.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
     models, mesh_atlas = _meshes(meshes, device)
     parcel = make_parcel(seeds, 1, views, catalogue, models, kind)
-    bank = SceneBank.empty(len(seeds), device)
+    bank = SceneBank.empty(len(seeds) * (1 + views * moving), device)
     bank.put(0, parcel.scenes)
     cameras = [np.random.default_rng((seed, 1)) for seed in seeds]
     lenses = [Lens.random(rng, focal) for rng, focal in zip(cameras, parcel.focal, strict=True)]
@@ -239,7 +283,8 @@ def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device:
                              .flat(np.random.default_rng((seed, 4)), flat)
                              for seed, rng in zip(seeds, cameras, strict=True)]), size,
                 torch.Generator(device).manual_seed(seeds[0]),
-                Shutter(np.concatenate([Shutter.random(rng, 1).readout for rng in cameras])))   # drawn last
+                Shutter(np.concatenate([Shutter.random(rng, 1).readout for rng in cameras])),   # drawn last
+                motions=parcel.motions.of(np.arange(len(seeds)), np.zeros(len(seeds), int)) if moving else None)
 
 
 @lru_cache(maxsize=1)

@@ -231,7 +231,8 @@ def test_the_same_seed_makes_the_same_world_with_models():
     for seed in range(6):
         one, two = (make_scene(seed, "home", None, models) for _ in range(2))
         plain = make_scene(seed, "home")
-        assert all(np.array_equal(getattr(one, name), getattr(two, name)) for name in Scene.__dataclass_fields__)
+        assert all(np.array_equal(getattr(one, name), getattr(two, name))
+                   for name in set(Scene.__dataclass_fields__) - {"visitors"})
         assert (plain.shape < MESH).all() and (one.shape >= MESH).any()
         mesh = one.shape >= MESH
         assert (one.material[mesh] + 3 <= len(one.materials)).all()
