@@ -97,6 +97,8 @@ class MapperConfig(Options):
     confidence_drop: float = option(0.25, "Share of a view's pixels, the least confident ones, that the map ignores; "
                                     "of those that look like things a fifth of it.",
                                     minimum=0.0, maximum=0.9)
+    leave_out_moving: bool = option(True, "Leave out of the map, and of what poses are found by, what the network sees "
+                                    "move between its images. The topics of the newest view show it in any case.")
     max_depth_m: float = option(8.0, "Points farther from their camera are not fused, metres.",
                                 minimum=0.5, maximum=200.0)
     refine_poses: bool = option(True, "Move the predicted poses to where points matched between the images agree.")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-MOVING = 0.5               # a pixel that the network thinks so likely to move is not taken for the world that stands still
+MOVING = 0.5               # what is so likely to move is not taken for the world that stands still
 MOST_ELONGATED = 3         # how many times an image may be as long as it is wide; the network has seen no such strips
 
 
@@ -123,6 +123,7 @@ class MapUpdate:
     depth: np.ndarray                           # (h, w) float32, the newest keyframe's depth, metres
     labels: np.ndarray                          # (h, w) uint16, its labels
     confidence: np.ndarray                      # (h, w) float32 in 0..1, of its depth; 0 where nothing is seen
+    still: np.ndarray                           # (h, w) bool: not what the network sees move, which the map leaves out
     scale: float                                # map metres per predicted metre of this window (1: uncorrected)
     seconds: dict[str, float]                   # stage -> seconds: "network", "alignment", "fusion", ...
     matches: int | None = None                  # that back the newest pose; 0: only predicted; None: first view

@@ -33,7 +33,8 @@ TRUTH_LABELS_TOPIC = "/truth/labels"        # CompressedImage, PNG of 8-bit clas
 CAMERA_FRAME = "camera_optical_frame"
 TRUTH_FRAME = "truth_map"
 
-PUBLISHED_IMAGES = ("/segmentation/mask", "/segmentation/confidence")     # of the node itself, in a recording of it
+# Of the node itself, in a recording of it.
+PUBLISHED_IMAGES = ("/segmentation/mask", "/segmentation/confidence", "/segmentation/moving")
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"

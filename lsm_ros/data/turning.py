@@ -40,8 +40,9 @@ def turned_prediction(prediction: WindowPrediction, quarters: int) -> WindowPred
     T = turn(quarters)
     depth, confidence, semantics = (turned_plane(planes, quarters, axes=(1, 2)) for planes in
                                     (prediction.depth, prediction.confidence, prediction.semantics))
+    moving = None if prediction.moving is None else turned_plane(prediction.moving, quarters, axes=(1, 2))
     K = np.stack([turned_intrinsics(K, prediction.depth.shape[:0:-1], quarters) for K in prediction.K])
-    return replace(prediction, depth=depth, confidence=confidence, semantics=semantics, K=K,
+    return replace(prediction, depth=depth, confidence=confidence, semantics=semantics, K=K, moving=moving,
                    T_window_cam=T.T @ prediction.T_window_cam @ T, matches=turned_matches(prediction.matches, quarters))
 
 

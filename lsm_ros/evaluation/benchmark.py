@@ -113,9 +113,9 @@ def score_other_cameras(predictor: NetworkPredictor, worlds: int = WORLDS, style
                         progress: bool = True, refine: bool = True) -> list[Line]:
     """Four views of the same worlds once more as other cameras would have taken them: automatic ones, with borders,
     held askew, without contrast; with somebody or something that moves; and in images that are higher than wide."""
-    changed = ({"style": replace(style, **{change: True})} for change in ("automatic", "borders", "rolled", "flat", "moving"))
+    changes = ("automatic", "borders", "rolled", "flat", "moving")
     lines = []
-    for made in (*changed, {"style": style, "size": TALL}):
+    for made in (*({"style": replace(style, **{change: True})} for change in changes), {"style": style, "size": TALL}):
         windows = WorldWindows(worlds, device=str(predictor.device), **made)
         lines += score_set(predictor, windows.name, windows, progress=progress, refine=refine)
     return lines

@@ -24,7 +24,8 @@ COLUMNS = {"set": "set", "intrinsics": "K", "windows": "windows", "rotation_deg_
            "auc30_pairs": "@30 pairs", "absrel": "AbsRel", "absrel_metric": "metric", "delta125": "δ<1.25",
            "confidence_ratio": "sure/unsure", "focal_err_median": "focal", "scale_err_median": "scale", "miou": "mIoU",
            "miou_lsm8": "mIoU LSM-8", "box_score": "boxes", "box_class_score": "by class",
-           "moving_iou": "moving IoU", "moving_recall": "moving found", "overlap_auroc": "overlap AUROC", "overlap_ece": "overlap ECE", "miou_kept": "mIoU kept",
+           "moving_iou": "moving IoU", "moving_recall": "moving found",
+           "overlap_auroc": "overlap AUROC", "overlap_ece": "overlap ECE", "miou_kept": "mIoU kept",
            "boxes_kept": "boxes kept"}
 
 FOLDER_KEYS = ("rotation_deg_median", "translation_deg_median", "auc5", "auc15", "auc30", "absrel", "delta125",

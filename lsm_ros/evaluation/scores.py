@@ -28,7 +28,7 @@ class WindowScore:
     confusion: Confusion | None    # None where the truth holds no labels
     distances: Distances
     overlap: np.ndarray | None     # (S, S) as predicted, None where the network doesn't tell
-    moving: np.ndarray | None = None    # (3,) pixels that move and are noticed, that move and aren't, that don't and are
+    moving: np.ndarray | None = None    # (3,) pixels that move and are told, that move and aren't, that don't and are
 
 
 def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: LabelSet) -> WindowScore:

@@ -1,7 +1,7 @@
 """Where a keyframe lies in the map: its window, what the network and the images say of it, and who is believed."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +102,8 @@ class Locator:
         clock.lap("network")
         check_prediction(prediction, len(selection.window.keyframes))
         prediction = without_borders(prediction, selection.window)
+        if not self._config.leave_out_moving:
+            prediction = replace(prediction, moving=None)
         refinement = self._refine(selection.window, prediction) if self._config.refine_poses else unrefined(prediction)
         clock.lap("refinement")
         return selection, refinement

@@ -509,13 +509,15 @@ class Mapper:
         view, S_map_cam = self._views[keyframe.id], self._graph.pose(keyframe.id)
         scale = np.float32(scale_of(S_map_cam))
         depth, labels = view.depth * scale, view.labels
-        good = view.reliable(self.config.confidence_drop, self.labels.things[labels])     # as in the map
+        # As in the map, but what moves is there.
+        good = view.reliable(self.config.confidence_drop, self.labels.things[labels])
         good &= depth <= self.config.max_depth_m
         cloud = Cloud(points=view.points[good] * scale, colors=view.colors[good], labels=labels[good],
                       confidence=np.rint(255 * view.confidence[good]).clip(0, 255).astype(np.uint8))
         return MapUpdate(stamp_ns=keyframe.frame.stamp_ns, keyframe_id=keyframe.id, T_map_cam=rigid_of(S_map_cam),
                          T_map_keyframes=self._news(), window_cloud=cloud, K=view.K, depth=depth, labels=labels,
-                         confidence=view.confidence, scale=float(scale), seconds=seconds, matches=matches,
+                         confidence=view.confidence, still=view.still, scale=float(scale), seconds=seconds,
+                         matches=matches,
                          covariance=self._graph.covariance(keyframe.id), metric=self.metric,
                          map_id=self.map_id, loops=self._graph.loops(), on_floor=self._graph.grounded)
 

@@ -82,15 +82,16 @@ def thinned(points: np.ndarray, most: int) -> np.ndarray:
     return points if len(points) <= most else points[np.linspace(0, len(points) - 1, most).astype(int)]
 
 
-def organised(update: MapUpdate, max_depth_m: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def organised(update: MapUpdate, max_depth_m: float, most: int) -> tuple[np.ndarray, ...]:
     """The newest view as a grid of at most so many pixels: every second row and column, or third, where it has more.
 
     Returns points (h, w, 3) float32 in the camera's frame, metres, NaN on outlines and beyond `max_depth_m`; labels
-    (h, w) uint16; and the confidence in the depth, (h, w) uint8.
+    (h, w) uint16; the confidence in the depth, (h, w) uint8; and (h, w) uint8, 255 where something moves, else 0.
     """
     points = unproject(np.where(sound(update, max_depth_m), update.depth, np.float32(np.nan)), update.K)
     step = 1
     while update.depth[::step, ::step].size > most:
         step += 1
     confidence = np.rint(255 * update.confidence[::step, ::step]).clip(0, 255).astype(np.uint8)
-    return points[::step, ::step], update.labels[::step, ::step], confidence
+    moving = np.where(update.still[::step, ::step], np.uint8(0), np.uint8(255))
+    return points[::step, ::step], update.labels[::step, ::step], confidence, moving

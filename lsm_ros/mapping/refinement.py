@@ -24,7 +24,7 @@ from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
 from lsm_ros.mapping.bending import Soundings, bent
 from lsm_ros.mapping.tracking import Picture, picture_of, track
-from lsm_ros.mapping.views import on_outline
+from lsm_ros.mapping.views import on_outline, still
 
 CACHED = 96                # keyframes whose pictures are kept, 0.1 MB each
 MATCH_SIGMA = 0.003        # error of a matched place that the network is sure of, as a share of the focal length; it
@@ -141,6 +141,8 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
     places: dict[tuple[int, int], _Places] = {}
     sound = [~on_outline(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
                                                                       strict=True)]
+    if prediction.moving is not None:
+        sound = [good & still(moving, good.shape) for good, moving in zip(sound, prediction.moving, strict=True)]
 
     def pose(pair: tuple[int, int]) -> tuple:
         a, b = pair

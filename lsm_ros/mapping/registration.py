@@ -53,7 +53,7 @@ def check_prediction(prediction: WindowPrediction, views: int) -> None:
     """Raises AlignmentError if the numbers are no geometry: not finite, depth not positive, poses that are none."""
     if len(prediction.depth) != views or len(prediction.T_window_cam) != views:
         raise AlignmentError(f"prediction of {len(prediction.depth)} views for a window of {views}")
-    for name in ("depth", "confidence", "K", "T_window_cam", "semantics", "pose_error"):
+    for name in ("depth", "confidence", "K", "T_window_cam", "semantics", "pose_error", "moving"):
         values = getattr(prediction, name)
         if values is None:                             # what a predictor need not tell
             continue

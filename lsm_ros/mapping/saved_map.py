@@ -84,7 +84,9 @@ def write_map(path: Path, state: MapState) -> None:
         "image_bytes": np.concatenate([jpeg.ravel() for jpeg in jpegs]),
         "image_ends": np.cumsum([jpeg.size for jpeg in jpegs]).astype(np.int64),
         "depth": np.stack([view.depth for view in views]).astype(np.float16),
-        "confidence": np.rint(255 * np.stack([view.confidence for view in views])).clip(0, 255).astype(np.uint8),
+        # What moved is gone by the time that a map is loaded.
+        "confidence": np.rint(255 * np.stack([view.confidence * view.still for view in views])).clip(0, 255
+                                                                                                  ).astype(np.uint8),
         "semantics": np.stack([view.semantics for view in views]),
         "averaged": np.array([view.averaged for view in views], np.int64),
         "places": np.stack([vectors.get(i, unknown_place) for i in ids]).astype(np.float32) if vectors

@@ -246,7 +246,7 @@ class SemanticMap:
         evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
         coarse = view.semantic_cells()
         thing = view.label_set.things[evidence.argmax(axis=1)][coarse]
-        reliable = view.reliable(fused.confidence_drop, thing) & (depth <= fused.max_depth_m)
+        reliable = view.reliable(fused.confidence_drop, thing) & view.still & (depth <= fused.max_depth_m)
         every = (slice(None, None, CLEAR_STEP),) * 2
         some = reliable[every]
         clear, through = self._clear(points[every][some], depth[every][some], fused.S_map_cam[:3, 3])

@@ -7,7 +7,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from lsm_ros.contracts import Keyframe, WindowPrediction
+from lsm_ros.contracts import MOVING, Keyframe, WindowPrediction
 from lsm_ros.geometry.camera import project, unproject
 from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
@@ -34,12 +34,14 @@ class View:
     colors: np.ndarray              # (h, w, 3) uint8 RGB
     label_set: LabelSet             # C classes, in which it is asked
     averaged: int = 1               # predictions in it
+    moving: np.ndarray | None = None    # (hs, ws) float32 in 0..1, as in WindowPrediction
 
     @classmethod
     def from_prediction(cls, keyframe: Keyframe, prediction: WindowPrediction, index: int, labels: LabelSet) -> View:
         h, w = prediction.depth.shape[1:]
         return cls(keyframe=keyframe, depth=prediction.depth[index], confidence=prediction.confidence[index],
                    K=prediction.K[index], semantics=in_bytes(prediction.semantics[index]),
+                   moving=None if prediction.moving is None else prediction.moving[index],
                    colors=cv2.resize(keyframe.frame.image, (w, h), interpolation=cv2.INTER_AREA), label_set=labels)
 
     def refined(self, prediction: WindowPrediction, index: int, unit: float) -> View:
@@ -53,8 +55,12 @@ class View:
         share = yours / np.maximum(mine + yours, 1e-6)
         depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * prediction.depth[index]))
         semantics = n * self.semantics.astype(np.float32) + in_bytes(prediction.semantics[index])
+        moving = self.moving
+        if moving is not None and prediction.moving is not None:
+            moving = (n * moving + prediction.moving[index]) / (n + 1)
         return replace(self, depth=depth.astype(np.float32), confidence=((mine + yours) / (n + 1)).astype(np.float32),
-                       K=(n * self.K + prediction.K[index]) / (n + 1), semantics=in_bytes(semantics), averaged=n + 1)
+                       K=(n * self.K + prediction.K[index]) / (n + 1), semantics=in_bytes(semantics), moving=moving,
+                       averaged=n + 1)
 
     def without_odometry(self) -> View:
         """As if odometry had known nothing of the keyframe."""
@@ -103,6 +109,11 @@ class View:
         """Our units per unit of another depth map (h, w) of this keyframe: the median over `pixels` (flat indices)."""
         return float(np.median(self.depth.ravel()[pixels] / depth.ravel()[pixels]))
 
+    @cached_property
+    def still(self) -> np.ndarray:
+        """(h, w) bool: what does not move."""
+        return still(self.moving, self.depth.shape)
+
     def reliable(self, confidence_drop: float, wanted: np.ndarray | None = None) -> np.ndarray:
         """(h, w) bool: not among the share `confidence_drop` of least confident pixels, nor of confidence 0, not on an
         outline in depth.
@@ -113,6 +124,15 @@ class View:
         if wanted is not None:
             good |= wanted & confident(self.confidence, WANTED_DROP * confidence_drop)
         return good & (self.confidence > 0) & ~on_outline(self.depth)
+
+
+def still(moving: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    """(h, w) bool of `shape`: pixels that neither show what moves nor touch it, by their probability `moving` (hs, ws);
+    all where nobody tells."""
+    if moving is None:
+        return np.ones(shape, bool)
+    there = cv2.dilate((moving > MOVING).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return cv2.resize(there, shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
 
 
 def in_bytes(semantics: np.ndarray) -> np.ndarray:

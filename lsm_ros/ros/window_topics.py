@@ -27,6 +27,7 @@ class WindowTopics:
         self._points = topics.add(PointCloud2, "segmentation/points", STREAM)
         self._mask = topics.add(Image, "segmentation/mask", STREAM)
         self._confidence = topics.add(Image, "segmentation/confidence", STREAM)
+        self._moving = topics.add(Image, "segmentation/moving", STREAM)
         self._depth = topics.add(Image, "depth/image", STREAM)
         self._depth_info = topics.add(CameraInfo, "depth/camera_info", STREAM)
 
@@ -44,7 +45,8 @@ class WindowTopics:
             for publisher, points in ((self._ground, ground), (self._obstacles, obstacle)):
                 if is_read(publisher):
                     publisher.publish(xyz_message(thinned(points, most), at))
-        if len(robot.ground) <= MONO8_CLASSES and any(map(is_read, (self._points, self._mask, self._confidence))):
+        grids = self._points, self._mask, self._confidence, self._moving
+        if len(robot.ground) <= MONO8_CLASSES and any(map(is_read, grids)):
             self._publish_segmentation(update, at, options)
         if is_read(self._depth):
             seen = np.where(update.confidence > 0, update.depth, np.float32(np.nan))    # not what a border hides
@@ -53,10 +55,12 @@ class WindowTopics:
             self._depth_info.publish(camera_info(update.K, update.depth.shape, at))
 
     def _publish_segmentation(self, update: MapUpdate, at: Header, options: NodeOptions) -> None:
-        points, labels, confidence = organised(update, options.mapper.max_depth_m, options.node.costmap_points)
+        points, labels, confidence, moving = organised(update, options.mapper.max_depth_m, options.node.costmap_points)
         if is_read(self._points):
             self._points.publish(xyz_message(points, at))
         if is_read(self._mask):
             self._mask.publish(mono8_message(labels.astype(np.uint8), at))
         if is_read(self._confidence):
             self._confidence.publish(mono8_message(confidence, at))
+        if is_read(self._moving):
+            self._moving.publish(mono8_message(moving, at))

@@ -41,8 +41,8 @@ class Targets:
 
 def make_targets(depth: Tensor, label: Tensor, K: Tensor, T_world_cam: Tensor, valid: Tensor,
                  offset: tuple[int, int], body: Tensor | None = None, displaced: Tensor | None = None) -> Targets:
-    """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4), and
-    where something moves `body` and `displaced` as in ViewBatch.
+    """From rendered views: depth (B, S, H, W) z metres, label (B, S, H, W), K (B, S, 3, 3), T_world_cam (B, S, 4, 4);
+    where something moves, `body` and `displaced` as in ViewBatch.
 
     `offset` (row, column) of 0 to 3 says which of the 4x4 pixels under a label is taken, and which of the 2x2 under a
     dense pixel; drawn anew each step, it makes the prediction stand for all of them, and nothing is ever averaged over
@@ -165,10 +165,11 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
     poses = mean_view((2 * translation + rotation) * trust) / mean_view(trust).clamp_min(1e-6)
     if output.moving is not None and t.label.shape[1] > 1:
         known = (t.label != NO_LABEL) * valid[:, None, None, None]
-        motion = F.binary_cross_entropy_with_logits(output.moving, t.moving.float(), known * (1 + (MOVING_WEIGHT - 1) * t.moving),
-                                                    reduction="sum") / known.sum().clamp_min(1)
-    else:                                                                     # a single view does not tell
-        motion = 0.0 * output.log_depth.sum() if output.moving is None else 0.0 * output.moving.sum()
+        weight = known * (1 + (MOVING_WEIGHT - 1) * t.moving)
+        motion = F.binary_cross_entropy_with_logits(output.moving, t.moving.float(), weight, reduction="sum")
+        motion = motion / known.sum().clamp_min(1)
+    else:                            # a single view does not tell; yet all weights must have a part in the loss
+        motion = 0.0 * (output.log_depth if output.moving is None else output.moving).sum()
     parts = {"geometry": geometry, "gradient": gradient, "poses": poses, "pose_error": mean_view(pose_error),
              "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic),
              "moving": motion}

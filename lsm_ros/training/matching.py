@@ -107,8 +107,8 @@ def correspondences(targets: Targets, chosen: Tensor, shift: int) -> tuple[Tenso
 
     Returns:
         start (B, S, Q, 2), place (B, S, Q, 2): u, v in pixels of the image, in the view and in the other one;
-        visible, hidden (B, S, Q) bool: it is seen there, it is not; neither where depth does not tell. What has moved is
-        not, wherever it is by now: a match is a place of the world that stands still.
+        visible, hidden (B, S, Q) bool: it is seen there, it is not; neither where depth does not tell. What has moved
+        is not, wherever it is by now: a match is a place of the world that stands still.
     """
     t = targets
     h, w = t.depth.shape[-2:]
@@ -138,7 +138,7 @@ def correspondences(targets: Targets, chosen: Tensor, shift: int) -> tuple[Tenso
     mine = gather(t.mask)
     S = t.depth.shape[1]
     other = (torch.arange(S, device=depth.device) + shift) % S
-    gone = t.moved[:, torch.arange(S, device=depth.device), other].gather(2, gather(t.body))     # it is elsewhere by now
+    gone = t.moved[:, torch.arange(S, device=depth.device), other].gather(2, gather(t.body))
     seen = seen & ~gone
     return start, place, mine & inside & seen & told, mine & (~inside | gone | (told & ~seen))
 

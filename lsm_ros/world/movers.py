@@ -1,7 +1,7 @@
 """What moves while a camera looks: people who walk through, and things that are put elsewhere between two views.
 
-A scene has visitors, objects that stand nowhere until they are placed, and things that could be moved. Along each camera path
-some of them get a pose for each view. Free of torch, as the processes that make worlds are.
+A scene has visitors, objects that stand nowhere until they are placed, and things that could be moved. Along each
+camera path some of them get a pose for each view. Free of torch, as the processes that make worlds are.
 """
 from __future__ import annotations
 
@@ -155,8 +155,9 @@ def random_walk(space: Space, path: CameraPath, rng: np.random.Generator, tries:
     apart = np.linalg.norm(places - T[:, :2, 3], axis=2) > NEAR_M
     free = clear(space, places.reshape(-1, 2)).reshape(apart.shape) & apart
     free[:, view] = True
-    before = view - np.cumprod(free[:, :view][:, ::-1], axis=1).sum(axis=1)                   # first and last view up to
-    after = view + np.cumprod(free[:, view + 1:], axis=1).sum(axis=1)                         # which the way is free
+    # The first and the last view up to which the way is free.
+    before = view - np.cumprod(free[:, :view][:, ::-1], axis=1).sum(axis=1)
+    after = view + np.cumprod(free[:, view + 1:], axis=1).sum(axis=1)
     chosen = int((after - before + rng.uniform(0, 1.5, 8)).argmax())
     places = places[chosen, np.clip(np.arange(len(T)), before[chosen], after[chosen])]
     facing = course[chosen] - np.pi / 2 if rng.random() < .75 else rng.uniform(-np.pi, np.pi)
@@ -166,5 +167,5 @@ def random_walk(space: Space, path: CameraPath, rng: np.random.Generator, tries:
 
 def clear(space: Space, places: np.ndarray) -> np.ndarray:
     """(N, 2) -> (N,) bool: somebody could stand there."""
-    points = np.concatenate([np.concatenate([places, np.full((len(places), 1), height)], axis=1) for height in HEIGHTS_M])
+    points = np.concatenate([np.insert(places, 2, height, axis=1) for height in HEIGHTS_M])
     return (space.clearance(points).reshape(len(HEIGHTS_M), -1) > WIDTH_M).all(axis=0)

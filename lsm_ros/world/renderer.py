@@ -64,13 +64,15 @@ class SceneBank(PackedScenes):
         return self.primitives.view(torch.int32)[..., 30]
 
     def move(self, first: int, scene: torch.Tensor, instance: torch.Tensor, T_world_rest: torch.Tensor) -> torch.Tensor:
-        """Writes a copy of its scene for each of V views of M windows into the slots from `first` on, with its visitors,
-        and with some objects moved.
+        """Writes a copy of its scene for each of V views of M windows into the slots from `first` on, with its
+        visitors and with some objects moved.
 
         Args:
             scene: (M,) slots.
             instance: (M, K) the objects, -1 for none.
-            T_world_rest: (M, V, K, 3, 4) where each is in each view, of where it is in its scene: turns about z, metres.
+            T_world_rest: (M, V, K, 3, 4) from where each is in its scene to where it is in each view: rotation about z
+                and metres.
+
         Returns:
             (M, V) the slots.
         """
@@ -82,11 +84,11 @@ class SceneBank(PackedScenes):
             values[first:first + M * V] = values[source]
         copies = slice(first, first + M * V)
         self.counts[copies, 0] += self.counts[copies, 2]
-        body = ((self.instance[scene][:, :, None] == instance[:, None]) & (instance[:, None] >= 0)).int()     # (M, P, K)
-        body = torch.where(body.any(-1), body.argmax(-1) + 1, 0)
+        body = ((self.instance[scene][:, :, None] == instance[:, None]) & (instance[:, None] >= 0)).int()
+        body = torch.where(body.any(-1), body.argmax(-1) + 1, 0)[:, None]          # (M, 1, P), 0: what stays
         rests = torch.eye(3, 4, device=scene.device).expand(M, V, 1, 3, 4)
         T = torch.cat([rests, T_world_rest], dim=2)
-        T = T.gather(2, body[:, None, :, None, None].expand(-1, V, -1, 3, 4)).flatten(0, 1)                # (MV, P, 3, 4)
+        T = T.gather(2, body[..., None, None].expand(-1, V, -1, 3, 4)).flatten(0, 1)       # (MV, P, 3, 4)
         R, t = T[..., :3], T[..., 3:]
         rows = self.primitives[copies]
         to_unit = rows[..., :12].unflatten(-1, (3, 4))
@@ -191,7 +193,7 @@ class Renderer:
         """Draws B x V views.
 
         Args:
-            scene: (B,) which slot of the bank, or (B, V) of each view; not checked on a GPU, where that would wait for it.
+            scene: (B,) which slot of the bank, or (B, V) of each view; not checked on a GPU, which would make it wait.
             T_world_cam: (B, V, 4, 4) metres, OpenCV camera axes.
             K: (B, V, 3, 3) pixels of `size`; pixel (u, v) has its centre at (u + 0.5, v + 0.5).
             size: (H, W) pixels.
@@ -203,7 +205,8 @@ class Renderer:
                 T_world_cam; unprojecting it with K alone is off by what the camera moved, as with a real one.
         """
         (B, V), (H, W) = T_world_cam.shape[:2], size
-        expected = {"scene": (scene, (B, V)[:max(scene.dim(), 1)]), "T_world_cam": (T_world_cam, (B, V, 4, 4)), "K": (K, (B, V, 3, 3))}
+        expected = {"scene": (scene, (B, V)[:max(scene.dim(), 1)]), "T_world_cam": (T_world_cam, (B, V, 4, 4)),
+                    "K": (K, (B, V, 3, 3))}
         if distortion is not None:
             expected["distortion"] = (distortion, (B, V, 2))
         if shutter is not None:

@@ -44,8 +44,8 @@ class Scene:
     materials: np.ndarray      # (M, 16) float32, MATERIAL_COLUMNS
     lights: np.ndarray         # (L, 8) float32, LIGHT_COLUMNS
     ambient: np.ndarray        # (6,) float32: light from above rgb, light from below rgb
-    visitors: Scene | None = None   # objects that stand nowhere, at the origin, until they are placed (movers.py); their
-                                    # instances go on from the scene's, their materials are the scene's
+    visitors: Scene | None = None   # objects that wait at the origin, unseen, until they are placed (movers.py); their
+                                    # instances go on from the scene's, and their materials are the scene's
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,9 @@ class ViewBatch:
     K: torch.Tensor              # (B, V, 3, 3) float32, pixels of this size
     T_world_cam: torch.Tensor    # (B, V, 4, 4) float32, metres; of the middle row, where the shutter rolls
     valid: torch.Tensor          # (B,) bool: no view inside something or with its nose to a surface
-    body: torch.Tensor | None = None         # (B, V, H, W) uint8: which of what moves in its window, 0 none; None: nothing does
-    displaced: torch.Tensor | None = None    # (B, V, V, 1 + bodies) float32: how many metres each is elsewhere in one view
-                                             # than in another, and 0 for all else
+    body: torch.Tensor | None = None         # (B, V, H, W) uint8: which of what moves in its window, 0: what stays
+    displaced: torch.Tensor | None = None    # (B, V, V, 1 + bodies) float32: by how many metres each is elsewhere in a
+                                             # view than in another; both are None where nothing is asked to move
 
 
 class WorldStream:
@@ -264,8 +264,8 @@ def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
     For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind;
-    `automatic`, `rolled` and `flat` as in WorldStream; `moving`: in all of them somebody walks or something is moved, if
-    there is a place for it.
+    `automatic`, `rolled` and `flat` as in WorldStream; `moving`: in all of them somebody walks or something is moved,
+    if there is room for it.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)

@@ -170,7 +170,8 @@ def test_the_log_covers_a_long_run_evenly_in_bounded_memory():
     log = RunLog()
     image, plane = np.zeros((48, 64, 3), np.uint8), np.ones((4, 4), np.float32)
     for index in range(500):
-        update = MapUpdate(index, index, np.eye(4), {}, None, np.eye(3), plane, plane.astype(np.uint16), plane, 1.0,
+        update = MapUpdate(index, index, np.eye(4), {}, None, np.eye(3), plane, plane.astype(np.uint16), plane,
+                           plane > 0, 1.0,
                            {"network": 0.1 + 0.001 * index})
         log.add(Frame(index, image), update)
         assert len(log._samples) < 24

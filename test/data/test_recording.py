@@ -187,7 +187,8 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     with pytest.raises(InputError, match="is surely a camera's, choose one of /depthai/rgb/image; its topics"):
         open_sequence(oak)
     assert open_sequence(oak, image_topic="/depthai/rgb/image").length == 1
-    of_the_node = write_raw(tmp_path / "demo", ["/cam/image", "/lsm/segmentation/mask", "/lsm/segmentation/confidence"])
+    of_the_node = write_raw(tmp_path / "demo", ["/cam/image", "/lsm/segmentation/mask", "/lsm/segmentation/confidence",
+                                                "/lsm/segmentation/moving"])
     assert open_sequence(of_the_node).image_topic == "/cam/image"
 
 

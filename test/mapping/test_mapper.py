@@ -15,6 +15,7 @@ from lsm_ros.geometry.sim3 import rigid_of, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import registration
 from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.saved_map import FILE, read_map, write_map
 
 LABELS = LabelSet.load()
 POSES = walk(100)
@@ -327,3 +328,22 @@ def test_a_push_takes_bounded_time(walked):
     start = time.process_time()
     mapper.map_cloud()
     assert time.process_time() - start < 0.5
+
+
+def test_what_moves_is_shown_but_not_mapped(film, tmp_path):
+    """Somebody pushes the sofa about: the newest view shows it, the map does not, nor does it once it is saved."""
+    sofa = LABELS.index("sofa")
+    mapper, updates = run(film[:50], moving="sofa")
+    plain, _ = run(film[:50])
+    kept, _ = run(film[:50], dataclasses.replace(ALONE, leave_out_moving=False), moving="sofa")
+    sofas = [int((each.map_cloud().labels == sofa).sum()) for each in (mapper, plain, kept)]
+    assert sofas[0] < 0.02 * sofas[1] and sofas[2] == sofas[1] > 300
+    seen = [update for update in updates if (update.window_cloud.labels == sofa).sum() > 50]
+    assert len(seen) > 3
+    for update in seen:
+        mine = update.labels == sofa
+        assert (~update.still & mine).sum() > 0.9 * mine.sum() and update.confidence[mine].min() > 0
+    write_map(tmp_path / FILE, mapper.state())
+    loaded = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    loaded.restore(read_map(tmp_path, LABELS))
+    assert (loaded.map_cloud().labels == sofa).sum() < 0.02 * sofas[1]

@@ -58,7 +58,8 @@ def view(on_floor=True):
     cloud = Cloud(points, np.zeros((4, 3), np.uint8), np.array([LABELS.index(name) for name in names], np.uint16),
                   np.zeros(4, np.uint8))
     return SimpleNamespace(T_map_cam=T_MAP_CAM, on_floor=on_floor, window_cloud=cloud, depth=depth, labels=labels,
-                           confidence=np.full((6, 8), .01, np.float32), K=intrinsics(8.0, 8.0, 4.0, 3.0))
+                           confidence=np.full((6, 8), .01, np.float32), still=np.ones((6, 8), bool),
+                           K=intrinsics(8.0, 8.0, 4.0, 3.0))
 
 
 def test_heights_are_measured_in_the_map():
@@ -80,7 +81,7 @@ def test_nothing_stands_where_a_border_hides_the_view():
     update = view()
     update.confidence[:, :2] = 0
     assert len(obstacles(update, ROBOT, 8.0)[1]) == 3 * 5
-    points, _, _ = organised(update, 8.0, most=48)
+    points, *_ = organised(update, 8.0, most=48)
     assert np.isnan(points[:, :2]).all() and np.isfinite(points[:, 2:5]).all()
 
 
@@ -101,8 +102,11 @@ def test_a_view_becomes_a_grid_with_holes():
     confidence = np.full((6, 8), 0.8, np.float32)
     confidence[:2] = 0.1
     labels = np.arange(48, dtype=np.uint16).reshape(6, 8)
-    update = SimpleNamespace(depth=depth, confidence=confidence, labels=labels, K=intrinsics(8.0, 8.0, 4.0, 3.0))
-    points, numbers, sure = organised(update, 8.0, most=48)
+    still = np.ones((6, 8), bool)
+    still[4, 2:4] = False
+    update = SimpleNamespace(depth=depth, confidence=confidence, labels=labels, still=still,
+                             K=intrinsics(8.0, 8.0, 4.0, 3.0))
+    points, numbers, sure, moving = organised(update, 8.0, most=48)
     known = np.isfinite(points).all(axis=2)
     expected = np.ones((6, 8), bool)
     expected[:, 5:] = False
@@ -111,7 +115,8 @@ def test_a_view_becomes_a_grid_with_holes():
     np.testing.assert_allclose(points[5, 0], (-3.5 / 8 * 2, 2.5 / 8 * 2, 2.0))
     np.testing.assert_array_equal(numbers, labels)
     assert sure[3, 3] == 204 and sure[0, 0] == 26
-    points, numbers, sure = organised(update, 8.0, most=12)
-    assert points.shape == (3, 4, 3) and sure.shape == (3, 4)
+    np.testing.assert_array_equal(moving, np.where(still, 0, 255))
+    points, numbers, sure, moving = organised(update, 8.0, most=12)
+    assert points.shape == (3, 4, 3) and sure.shape == (3, 4) and moving.tolist()[2] == [0, 255, 0, 0]
     np.testing.assert_array_equal(numbers, labels[::2, ::2])
     assert organised(update, 8.0, most=11)[0].shape == (2, 3, 3)

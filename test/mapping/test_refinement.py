@@ -299,3 +299,20 @@ def test_a_pair_that_contradicts_the_others_is_left_out(truth):
 def test_large_images_are_reduced():
     image = np.random.default_rng(3).integers(0, 255, (480, 640, 3), np.uint8)
     assert picture_of(image).grey.shape == (240, 320) and picture_of(image[:90, :120]).grey.shape == (90, 120)
+
+
+def test_what_moves_says_nothing_of_the_cameras(truth, pictures):
+    """In the left .6 of each view all has moved: more matches than there are of what stands still, and of one mind."""
+    matches, moved = truth.matches, truth.matches.shares_b.copy()
+    left = matches.shares_a[:, 0] < 0.6
+    moved[left, 0] += np.where(matches.a < matches.b, 0.12, -0.12)[left]
+    moving = np.zeros((3, 48, 64), np.float32)
+    moving[:, :, :39] = 1
+    predicted = replace(disturbed(truth), matches=replace(matches, shares_b=moved))
+
+    def error_of(found):
+        return max(np.degrees(rotation_angle(rotation_of(truth.T_window_cam[view]),
+                                             rotation_of(found.prediction.T_window_cam[view]))) for view in (1, 2))
+
+    assert error_of(refine(predicted, pictures)) > 5
+    assert error_of(refine(replace(predicted, moving=moving), pictures)) < 1.5

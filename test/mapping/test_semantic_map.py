@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lsm_ros.contracts import Frame, Keyframe
+from lsm_ros.contracts import Frame, Keyframe, WindowPrediction
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.geometry.sim3 import exp, scaling
@@ -356,3 +356,29 @@ def test_a_voxel_that_comes_again_is_seen_through_at_once():
             voxels.fuse(*each)
         assert ahead(voxels)[0] == {2.02}
         voxels.take_changes(2)
+
+
+def test_what_moves_leaves_nothing_behind_and_clears_nothing():
+    """The left half of the view moves: no voxel of it comes, and what it hides is not seen through."""
+    moving = np.zeros((3, 4), np.float32)
+    moving[:, 0] = 0.9
+    whole, half = view(0, (0.6, 0.4)), dataclasses.replace(view(1, (0.6, 0.4)), moving=moving)
+    everything = fused(whole).voxels(1)
+    cells = fused(half).voxels(1).cells
+    # Half of the pixels: a column of the coarse grid that moves, and the one beside it, which it may touch.
+    assert 0 < len(cells) <= len(everything.cells) / 2 and cells[:, 0].min() >= 0
+    assert fused(dataclasses.replace(half, moving=0.4 * moving)).voxels(1).cells.shape == everything.cells.shape
+    near = [view(n, (0.6, 0.4), depth=1.0) for n in (0, 1)]
+    far = [dataclasses.replace(view(n, (0.6, 0.4), depth=1.0001 + 0.9), moving=np.ones((3, 4))) for n in range(2, 6)]
+    assert len(fused(*near, *far).voxels(2).cells) == len(fused(*near).voxels(2).cells) > 0
+
+
+def test_the_opinions_of_windows_on_what_moves_are_averaged():
+    first = dataclasses.replace(view(0, (0.6, 0.4)), moving=np.full((3, 4), 0.9, np.float32))
+    prediction = WindowPrediction(depth=first.depth[None], confidence=first.confidence[None], K=K[None],
+                                  T_window_cam=np.eye(4)[None], scale=1.0, semantics=np.ones((1, 3, 4, 1), np.float32),
+                                  moving=np.zeros((1, 3, 4), np.float32))
+    assert not first.still.any()
+    second = first.refined(prediction, 0, 1.0)
+    assert second.moving == pytest.approx(np.full((3, 4), 0.45)) and second.still.all()
+    assert dataclasses.replace(first, moving=None).refined(prediction, 0, 1.0).moving is None

@@ -39,7 +39,8 @@ def prediction(views: int = 3) -> WindowPrediction:
     return WindowPrediction(depth=RNG.uniform(1, 3, (views, 12, 16)).astype(np.float32),
                             confidence=RNG.random((views, 12, 16), dtype=np.float32), K=np.stack([K] * views),
                             T_window_cam=T, scale=2.0, semantics=RNG.random((views, 6, 8, 4), dtype=np.float32),
-                            matches=Matches(np.zeros(5, int), np.ones(5, int), *ends, np.ones(5, np.float32)))
+                            matches=Matches(np.zeros(5, int), np.ones(5, int), *ends, np.ones(5, np.float32)),
+                            moving=RNG.random((views, 6, 8), dtype=np.float32))
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270, 30, -30, 200])
@@ -76,6 +77,7 @@ def test_a_turned_prediction_is_the_same_geometry(quarters):
                          ((plain, plain.T_window_cam[view]), (other, camera @ other.T_window_cam[view])))
         np.testing.assert_allclose(np.rot90(points, quarters), moved, atol=1e-5)
         np.testing.assert_array_equal(np.rot90(plain.semantics[view], quarters), other.semantics[view])
+        np.testing.assert_array_equal(np.rot90(plain.moving[view], quarters), other.moving[view])
     np.testing.assert_array_equal(other.T_window_cam[0], np.eye(4))
     for name in ("shares_a", "shares_b"):           # a match shows the pixel that it showed
         marked = [np.zeros(each.depth.shape[1:]) for each in (plain, other)]

@@ -210,7 +210,8 @@ def test_poses():
 def update(T_map_cam: np.ndarray, moved: range, **others) -> MapUpdate:
     return MapUpdate(stamp_ns=STAMP, keyframe_id=moved[-1], T_map_cam=T_map_cam,
                      T_map_keyframes=dict.fromkeys(moved, T_map_cam), window_cloud=small_cloud(), K=np.eye(3),
-                     depth=np.ones((1, 1)), labels=np.zeros((1, 1)), confidence=np.ones((1, 1)), scale=1.0,
+                     depth=np.ones((1, 1)), labels=np.zeros((1, 1)), confidence=np.ones((1, 1)),
+                     still=np.ones((1, 1), bool), scale=1.0,
                      seconds={}, **others)
 
 

@@ -59,7 +59,8 @@ def update(floor: str = "floor", **others) -> MapUpdate:
                      window_cloud=Cloud(points, np.zeros((4, 3), np.uint8), np.full(4, label, np.uint16),
                                         np.full(4, 255, np.uint8)),
                      K=intrinsics(1.5, 1.5, 1.0, 1.0), depth=np.full((2, 2), 2, np.float32),
-                     labels=np.full((2, 2), label, np.uint16), confidence=np.ones((2, 2), np.float32), scale=1.0,
+                     labels=np.full((2, 2), label, np.uint16), confidence=np.ones((2, 2), np.float32),
+                     still=np.ones((2, 2), bool), scale=1.0,
                      seconds={}, **others)
 
 
@@ -78,7 +79,7 @@ def test_depth_is_unknown_where_a_border_hides_the_view():
 
 @pytest.mark.parametrize("topic", ["semantic_cloud", "odometry", "obstacle_cloud", "ground_cloud",
                                    "segmentation/points", "segmentation/mask", "segmentation/confidence",
-                                   "depth/image", "depth/camera_info"])
+                                   "segmentation/moving", "depth/image", "depth/camera_info"])
 def test_a_window_is_published_where_it_is_read(topic):
     node = StandIn(topic)
     publishers = Publishers(node, LABELS, NodeConfig(tf_mode="none"))

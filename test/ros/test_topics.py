@@ -21,7 +21,8 @@ from lsm_ros.ros.qos import INCREMENTS, LATCHED
 
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 STREAMS = {"obstacle_cloud": PointCloud2, "ground_cloud": PointCloud2, "segmentation/points": PointCloud2,
-           "segmentation/mask": Image, "segmentation/confidence": Image, "depth/image": Image,
+           "segmentation/mask": Image, "segmentation/confidence": Image, "segmentation/moving": Image,
+           "depth/image": Image,
            "depth/camera_info": CameraInfo}
 MAPS = {"map_cloud": PointCloud2, "pose_graph": MarkerArray, "occupancy": OccupancyGrid, "keepout_mask": OccupancyGrid,
         "label_markers": MarkerArray}
@@ -81,16 +82,16 @@ def test_obstacles_stand_and_the_ground_lies(heard, camera):
     assert ((obstacles > low - NEAR_M) & (obstacles < high + NEAR_M)).all()
 
 
-def test_the_segmentation_is_three_equal_grids(heard, camera):
+def test_the_segmentation_is_four_equal_grids(heard, camera):
     by_stamp = [{stamp_ns(m.header.stamp): m for m in heard[f"segmentation/{name}"]}
-                for name in ("points", "mask", "confidence")]
+                for name in ("points", "mask", "confidence", "moving")]
     together = set.intersection(*map(set, by_stamp))
     assert len(together) >= 3
     floor = LabelSet.load().index("floor")
     for stamp in together:
-        points, mask, confidence = (messages[stamp] for messages in by_stamp)
+        points, mask, confidence, moving = (messages[stamp] for messages in by_stamp)
         # 64 x 48 are more than 1000: every second row and column is left.
-        assert {(m.width, m.height) for m in (points, mask, confidence)} == {(DENSE[0] // 2, DENSE[1] // 2)}
+        assert {(m.width, m.height) for m in (points, mask, confidence, moving)} == {(DENSE[0] // 2, DENSE[1] // 2)}
         assert not points.is_dense
         place = xyz(points)
         known = np.isfinite(place).all(axis=2)

@@ -5,6 +5,7 @@ import torch
 from lsm_ros.model.heads import Cameras
 from lsm_ros.model.network import NetworkOutput
 from lsm_ros.training.losses import class_weights, loss, make_priors, make_targets
+from lsm_ros.world.renderer import NO_LABEL
 
 
 @pytest.fixture
@@ -124,3 +125,31 @@ def test_rare_classes_weigh_more():
     weight = class_weights(label, 3)
     assert weight[1] > 2 * weight[0]
     assert weight[label].mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_what_moves_is_asked_for_where_several_views_tell(truth):
+    depth, label, *others = truth
+    label[0, :, :8] = NO_LABEL                                                 # a border tells nothing
+    body = (torch.arange(48) >= 24).to(torch.uint8).expand(2, 3, 32, 48)
+    displaced = torch.zeros(2, 3, 3, 2)
+    displaced[0, 0, 1:, 1] = displaced[0, 1:, 0, 1] = 0.3          # in the first window, after its first view
+    targets = make_targets(depth, label, *others, (0, 0), body, displaced)
+    assert targets.moving[0, :, :, 6:].all() and not targets.moving[0, :, :, :6].any() and not targets.moving[1].any()
+    output = perfect(targets, torch.eye(256))
+
+    def motion(logits):
+        output.moving = logits
+        return loss(output, targets, torch.eye(256), logit_scale=50.0)[1]["moving"]
+
+    right = torch.where(targets.moving, 20.0, -20.0)
+    unknown = targets.label == NO_LABEL
+    assert motion(right) < 1e-6
+    assert motion(torch.where(unknown, -right, right)) < 1e-6
+    missed, false = (torch.where(where, -right, right) for where in (targets.moving, ~targets.moving))
+    share = (targets.moving & ~unknown).sum() / (~unknown).sum()
+    assert motion(missed) == pytest.approx(float(4 * 20 * share), rel=1e-4)
+    assert motion(false) == pytest.approx(float(20 * (1 - share)), rel=1e-4)
+    alone = make_targets(*(part[:, :1] for part in (depth, label, *others[:2])), others[2], (0, 0))
+    output = perfect(alone, torch.eye(256))
+    output.moving = torch.full(alone.label.shape, 20.0, requires_grad=True)
+    assert loss(output, alone, torch.eye(256), logit_scale=50.0)[1]["moving"] == 0

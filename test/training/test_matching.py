@@ -116,3 +116,22 @@ def test_neighbours_weigh_as_bilinear_interpolation():
     found = neighbours(torch.tensor([1.25, 0.5]), 3, 4)
     value = sum(image[0, index] * weight for index, weight in found)
     assert value.item() == pytest.approx(4 * 0.5 + 1.25)
+
+
+def test_what_has_moved_is_matched_nowhere_and_what_stands_still_is():
+    """The right half of a wall may be a thing that is carried away, and another just like it put there."""
+    depth = torch.full((1, 2, 64, 96), 4.0)
+    K = torch.tensor([[80.0, 0, 48], [0, 80, 32], [0, 0, 1]]).expand(1, 2, 3, 3)
+    body = torch.zeros(1, 2, 64, 96, dtype=torch.uint8)
+    body[..., 48:] = 2
+    chosen = torch.arange(32 * 48).expand(1, 2, -1)
+    column = chosen[0, 0] % 48
+    for metres in (0.02, 0.5):
+        displaced = torch.zeros(1, 2, 2, 4)
+        displaced[:, 0, 1, 2] = displaced[:, 1, 0, 2] = metres
+        targets = make_targets(depth, torch.zeros(1, 2, 64, 96, dtype=torch.uint8), K, torch.eye(4).repeat(1, 2, 1, 1),
+                               torch.ones(1, dtype=torch.bool), (2, 3), body, displaced)
+        _, _, visible, hidden = correspondences(targets, chosen, shift=1)
+        gone = (column >= 24) & (metres > 0.1)
+        assert torch.equal(visible[0, 0], ~gone) and torch.equal(hidden[0, 0], gone)
+        assert torch.equal(targets.moving[0, 0], ((torch.arange(24) >= 12) & (metres > 0.1)).expand(16, 24))

@@ -1,6 +1,7 @@
 """The loop: it learns, it goes on where it stopped, and its windows are the ones it says."""
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,3 +163,19 @@ def test_split_windows_keeps_every_view_once(views):
         assert windows.valid.tolist() == [True] * count + [False] * count + [True] * count
         x = windows.T_world_cam[:count, :, 0, 3].flatten().sort().values
         assert torch.allclose(x, torch.arange(8) * 0.2)
+
+
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_split_windows_knows_what_moves_between_their_views(views):
+    batch = FixedWorlds(2, 8, "cpu").next((16, 16))
+    place = torch.arange(8) * 0.2                                   # a body that goes along with the camera, and one
+    displaced = torch.zeros(2, 8, 8, 3)                             # that nobody moves
+    displaced[..., 1] = (place[:, None] - place).abs()
+    body = torch.arange(8, dtype=torch.uint8)[:, None, None].expand(2, 8, 16, 16)
+    batch = replace(batch, displaced=displaced, body=body)
+    for seed in range(8):
+        windows = split_windows(batch, views, random.Random(seed))
+        x = windows.T_world_cam[:, :, 0, 3]
+        assert torch.allclose(windows.displaced[..., 1], (x[:, :, None] - x[:, None]).abs(), atol=1e-6)
+        assert not windows.displaced[..., [0, 2]].any()
+        assert torch.allclose(windows.body[:, :, 0, 0] * 0.2, x)

@@ -65,11 +65,12 @@ def test_what_is_at_rest_or_away_is_not_drawn_elsewhere(parcel):
     away = np.full((1, 1, VISITORS, 4), (0, 0, AWAY_M, 0), np.float32)
     names = np.unique(scene.visitors.instance)[None].astype(np.int32)
     away = Motions(names, np.zeros((1, names.shape[1], 2), np.float32), away[:, :, :names.shape[1]])
-    slots = bank.move(1, torch.zeros(1, dtype=torch.int64), torch.from_numpy(names), torch.from_numpy(away.T_world_rest()))
+    scene = torch.zeros(1, dtype=torch.int64)
+    slots = bank.move(1, scene, torch.from_numpy(names), torch.from_numpy(away.T_world_rest()))
     T = torch.from_numpy(parcel.T_world_cam[:1, 0, :1])
     K = torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]).expand(1, 1, 3, 3)
     renderer = Renderer("cpu", samples=1, light_radius_m=0)
-    with_them, without = (renderer.render(bank, chosen, T, K, SIZE) for chosen in (slots, torch.zeros(1, dtype=torch.int64)))
+    with_them, without = (renderer.render(bank, chosen, T, K, SIZE) for chosen in (slots, scene))
     assert bank.counts[1, 0] > bank.counts[0, 0]
     for field in fields(with_them):
         assert torch.equal(getattr(with_them, field.name), getattr(without, field.name))
