@@ -8,15 +8,17 @@ of the two has its lucky ones (Wortsman et al., Model soups, 2022). `lsm eval al
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from lsm_ros.errors import WeightsError
-from lsm_ros.model.weights import load_network, save_weights
+from lsm_ros.model.weights import ABSENT, load_network, save_weights
 
 
 def average(before: str | Path, after: str | Path, out: str | Path, share: float = 0.5) -> None:
     """Writes (1 - share) x `before` + share x `after`, with the card of `after`, in which that of `before` stands as
-    `mean_with`; without their scoreboards, which are not its own.
+    `mean_with`; without their scoreboards, which are not its own. Parts that came with the training, and which `before`
+    does not have, are those of `after`.
 
     Raises WeightsError for files that cannot be read or hold networks of two kinds, ValueError for another `share`
     than 0 to 1.
@@ -24,12 +26,15 @@ def average(before: str | Path, after: str | Path, out: str | Path, share: float
     if not 0 <= share <= 1:
         raise ValueError(f"share = {share}; it must lie in 0..1")
     (first, first_card), (second, second_card) = load_network(before), load_network(after)
-    if first.config != second.config:
+    grown = {name: getattr(second.config, name) for name, absent in ABSENT.items()
+             if getattr(first.config, name) == absent}
+    if replace(first.config, **grown) != second.config:
         raise WeightsError(f"{before} and {after} hold networks of two kinds: {first.config}, {second.config}")
     one, other = first.state_dict(), second.state_dict()
     card_before, card = ({key: value for key, value in card.items() if not key.startswith("scoreboard")}
                          for card in (first_card, second_card))
-    save_weights(out, first, {name: one[name].lerp(other[name], share) for name in one},
+    mean = {name: one[name].lerp(value, share) if name in one else value for name, value in other.items()}
+    save_weights(out, second, mean,
                  card | {"mean_with": card_before, "share": share})
 
 

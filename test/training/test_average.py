@@ -1,4 +1,6 @@
 """The mean of two weights files."""
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -27,6 +29,19 @@ def test_the_mean_lies_between_and_says_what_it_is_made_of(tmp_path):
         assert (value - expected).abs().max() <= 0.01 * expected.abs().max() + 1e-3, name      # of 8 bits
     card = load_network(mean)[1]
     assert card == {"steps": 2, "mean_with": {"steps": 1}, "share": 0.25}
+
+
+def test_a_part_that_came_with_the_training_is_that_of_the_later_weights(tmp_path):
+    before = write(tmp_path / "before.safetensors", 1, replace(SMALL, moving=False))
+    after = write(tmp_path / "after.safetensors", 2)
+    average(before, after, tmp_path / "mean.safetensors")
+    later, mean = (load_network(path)[0] for path in (after, tmp_path / "mean.safetensors"))
+    assert mean.config == SMALL
+    for one, other in zip(mean.motion_head.parameters(), later.motion_head.parameters(), strict=True):
+        assert (one - other).abs().max() <= 0.01 * other.abs().max() + 1e-3       # of 8 bits, twice
+    assert not torch.allclose(mean.special, later.special, atol=1e-2)
+    with pytest.raises(WeightsError, match="two kinds"):
+        average(after, before, tmp_path / "shrunk.safetensors")
 
 
 def test_what_has_no_mean_is_refused(tmp_path):
