@@ -289,7 +289,8 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     if arguments.target in ("walks", "walk"):
         kept = walks.Kept(arguments.cache, arguments.weights, arguments.precision) if arguments.cache else None
         return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain, kept=kept,
-                                 config=MapperConfig(loops=not arguments.no_loops))
+                                 config=MapperConfig(loops=not arguments.no_loops,
+                                                     leave_out_moving=not arguments.keep_moving))
     style = WorldStyle(arguments.textures, arguments.meshes)
     gallery = None
     if arguments.pictures or arguments.montage:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from lsm_ros.mapping.semantic_map import pack
 
 TRUTH_M = .025                 # edge of the cells in which one true point is kept
 NEAR_M = .05                   # a point of the map is right where the truth is as near as that
+ASTRAY_M = .2                  # and astray where no surface that stays is as near as that
 BOX_IOU = .25
 TRUE_VOXELS = 30               # that an object fills at least which counts as true, whatever the map asks of its own
 REVISIT_M, REVISIT_SHARE = 10.0, .3    # a place is seen again after so much way, where so much of the view is shared
@@ -41,11 +42,12 @@ class Walk:
     labels: np.ndarray | None = None     # (V, h, w) index into the shipped labels, or none of them
     instances: np.ndarray | None = None  # (V, h, w), 0 for the building
     upright: bool = True                 # whether the world's z is up
+    moving: np.ndarray | None = None     # (V, h, w) bool: on somebody who walks about; None: all stands still
 
 
 @dataclass(frozen=True)
 class TruePoints:
-    """The surfaces that a walk has seen, one point a cell."""
+    """The surfaces that a walk has seen and that stay where they are, one point a cell."""
     points: np.ndarray                   # (N, 3) float32 metres, world frame
     labels: np.ndarray | None            # (N,)
     instances: np.ndarray | None         # (N,)
@@ -92,7 +94,8 @@ def score_trajectory(walk: Walk, trajectory: Sequence[tuple[int, np.ndarray]]) -
 # ------------------------------------------------------------------------------------------------------------- map
 
 def true_points(walk: Walk, farthest_m: float) -> TruePoints:
-    """The surfaces that the cameras of a walk saw within `farthest_m`, thinned to a point in each TRUTH_M."""
+    """The surfaces that stay and that the cameras of a walk saw within `farthest_m`, thinned to a point in each
+    TRUTH_M."""
     farthest_m = min(farthest_m, FARTHEST_M)
     layers = [layer for layer in (walk.labels, walk.instances) if layer is not None]
     keys, found = np.empty(0, np.int64), [np.empty((0, 3), np.float32), *(np.empty(0, layer.dtype) for layer in layers)]
@@ -101,6 +104,8 @@ def true_points(walk: Walk, farthest_m: float) -> TruePoints:
         points = transform(walk.T_world_cam[chunk], unproject(depth, walk.K).reshape(len(chunk), -1, 3))
         known = np.isfinite(walk.T_world_cam[chunk]).all(axis=(1, 2))
         good = (depth > 0) & (depth <= farthest_m) & known[:, None, None]
+        if walk.moving is not None:
+            good &= ~walk.moving[chunk]
         points = points.reshape(-1, 3)[good.ravel()]
         keys = np.concatenate([keys, pack(np.floor(points / TRUTH_M).astype(np.int64))])
         found = [np.concatenate([known, new]) for known, new in
@@ -120,17 +125,29 @@ def score_cloud(cloud: Cloud, S_world_map: np.ndarray, truth: TruePoints, labels
     back, _ = cKDTree(points).query(truth.points, workers=-1)
     line: Line = {"points": len(cloud), "accuracy": float((gaps < NEAR_M).mean()),
                   "accuracy_m": float(np.median(gaps)), "completeness": float((back < NEAR_M).mean()),
-                  "completeness_m": float(np.median(back))}
+                  "completeness_m": float(np.median(back)), "astray": float((gaps > ASTRAY_M).mean())}
     if truth.labels is not None:
         true = truth.labels[nearest]
         confusion = Confusion(len(labels))
         confusion.add(cloud.labels, true)
         line |= {"label_accuracy": confusion.accuracy, "miou": confusion.miou}
+        if "person" in labels.names:
+            line["person_points"] = int((cloud.labels == labels.index("person")).sum())
         floor = cloud.points[true == labels.index("floor"), 2] if "floor" in labels.names else ()
         if len(floor):
             low, middle, high = np.percentile(floor, (10, 50, 90))
             line |= {"floor_m": float(middle), "floor_spread_m": float(high - low) / 2}
     return line
+
+
+def score_ghosts(cloud: Cloud, S_world_map: np.ndarray, walk: Walk, truth: TruePoints, farthest_m: float) -> Line:
+    """What the people who walk about in a walk left in its map: `ghosts`, the points that are astray and lie within
+    ASTRAY_M of where one of them was seen. `in_view` is the share of frames that show somebody."""
+    people = true_points(replace(walk, moving=~walk.moving), farthest_m)
+    points = transform(S_world_map, cloud.points.astype(np.float64))
+    stays, passed = (np.isfinite(cKDTree(seen.points).query(points, distance_upper_bound=ASTRAY_M, workers=-1)[0])
+                     if len(seen.points) and len(points) else np.zeros(len(points), bool) for seen in (truth, people))
+    return {"ghosts": int((passed & ~stays).sum()), "in_view": float(walk.moving.any(axis=(1, 2)).mean())}
 
 
 # --------------------------------------------------------------------------------------------------------- objects

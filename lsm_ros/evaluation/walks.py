@@ -1,6 +1,7 @@
 """Long walks mapped as a robot would map them: the trajectory, the map, its objects and its loops beside the truth.
 
     lsm eval walks --walks 2 --textures FOLDER --meshes FILE --cache FOLDER --odometry     rendered drives of robots
+    lsm eval walks --people 2 --cache FOLDER                drives through buildings in which people walk about
     lsm eval walk FOLDER --omit 4                           a real sequence: color/ depth/ pose/ intrinsics.txt
 
 Ten walks take hours: with --cache every finished walk is kept, and an interrupted command goes on after it.
@@ -34,6 +35,7 @@ from lsm_ros.evaluation.walk_scores import (
     Walk,
     positions,
     score_cloud,
+    score_ghosts,
     score_loops,
     score_objects,
     score_trajectory,
@@ -76,7 +78,7 @@ class Chain(PoseGraph):
 
 def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry: bool = False, mount: bool = False,
                   textures: str | None = None, meshes: str | None = None, cache: Path | None = None,
-                  size: tuple[int, int] | None = None) -> Walk:
+                  size: tuple[int, int] | None = None, people: int = 0) -> Walk:
     """A robot's drive through the building of a held-out seed; every frame tells its K.
 
     Args:
@@ -85,6 +87,7 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
         textures, meshes: as for WorldStyle.
         cache: a folder where drives are kept, by what they were asked to be and by the code of lsm_ros/world.
         size: (width, height) of the pictures; None: the network's.
+        people: who walk about before the camera; the drive is the same with them and without.
     """
     from lsm_ros.world import drives  # compiles its kernel; the real walks do without
     from lsm_ros.world.stream import HELD_OUT_SEEDS
@@ -94,18 +97,28 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
     camera = drives.Mount(float(np.random.default_rng(seed).uniform(*HEIGHTS_M)))
     name = f"{kind}_{seed}_{length_m:g}m" + "".join(f"_{what}-{digest(Path(source))[:8]}" for what, source in
                                                     (("textures", textures), ("meshes", meshes)) if source)
+    name += f"_{people}people" if people else ""
     file = cache and Path(cache) / f"{name}_{size[0]}x{size[1]}_world-{digest_of_code('world')[:8]}.npz"
     if file and file.exists():
         drive = drives.load_drive(file)
     else:
-        drive = drives.render_drive(seed, kind, length_m, camera, textures, meshes, size, str(open_device("auto")))
+        drive = drives.render_drive(seed, kind, length_m, camera, textures, meshes, size, str(open_device("auto")),
+                                    people)
         if file:
             drives.save_drive(file, drive)
+            if people:                   # runs that are compared see the same pictures, the first one too: the file's
+                drive = drives.load_drive(file)
     T_odom_cam = drives.wheel_odometry(drive.T_world_cam, camera, seed) if odometry else [None] * len(drive.images)
     told = {"up_cam": camera.T_base_cam[2, :3], "height_m": camera.height_m} if mount else {}
     frames = [Frame(round(k * 1e9 / drives.RATE_HZ), image, drive.K, T, **told)
               for k, (image, T) in enumerate(zip(drive.images, T_odom_cam, strict=True))]
-    return Walk(f"{kind} {seed}", frames, drive.T_world_cam, drive.K_truth, drive.depth, drive.labels, drive.instances)
+    moving = None if drive.people is None else np.isin(drive.instances, drive.people)
+    return Walk(walk_name(kind, seed, people), frames, drive.T_world_cam, drive.K_truth, drive.depth, drive.labels,
+                drive.instances, moving=moving)
+
+
+def walk_name(kind: str, seed: int, people: int) -> str:
+    return f"{kind} {seed}" + (f", {people} people" if people else "")
 
 
 def folder_walk(folder: str | Path, turned: int = 0, mount: bool = False) -> Walk:
@@ -151,7 +164,7 @@ def without(walk: Walk, k: int, n: int, name: str) -> Walk:
     """The walk without the frames k, k + n, k + 2 n, ... counted from 0, under a name of its own."""
     left = np.flatnonzero(np.arange(len(walk.frames)) % n != k)
     truth = {name: None if (whole := getattr(walk, name)) is None else whole[left]
-             for name in ("T_world_cam", "depth", "labels", "instances")}
+             for name in ("T_world_cam", "depth", "labels", "instances", "moving")}
     return replace(walk, name=name, frames=[walk.frames[i] for i in left], **truth)
 
 
@@ -197,7 +210,10 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
     _, live_m = align_trajectory(*positions(walk.T_world_cam, live))
     truth = true_points(walk, config.max_depth_m)
     line |= poses | {"ate_live_m": live_m}
-    line |= scans.score() | score_cloud(mapper.map_cloud(), S_world_map, truth, labels)
+    cloud = mapper.map_cloud()
+    line |= scans.score() | score_cloud(cloud, S_world_map, truth, labels)
+    if walk.moving is not None:
+        line |= score_ghosts(cloud, S_world_map, walk, truth, config.max_depth_m)
     if truth.instances is not None:
         line |= score_objects(mapper.objects(), S_world_map, truth, labels, config.voxel_size_m)
     return line | score_loops(walk, loops.T_i_j, loops.frames.values(), poses["scale"])
@@ -205,7 +221,8 @@ def map_walk(walk: Walk, predict: Predictor, labels: LabelSet, config: MapperCon
 
 def titled(name: str, chain: bool, config: MapperConfig) -> str:
     """The name of a line: of what walk, and how it was mapped."""
-    return name + (", chained" if chain else "" if config.loops else ", no loops")
+    return name + ("" if config.leave_out_moving else ", moving kept") + \
+        (", chained" if chain else "" if config.loops else ", no loops")
 
 
 ROWS = {"path_m": "path, m", "frames": "frames", "keyframes": "keyframes", "mapped": "of them in the map",
@@ -217,6 +234,8 @@ ROWS = {"path_m": "path, m", "frames": "frames", "keyframes": "keyframes", "mapp
         "floor_m": "height of the floor in the map, m", "floor_spread_m": "... half of the range of 80 %",
         "points": "points of the map", "accuracy": "of them within 5 cm of the truth", "accuracy_m": "... median, m",
         "completeness": "of the truth within 5 cm of the map", "completeness_m": "... median, m",
+        "astray": "points farther than 20 cm from all that stays", "ghosts": "... where somebody walked, points",
+        "person_points": "points labelled person", "in_view": "frames with somebody in view",
         "obstacle_missed": "beams to an obstacle within 3 m that find none, or one 20 cm behind it",
         "obstacle_false": "beams to a found one where the way is free", "obstacle_m": "error of the others, median, m",
         "label_accuracy": "labels right", "miou": "mIoU", "objects": "objects", "objects_true": "true objects",
@@ -320,6 +339,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
     group.add_argument("--no-loops", action="store_true",
                        help="map each walk without recognising places: how far it drifts on the way")
+    group.add_argument("--people", type=int, default=0, metavar="N", help="people, 1 to 4, who walk about in the "
+                       "building before the robot's camera (default 0); the drive is the same with them and without")
+    group.add_argument("--keep-moving", action="store_true",
+                       help="map what moves as if it stood still (leave_out_moving: false)")
     group.add_argument("--omit", type=int, default=0, metavar="N", help="map the sequence of `walk` N more times, "
                        "each time without another one of every N frames; the spread is what is chance in a figure")
     group.add_argument("--cache", type=Path, help="a folder where rendered walks are kept for the next time, and the "
@@ -330,6 +353,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
     """The walks that the arguments ask for; one is held at a time."""
     if arguments.target == "walk":
+        if arguments.people:
+            raise ConfigError("--people is for `lsm eval walks`")
         if arguments.folder is None:
             raise ConfigError("`lsm eval walk` wants a FOLDER")
         if arguments.omit == 1 or arguments.omit < 0:
@@ -350,8 +375,8 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
     for kind, seed in [read_seed(text) for text in arguments.seeds] if arguments.seeds else WALKS[:arguments.walks]:
         yield Order(lambda kind=kind, seed=seed: rendered_walk(
             kind, seed, arguments.length, odometry=arguments.odometry, mount=arguments.mount,
-            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache),
-            f"{kind} {seed}", (arguments.length, arguments.odometry, arguments.mount,
+            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache, people=arguments.people),
+            walk_name(kind, seed, arguments.people), (arguments.length, arguments.odometry, arguments.mount,
                                *(digest(Path(source)) if source else "" for source in
                                  (arguments.textures, arguments.meshes, arguments.labels))))
 

@@ -17,7 +17,8 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.camera import crop_intrinsics, intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.world.cameras import poses
-from lsm_ros.world.recording import Camera, draw, furnish
+from lsm_ros.world.people import walk_about
+from lsm_ros.world.recording import Camera, draw, furnish, place
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import Space
 from lsm_ros.world.walks import FreeFloor, smooth
@@ -53,6 +54,7 @@ class Drive:
     depth: np.ndarray          # (V, h, w) float16 z depth in metres, 0 where there is nothing
     labels: np.ndarray         # (V, h, w) uint8 index into the shipped labels, NO_LABEL where there is nothing
     instances: np.ndarray      # (V, h, w) int16, 0 for the building itself
+    people: np.ndarray | None = None     # (N,) int32 the instances that walk about, if any do
 
 
 def way_of_wheels(scene: Scene, rng: np.random.Generator, length_m: float, mount: Mount) -> np.ndarray:
@@ -114,32 +116,36 @@ def wheel_odometry(T_world_cam: np.ndarray, mount: Mount, seed: int) -> np.ndarr
 
 
 def render_drive(seed: int, kind: str, length_m: float, mount: Mount, textures: str | Path | None = None,
-                 meshes: str | Path | None = None, size: tuple[int, int] = SIZE, device: str = "cpu") -> Drive:
+                 meshes: str | Path | None = None, size: tuple[int, int] = SIZE, device: str = "cpu",
+                 people: int = 0) -> Drive:
     """The drive of a seed through its building of a kind (rooms.KINDS); `size` is (width, height), even.
 
-    `device` draws it, each to the same picture but for rounding.
+    `device` draws it, each to the same picture but for rounding. So many `people` walk about before the camera; the
+    robot drives as it does without them, and each view and its truth are of the moment.
     """
-    scene, bank, renderer = furnish(seed, kind, textures, meshes, samples=3, device=device)
+    scene, bank, renderer = furnish(seed, kind, textures, meshes, samples=3, device=device, people=people)
     T_world_cam = way_of_wheels(scene, np.random.default_rng(seed), length_m, mount)
+    path = CameraPath(T_world_cam, FOCAL, "drive")
+    motions = walk_about(scene, path, RATE_HZ, np.random.default_rng([seed, people])) if people else None
     K = intrinsics(FOCAL * size[0], FOCAL * size[0], size[0] / 2, size[1] / 2)
-    camera = Camera(CameraPath(T_world_cam, FOCAL, "drive"), RATE_HZ, size[0])
+    camera = Camera(path, RATE_HZ, size[0])
     images, depth, labels, instances = [], [], [], []
     for k, T in enumerate(T_world_cam):
-        drawn = draw(renderer, bank, T, K, size)
+        drawn = draw(renderer, bank, T, K, size, place(bank, motions, k) if motions else 0)
         images.append(camera.picture(k, drawn.radiance.cpu()))
         for planes, plane in ((depth, drawn.depth), (labels, drawn.label), (instances, drawn.instance)):
             planes.append(plane[0, 0, ::2, ::2].cpu().numpy())
     # Pixel 2u has its centre at 2u + 0.5, that of pixel u of the grid is at u + 0.5.
     K_truth = scale_intrinsics(crop_intrinsics(K, -.5, -.5), (2, 2), (1, 1))
     return Drive(np.stack(images), K, T_world_cam, K_truth, np.stack(depth).astype(np.float16), np.stack(labels),
-                 np.stack(instances))
+                 np.stack(instances), motions.instance[0] if motions else None)
 
 
 def save_drive(path: Path, drive: Drive) -> None:
     """Writes a drive, its pictures as JPEG. Raises OutputError."""
     jpegs = [cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1] for image in drive.images]
     ends = np.cumsum([len(jpeg) for jpeg in jpegs])
-    rest = {name: array for name, array in vars(drive).items() if name != "images"}
+    rest = {name: array for name, array in vars(drive).items() if name != "images" and array is not None}
     data = io.BytesIO()
     np.savez_compressed(data, jpegs=np.concatenate(jpegs), ends=ends, **rest)
     try:

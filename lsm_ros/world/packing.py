@@ -11,7 +11,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.world.scene import LIGHT_COLUMNS, MATERIAL_COLUMNS, MESH, Scene
 
 MAX_PRIMITIVES, MAX_MATERIALS, MAX_LIGHTS = 256, 256, 3
-"""What one scene of a bank can hold."""
+"""What one scene of a bank can hold, unless it is made for more."""
 MAX_MODELS = 1 << 16
 MAX_LABELS, MAX_INSTANCES = 255, 1 << 15
 """What fits into a pixel of a rendering: uint8 with one value for "nothing", int16."""
@@ -33,15 +33,16 @@ class PackedScenes:
         return len(self.counts)
 
 
-def pack(scenes: Sequence[Scene]) -> PackedScenes:
-    """Arrays for a bank. Raises InputError for a scene that is too large or has indices that point nowhere."""
+def pack(scenes: Sequence[Scene], primitives: int = MAX_PRIMITIVES, materials: int = MAX_MATERIALS) -> PackedScenes:
+    """Arrays for a bank whose scenes hold so many primitives and materials. Raises InputError for a scene that is too
+    large or has indices that point nowhere."""
     count = len(scenes)
-    packed = PackedScenes(primitives=np.zeros((count, MAX_PRIMITIVES, PRIMITIVE_COLUMNS), np.float32),
-                          materials=np.zeros((count, MAX_MATERIALS, len(MATERIAL_COLUMNS)), np.float32),
+    packed = PackedScenes(primitives=np.zeros((count, primitives, PRIMITIVE_COLUMNS), np.float32),
+                          materials=np.zeros((count, materials, len(MATERIAL_COLUMNS)), np.float32),
                           lights=np.zeros((count, MAX_LIGHTS, len(LIGHT_COLUMNS)), np.float32),
                           ambient=np.zeros((count, 6), np.float32), counts=np.zeros((count, 3), np.int32))
     for i, scene in enumerate(scenes):
-        _check(scene)
+        _check(scene, primitives, materials)
         rows = [_primitives(part) for part in parts_of(scene)]
         packed.primitives[i, :sum(map(len, rows))] = np.concatenate(rows)
         packed.materials[i, :len(scene.materials)] = scene.materials
@@ -56,9 +57,9 @@ def parts_of(scene: Scene) -> list[Scene]:
     return [scene] if scene.visitors is None else [scene, scene.visitors]
 
 
-def _check(scene: Scene) -> None:
-    for name, length, limit in (("primitives", sum(len(part.shape) for part in parts_of(scene)), MAX_PRIMITIVES),
-                                ("materials", len(scene.materials), MAX_MATERIALS),
+def _check(scene: Scene, primitives: int, materials: int) -> None:
+    for name, length, limit in (("primitives", sum(len(part.shape) for part in parts_of(scene)), primitives),
+                                ("materials", len(scene.materials), materials),
                                 ("lights", len(scene.lights), MAX_LIGHTS)):
         if length > limit:
             raise InputError(f"a scene has {length} {name}; at most {limit} fit")

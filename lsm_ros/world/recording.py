@@ -11,6 +11,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from lsm_ros.errors import InputError, LsmError
 from lsm_ros.geometry.camera import intrinsics, scale_intrinsics
 from lsm_ros.world.materials import load_textures
 from lsm_ros.world.meshes import load_meshes
+from lsm_ros.world.movers import Motions
+from lsm_ros.world.packing import pack
+from lsm_ros.world.people import with_people
 from lsm_ros.world.renderer import MeshAtlas, Renderer, Rendering, SceneBank, TextureAtlas
 from lsm_ros.world.rooms import make_scene
 from lsm_ros.world.scene import CameraPath, Scene
@@ -64,24 +68,45 @@ def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds
 
 
 def furnish(seed: int, kind: str, textures: str | Path | None, meshes: str | Path | None, *, samples: int,
-            device: str = "cpu") -> tuple[Scene, SceneBank, Renderer]:
+            device: str = "cpu", people: int = 0) -> tuple[Scene, SceneBank, Renderer]:
     """The building of a seed and a kind (rooms.KINDS), and what draws it on `device`, with `samples` as in Renderer.
 
     textures, meshes: as for load_textures and load_meshes; None for none.
+    people: who are the visitors of the scene; with some the bank has a second slot, for the scene of a moment.
     """
     catalogue, atlas = load_textures(textures) if textures else (None, None)
     models, library = load_meshes(meshes) if meshes else (None, None)
     scene = make_scene(seed, kind, catalogue, models)
+    if people:
+        scene = with_people(scene, people, Random(f"people {seed}"), catalogue)
     renderer = Renderer(device, TextureAtlas(atlas, device) if textures else None, samples=samples,
                         meshes=MeshAtlas(library, device) if meshes else None)
-    return scene, SceneBank.of([scene], device), renderer
+    return scene, moving_bank(scene, device) if people else SceneBank.of([scene], device), renderer
+
+
+def moving_bank(scene: Scene, device: str) -> SceneBank:
+    """A bank of two slots: the scene, and a copy of it at some moment, see `place`."""
+    sizes = len(scene.shape) + len(scene.visitors.shape), len(scene.materials)
+    bank = SceneBank.empty(2, device, *sizes)
+    bank.put(0, pack([scene], *sizes))
+    return bank
+
+
+def place(bank: SceneBank, motions: Motions, view: int) -> int:
+    """Moves the copy in a `moving_bank` to where things are in a view of the only path of `motions`, (1,); returns its
+    slot."""
+    now = replace(motions, pose=motions.pose[:, view:view + 1])
+    device = bank.counts.device
+    scene, instance, T = (torch.from_numpy(values).to(device)
+                          for values in (np.zeros(1, np.int64), now.instance, now.T_world_rest()))
+    return int(bank.move(1, scene, instance, T)[0, 0])
 
 
 def draw(renderer: Renderer, bank: SceneBank, T_world_cam: np.ndarray, K: np.ndarray,
-         size: tuple[int, int]) -> Rendering:
-    """One view of the bank's only scene; `size` is (width, height)."""
+         size: tuple[int, int], slot: int = 0) -> Rendering:
+    """One view of a scene of the bank; `size` is (width, height)."""
     scene, T_world_cam, K = (torch.from_numpy(np.asarray(values)).to(renderer.device)
-                             for values in (np.zeros(1, np.int64), T_world_cam[None, None], K[None, None]))
+                             for values in (np.full(1, slot, np.int64), T_world_cam[None, None], K[None, None]))
     return renderer.render(bank, scene, T_world_cam, K, size[::-1])
 
 

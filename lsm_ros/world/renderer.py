@@ -16,7 +16,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.world.materials import srgb_to_linear
 from lsm_ros.world.meshes import MeshLibrary, build
 from lsm_ros.world.native import CompilerError, architecture_of, raycaster
-from lsm_ros.world.packing import PackedScenes, pack
+from lsm_ros.world.packing import MAX_MATERIALS, MAX_PRIMITIVES, PackedScenes, pack
 from lsm_ros.world.scene import BOX, CONE, ELLIPSOID, MESH, Scene
 
 NO_LABEL, NO_INSTANCE = 255, -1
@@ -36,8 +36,10 @@ class SceneBank(PackedScenes):
     """Packed scenes on a device, replaced slot by slot while views of the others are drawn."""
 
     @classmethod
-    def empty(cls, slots: int, device: torch.device | str) -> SceneBank:
-        nothing = pack([])
+    def empty(cls, slots: int, device: torch.device | str, primitives: int = MAX_PRIMITIVES,
+              materials: int = MAX_MATERIALS) -> SceneBank:
+        """`primitives` and `materials` of each slot at most; raycast.cu takes 512 primitives."""
+        nothing = pack([], primitives, materials)
         return cls(*(torch.zeros(slots, *array.shape[1:], dtype=torch.from_numpy(array).dtype, device=device)
                      for array in (getattr(nothing, field.name) for field in fields(PackedScenes))))
 

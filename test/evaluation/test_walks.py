@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from room import FURNITURE, SIZE, FakeNetwork, K, cast, frames, walk
 from safetensors.numpy import save_file
+from scipy.spatial import cKDTree
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Cloud, MapObject, Window, WindowPrediction
@@ -21,6 +22,7 @@ from lsm_ros.evaluation.walk_scores import (
     Walk,
     overlap,
     score_cloud,
+    score_ghosts,
     score_loops,
     score_objects,
     score_trajectory,
@@ -153,6 +155,38 @@ def test_a_cloud_that_is_shifted_and_misnamed(room):
     half[::2] = LABELS.index("bed")
     assert score(points, half)["label_accuracy"] == pytest.approx(.5, abs=.02)
     assert score(np.empty((0, 3)), labels[:0]) == {"points": 0}
+
+
+def test_what_somebody_left_in_the_map_is_a_ghost(room):
+    among = replace(room, moving=room.instances == 1)           # as if the table walked
+    truth, everything = true_points(among, 8.0), true_points(room, 8.0)
+    assert not (truth.instances == 1).any() and len(truth.points) < len(everything.points)
+    away = cKDTree(truth.points).query(everything.points)[0] > .2
+    S_map_world = sim3(np.eye(3), np.array([1.0, 2, 3]), 2.0)
+
+    def score(points, label="wall"):
+        n = len(points)
+        cloud = Cloud(transform(S_map_world, points).astype(np.float32), np.zeros((n, 3), np.uint8),
+                      np.full(n, LABELS.index(label), np.uint16), np.zeros(n, np.uint8))
+        back = np.linalg.inv(S_map_world)
+        return score_cloud(cloud, back, truth, LABELS) | score_ghosts(cloud, back, among, truth, 8.0)
+
+    whole = score(everything.points)
+    assert whole["ghosts"] == pytest.approx(away.sum(), rel=.02) and whole["ghosts"] > 100
+    assert whole["astray"] == pytest.approx(away.mean(), rel=.02) and whole["person_points"] == 0
+    assert whole["in_view"] == (room.instances == 1).any(axis=(1, 2)).mean() > .2
+    still = score(truth.points, "person")
+    assert still["ghosts"] == still["astray"] == 0 and still["person_points"] == still["points"]
+    nowhere = score(truth.points + (0, 0, 10))
+    assert nowhere["astray"] == 1 and nowhere["ghosts"] == 0          # wrong, but nobody's fault
+    assert score(np.empty((0, 3))) == {"points": 0, "ghosts": 0, "in_view": whole["in_view"]}
+
+
+def test_a_map_that_stands_still_has_no_ghosts(room):
+    lines = [map_walk(walk, exact(room), LABELS, progress=False)
+             for walk in (room, replace(room, moving=np.zeros(room.depth.shape, bool)))]
+    assert lines[1] == pytest.approx(lines[0] | {"ghosts": 0, "in_view": 0,
+                                                 "seconds_per_keyframe": lines[1]["seconds_per_keyframe"]})
 
 
 def test_boxes_overlap_as_their_volumes_do():
@@ -311,6 +345,47 @@ def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path, monkeypat
     assert len(list(tmp_path.iterdir())) == 2, "another renderer makes other pictures"
 
 
+def test_a_walk_among_people_has_a_file_of_its_own(tmp_path):
+    options = {"length_m": .8, "cache": tmp_path, "size": (64, 48)}
+    alone, among = (rendered_walk("apartment", 5, people=people, **options) for people in (0, 1))
+    assert len(list(tmp_path.iterdir())) == 2 and len(list(tmp_path.glob("*_1people_*"))) == 1
+    assert (alone.name, among.name) == ("apartment 5", "apartment 5, 1 people")
+    assert alone.moving is None and among.moving.any() and among.moving.shape == among.depth.shape
+    names = among.labels[among.moving]
+    assert (names == LABELS.index("person")).all()
+    again = rendered_walk("apartment", 5, people=1, **options)
+    assert np.array_equal(again.moving, among.moving) and len(list(tmp_path.iterdir())) == 2
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(again.frames, among.frames, strict=True))
+    half = walks.without(among, 1, 2, "half")
+    assert np.array_equal(half.moving, among.moving[::2])
+
+
+def test_people_and_what_is_kept_of_them_are_asked_for(folder, known_config):
+    assert known_config("walks", "--people", "2", "--keep-moving") == (False, ["apartment 3000000058, 2 people",
+                                                                               "home 3000000010, 2 people"])
+    assert known_config("walks", "--walks", "1") == (True, ["apartment 3000000058"])
+    kept = MapperConfig(leave_out_moving=False)
+    assert walks.titled("room", False, kept) == "room, moving kept"
+    assert walks.titled("room", True, kept) == "room, moving kept, chained"
+    with pytest.raises(ConfigError, match="--people"):
+        known_config("walk", str(folder), "--people", "1")
+
+
+@pytest.fixture
+def known_config(monkeypatch):
+    """What `lsm eval` asks of the mapper, whether it leaves out what moves, and the names of the walks."""
+    asked = []
+    monkeypatch.setattr(benchmark, "NetworkPredictor", lambda config: None)
+    monkeypatch.setattr(walks, "score_walks", lambda _, orders, config, **options: asked.append(
+        (config.leave_out_moving, [order.name for order in orders])) or [])
+
+    def ask(*arguments):
+        benchmark.main(arguments)
+        return asked[-1]
+
+    return ask
+
+
 def test_a_change_of_the_ray_caster_is_noticed(tmp_path, monkeypatch):
     def told():
         return walks.digest_of_code("world"), walks.Kept(tmp_path, "")._file(walks.Order(None, "room"), "room")
@@ -396,7 +471,7 @@ def test_what_is_kept_knows_its_files(tmp_path):
 def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp_path):
     def asked(labels="", turned=0):
         order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels, omit=0,
-                                                     turned=turned, mount=False))
+                                                     turned=turned, mount=False, people=0))
         return order.asked
 
     before, words = asked(), tmp_path / "words.yaml"
@@ -407,7 +482,7 @@ def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp
 
 
 def test_a_sequence_is_mapped_again_without_some_of_its_frames(folder):
-    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4, turned=0, mount=False)
+    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4, turned=0, mount=False, people=0)
     orders = list(walks.walks_of(given))
     whole, *others = (order.make() for order in orders)
     assert [order.name.replace(whole.name, "") for order in orders] == [
