@@ -62,7 +62,7 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
 
 
 def invite(m: Maker, assembly: Assembly) -> Assembly:
-    """Who may walk through, each at the origin: mostly people, sometimes a thing on wheels."""
+    """Who may come along, each at the origin: mostly people, now and then a chair or a box that is pushed."""
     visitors = Assembly(assembly.instances, assembly.left())
     for _ in range(VISITORS):
         make = m.pick((things.person,) * 8 + (partial(furniture.chair, office=True), things.cardboard_box))

@@ -124,6 +124,7 @@ def test_a_stream_moves_a_share_of_its_windows():
         batches = [stream.next() for _ in range(4)]
     moving = torch.cat([batch.displaced.flatten(1).amax(1) > 0 for batch in batches]).float().mean()
     assert .1 < moving < .8
-    for batch in batches:
-        still = batch.displaced.flatten(1).amax(1) == 0
-        assert not (batch.body[still] > 0).any() or (batch.displaced[still] == 0).all()
+    bodies = torch.cat([batch.body.flatten(1).amax(1) for batch in batches])
+    named = torch.cat([batch.displaced.flatten(1).amax(1) for batch in batches]) > 0
+    assert bodies[named].bool().float().mean() > .5                       # most of what moves is seen
+    assert stream.bank.counts.shape[0] == 8 + 4 * 6                       # room for 1.5 times the share of 8 windows
