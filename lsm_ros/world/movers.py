@@ -40,7 +40,7 @@ class Motions:
 
     @classmethod
     def random(cls, scene: Scene, paths: list[CameraPath], rng: np.random.Generator) -> Motions:
-        """Of the C paths of a scene: visitors walk where the camera sees them, if there is room; along every other path a
+        """Of the C paths of a scene: visitors walk where the camera sees them, if there is room; along half of them a
         thing that it sees is moved, or two."""
         space = Space(scene)
         visitors = [] if scene.visitors is None else np.unique(scene.visitors.instance).tolist()
