@@ -517,8 +517,7 @@ class Mapper:
         return MapUpdate(stamp_ns=keyframe.frame.stamp_ns, keyframe_id=keyframe.id, T_map_cam=rigid_of(S_map_cam),
                          T_map_keyframes=self._news(), window_cloud=cloud, K=view.K, depth=depth, labels=labels,
                          confidence=view.confidence, still=view.still, scale=float(scale), seconds=seconds,
-                         matches=matches,
-                         covariance=self._graph.covariance(keyframe.id), metric=self.metric,
+                         matches=matches, covariance=self._graph.covariance(keyframe.id), metric=self.metric,
                          map_id=self.map_id, loops=self._graph.loops(), on_floor=self._graph.grounded)
 
     def _news(self) -> dict[int, np.ndarray]:

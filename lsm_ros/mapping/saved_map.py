@@ -85,8 +85,8 @@ def write_map(path: Path, state: MapState) -> None:
         "image_ends": np.cumsum([jpeg.size for jpeg in jpegs]).astype(np.int64),
         "depth": np.stack([view.depth for view in views]).astype(np.float16),
         # What moved is gone by the time that a map is loaded.
-        "confidence": np.rint(255 * np.stack([view.confidence * view.still for view in views])).clip(0, 255
-                                                                                                  ).astype(np.uint8),
+        "confidence": np.stack([np.rint(255 * view.confidence * view.still).clip(0, 255).astype(np.uint8)
+                                for view in views]),
         "semantics": np.stack([view.semantics for view in views]),
         "averaged": np.array([view.averaged for view in views], np.int64),
         "places": np.stack([vectors.get(i, unknown_place) for i in ids]).astype(np.float32) if vectors

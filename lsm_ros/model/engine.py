@@ -341,11 +341,11 @@ def to_prediction(window: Window, found: dict[str, np.ndarray], size: tuple[int,
     T_window_cam = np.linalg.inv(T_window_cam[0]) @ T_window_cam    # the first is the identity but for rounding
     K = np.stack([dense_intrinsics(keyframe.frame, float(found["focal"]), (w, h)) for keyframe in window.keyframes])
     matches = to_matches(found, found["semantics"].shape[1:3]) if "place" in found else None
-    # The map keeps depth and confidence: as copies, for pinned memory is scarce.
+    # The map keeps depth, confidence and what moves: as copies, for pinned memory is scarce.
     return WindowPrediction(depth=found["depth"].copy(), confidence=found["confidence"].copy(), K=K,
                             T_window_cam=T_window_cam, scale=float(found["scale"]), semantics=found["semantics"],
                             matches=matches, overlap=found.get("overlap"), pose_error=found["pose_error"],
-                            moving=found.get("moving"))
+                            moving=found["moving"].copy() if "moving" in found else None)
 
 
 def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:

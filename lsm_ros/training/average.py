@@ -34,8 +34,7 @@ def average(before: str | Path, after: str | Path, out: str | Path, share: float
     card_before, card = ({key: value for key, value in card.items() if not key.startswith("scoreboard")}
                          for card in (first_card, second_card))
     mean = {name: one[name].lerp(value, share) if name in one else value for name, value in other.items()}
-    save_weights(out, second, mean,
-                 card | {"mean_with": card_before, "share": share})
+    save_weights(out, second, mean, card | {"mean_with": card_before, "share": share})
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -163,13 +163,13 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
         return mean_window(error[:, 1:].sum(1) / views)
 
     poses = mean_view((2 * translation + rotation) * trust) / mean_view(trust).clamp_min(1e-6)
-    if output.moving is not None and t.label.shape[1] > 1:
-        known = (t.label != NO_LABEL) * valid[:, None, None, None]
+    motion = geometry.new_zeros(())
+    if output.moving is not None:
+        several = t.label.shape[1] > 1                                        # a single view does not tell
+        known = (t.label != NO_LABEL) * valid[:, None, None, None] * several
         weight = known * (1 + (MOVING_WEIGHT - 1) * t.moving)
         motion = F.binary_cross_entropy_with_logits(output.moving, t.moving.float(), weight, reduction="sum")
         motion = motion / known.sum().clamp_min(1)
-    else:                            # a single view does not tell; yet all weights must have a part in the loss
-        motion = 0.0 * (output.log_depth if output.moving is None else output.moving).sum()
     parts = {"geometry": geometry, "gradient": gradient, "poses": poses, "pose_error": mean_view(pose_error),
              "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic),
              "moving": motion}
