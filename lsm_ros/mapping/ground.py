@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
+from lsm_ros.contracts import Frame
 from lsm_ros.geometry.sim3 import UP_CV, rotation_of, scale_of, sim3, upright
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import PoseGraph, Stance
@@ -58,18 +60,20 @@ def find_up(views: Iterable[View], R_first_cam: Iterable[np.ndarray], labels: La
 def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, camera_height_m: float = 0.0,
                   level_up_cam: np.ndarray = UP_CV) -> None:
     """Turns a map upright, by what was measured or by what its views call floors and walls, and puts the floor that
-    they see, or stand on, to z = 0; the first camera to x = y = 0. Keyframes get their stances in that: in a large map
-    MOST_VIEWS of them, from its first to its last; the others keep those that they had. `level_up_cam` is for
-    `find_up`."""
+    they see, or stand on, to z = 0. Its oldest keyframe keeps its x, y and heading: it need not be the first one, which
+    may be forgotten. Keyframes get their stances in that: in a large map MOST_VIEWS of them, from its oldest to its
+    newest; the others keep those that they had. `level_up_cam` is for `find_up`."""
     ids = graph.ids
     asked = ids[::-(-len(ids) // MOST_VIEWS)]
-    R = rotation_of(graph.poses(asked))
+    R, stays = rotation_of(graph.poses(asked)), graph.poses()[0, :3, 3]
     R_first_cam = R[0].T @ R
     told = [(turn, views[i].keyframe.frame.up_cam) for i, turn in zip(asked, R_first_cam, strict=True)]
     measured = [turn @ up_cam for turn, up_cam in told if up_cam is not None]
     up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in asked], R_first_cam, labels,
                                                                    level_up_cam)
-    graph.move(sim3(upright(up) @ R[0].T, np.zeros(3)))
+    heading = R[0] @ upright(R[0][2]).T
+    turn = heading @ upright(up) @ R[0].T
+    graph.move(sim3(turn, stays - turn @ stays))
     for keyframe_id in asked:
         graph.stand(keyframe_id, find_stance(views[keyframe_id], graph.pose(keyframe_id), labels, camera_height_m))
     floors = []
@@ -80,8 +84,8 @@ def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, ca
         seen = float(scale_of(S_map_cam)) * stance.height
         height = stance.height_m if np.isfinite(stance.height_m) else seen
         floors += [S_map_cam[2, 3] - height] if np.isfinite(height) else []
-    x, y, z = graph.poses()[0, :3, 3]
-    graph.move(sim3(np.eye(3), -np.array([x, y, np.median(floors) if floors else z])))
+    if floors:
+        graph.move(sim3(np.eye(3), np.array([0.0, 0.0, -np.median(floors)])))
     graph.grounded = bool(floors)
 
 
@@ -106,9 +110,13 @@ def find_stance(view: View, S_map_cam: np.ndarray, labels: LabelSet, camera_heig
         middle = float(np.median(heights))
         if middle > 0 and np.median(np.abs(heights - middle)) < MAX_SPREAD * middle:
             height, height_sigma = middle, HEIGHT_SIGMA * middle
+    return with_height(Stance(up_cam, float(up_sigma), height, height_sigma, np.inf, np.inf), frame, camera_height_m)
+
+
+def with_height(stance: Stance, frame: Frame, camera_height_m: float) -> Stance:
+    """With the height that the frame knows of its camera, or else `camera_height_m`; 0: nobody knows it."""
     height_m = frame.height_m or camera_height_m
-    return Stance(up_cam=up_cam, up_sigma=float(up_sigma), height=height, height_sigma=height_sigma,
-                  height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
+    return replace(stance, height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
 
 
 def floor_pixels(view: View, points: np.ndarray, normals: np.ndarray, up_cam: np.ndarray,

@@ -16,7 +16,7 @@ from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import GraphPicture, PoseGraph
-from lsm_ros.mapping.ground import find_stance, stand_upright
+from lsm_ros.mapping.ground import find_stance, stand_upright, with_height
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.locating import Known, Located, Locator
@@ -78,7 +78,10 @@ class Mapper:
                  and getattr(config, item.name) != getattr(self.config, item.name)]
         if fixed:
             raise ConfigError(f"{', '.join(fixed)} of a mapper is fixed when it is made")
+        corrected = config.camera_height_m != self.config.camera_height_m
         self.config = config
+        if corrected:
+            self._stand_anew()
         self._selector.configure(config.keyframe_motion, config.keyframe_tracks)
         self._map.configure(config.confidence_drop, config.max_depth_m)
         self._locator.configure(config)
@@ -436,11 +439,21 @@ class Mapper:
             self.counters.loops += len(believed)
         return moves
 
+    def _stand_anew(self) -> None:
+        """Another height of the camera is told: that of before was wrong from the first keyframe on."""
+        for keyframe_id, view in self._views.items():
+            if (stance := self._graph.stance(keyframe_id)) is not None:
+                self._graph.stand(keyframe_id, with_height(stance, view.keyframe.frame, self.config.camera_height_m))
+        self._scale.forget_heights()
+        for keyframe_id in self._views:
+            self._scale.hear_of_height(self._graph.stance(keyframe_id))
+
     def _measure(self, located: Located) -> None:
         """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""
         newest = located.window.keyframes[-1].id
         self._scale.hear(located.window, located.refinement, located.registration.units)
-        self._scale.hear_of(self._views[newest], self._graph.stance(newest), self.config.confidence_drop)
+        self._scale.hear_of_depth(self._views[newest], self.config.confidence_drop)
+        self._scale.hear_of_height(self._graph.stance(newest))
         self.metric = self._scale.estimate(self.config, self._views.values())
         change = self.metric.scale / self._graph.metric
         if abs(np.log(change)) > RESCALED:

@@ -62,12 +62,19 @@ class MetricEstimator:
                                         float(np.median(prediction.depth)), refinement.support):
             self.measure("odometry", *measured)
 
-    def hear_of(self, view: View, stance: Stance | None, confidence_drop: float) -> None:
-        """What the measured depth of a keyframe's frame and its known height over the floor say."""
+    def hear_of_depth(self, view: View, confidence_drop: float) -> None:
+        """What the measured depth of a keyframe's frame says."""
         if (measured := depth_scale(view, confidence_drop)) is not None:
             self.measure("depth", *measured)
+
+    def hear_of_height(self, stance: Stance | None) -> None:
+        """What a keyframe's known height over the floor says."""
         if stance and np.isfinite(stance.height) and np.isfinite(stance.height_m):
             self.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height)
+
+    def forget_heights(self) -> None:
+        """What known heights said was wrong."""
+        self._logs["height"].clear()
 
     def estimate(self, config: MapperConfig, views: Iterable[View] = ()) -> MetricScale:
         """The source's robust mean, with its error; until there is enough, what was known before: if that is the

@@ -35,11 +35,12 @@ class Upright:
 
     def __init__(self):
         self._quarters = 0
-        self._told = False             # whether any frame knew its up: then nobody needs to guess
+        self._shape: tuple[int, ...] | None = None     # of the last image
         self.forget()
 
     def forget(self) -> None:
-        """Images to come may be another camera's."""
+        """Images to come may be another camera's, or the same one's held as it was."""
+        self._told = False             # whether any frame knew its up: then nobody needs to guess
         self._recent: deque[Keyframe] = deque(maxlen=GROUP)
         self._doubt_anew()
 
@@ -58,7 +59,10 @@ class Upright:
         return turn(self._quarters)[:3, :3].T @ UP_CV
 
     def hear(self, frame: Frame) -> None:
-        """How the camera is held from now on."""
+        """How the camera is held from now on: another one, whose images have another size, upright unless it tells."""
+        if frame.image.shape != self._shape:
+            self._shape, self._quarters = frame.image.shape, 0
+            self.forget()
         self._told |= frame.up_cam is not None
         quarters = None if frame.up_cam is None else quarters_of(frame.up_cam)
         if quarters is not None and abs((quarters - self._quarters + 2) % 4 - 2) > LEANS:
@@ -66,8 +70,6 @@ class Upright:
 
     def note(self, keyframe: Keyframe, confidence: float) -> None:
         """How sure the network is of what the newest keyframe shows, in the mean, as it was shown."""
-        if self._recent and self._recent[-1].frame.image.shape != keyframe.frame.image.shape:
-            self.forget()
         self._recent.append(keyframe)
         self._confidence += (confidence - self._confidence) / MEMORY
         self._wait -= 1

@@ -221,13 +221,22 @@ class Pipeline:
             if abs(age_s) < PLAUSIBLE_AGE_S:
                 seconds["stamp_to_cloud"] = age_s
 
+        mapped = self.mapper.map_id
         standing, self._T_map_cam = self._T_map_cam, None
-        update = self.mapper.push(frame, publish)
+        try:
+            update = self.mapper.push(frame, publish)
+        except InputError:                              # of an image that was not looked at
+            self._T_map_cam = standing
+            raise
         self._tell_of_border()
         if self.mapper.turned:
             self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"
         if update is None:
             self.state = self._state_without_update(before)
+            if self.mapper.map_id != mapped:            # given up; the next window begins another
+                self._publishers.map_changed(stamp, anew=True)
+                self._map_odom.forget()
+                self.world = {}
             if self.state in ("still", "dark"):         # still that keyframe's view, or none
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:

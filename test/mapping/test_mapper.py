@@ -11,7 +11,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.alignment import align_trajectory
-from lsm_ros.geometry.sim3 import rigid_of, rotation_of, scale_of, transform
+from lsm_ros.geometry.sim3 import inverse, rigid_of, rotation_of, scale_of, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import registration
 from lsm_ros.mapping.mapper import Mapper
@@ -205,6 +205,39 @@ def test_a_view_that_was_fused_under_other_limits_is_taken_out_completely(film):
     for keyframe_id, view in mapper._views.items():
         mapper._map.fuse(view, mapper._graph.pose(keyframe_id))
     assert len(mapper.map_cloud()) < 10                          # nothing true is so near
+
+
+def test_a_height_that_is_corrected_counts_as_if_it_had_always_been_known(film):
+    config = dataclasses.replace(ALONE, camera_height_m=0.65)
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, config)
+    for frame in film[:40]:
+        mapper.push(frame)
+    assert mapper.metric.source == "height" and mapper.metric.scale < 0.6
+    mapper.configure(dataclasses.replace(config, camera_height_m=1.3))
+    for frame in film[40:]:
+        if mapper.push(frame) is not None:
+            break
+    samples = mapper.metric.samples
+    assert abs(np.log(mapper.metric.scale)) < 0.15 and samples == mapper.keyframes
+    mapper.configure(dataclasses.replace(config, camera_height_m=0.0))
+    assert next(update for frame in film[60:] if (update := mapper.push(frame))).metric.source == "network"
+
+
+def test_a_map_without_a_floor_stays_where_it_is_when_its_first_keyframes_are_forgotten(film):
+    names = ("wall", "ceiling", "table", "sofa", "cabinet", "box")
+    labels = LabelSet.from_entries([{"name": name, "color": [1, 2, 3], "thing": False} for name in names])
+    config = MapperConfig(keyframe_motion=0.02, max_keyframes=20, forget="oldest")
+    mapper = Mapper(FakeNetwork(POSES, LABELS, scale=0.01, depth=0.005, pose=0.002, outliers=0.0, matches=True), labels,
+                    config)
+    before, moved = {}, []
+    for frame in film[:60]:
+        if mapper.push(frame) is not None:
+            now = dict(mapper.trajectory())
+            moved += [inverse(before[stamp]) @ now[stamp] for stamp in now.keys() & before.keys()]
+            before = now
+    turns = np.degrees(np.arccos(np.clip((np.trace(np.stack(moved)[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    assert mapper.counters.forgotten_keyframes > 10
+    assert np.linalg.norm(np.stack(moved)[:, :3, 3], axis=1).max() < 0.05 and turns.max() < 2
 
 
 def test_nonsense_is_refused_counted_and_survived(film):

@@ -219,6 +219,22 @@ def test_images_of_another_size_are_not_looked_at_together_with_those_before():
     assert see(upright, network, held(1, 5, 6)) == [5]
 
 
+def test_another_camera_is_upright_until_it_tells_or_is_understood_otherwise():
+    upright, network = Upright(), sure_of(0.6)
+    upright.hear(Frame(0, SKY, K, up_cam=np.array([1.0, 0, 0])))
+    assert upright.degrees == 270
+    assert see(upright, network, held(1, 1)) == [] and upright.degrees == 0        # another size of image
+    assert see(upright, network, held(1, 12, 1)) == [7] and upright.degrees == 90
+
+
+def test_what_is_forgotten_is_whether_up_was_ever_told_but_not_how_the_camera_is_held():
+    upright, network = Upright(), sure_of(0.6)
+    upright.hear(Frame(0, SKY, K, up_cam=np.array([0, 1.0, 0])))
+    upright.forget()
+    assert upright.degrees == 180
+    assert see(upright, network, held(0, 20)) != [] and upright.degrees == 0
+
+
 POSES, LABELS = walk(100), LabelSet.load()
 FILM = frames(POSES)
 

@@ -47,7 +47,7 @@ class Robot:
         self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
         inputs = SimpleNamespace(complete=self._complete, shown={})
         map_odom = SimpleNamespace(
-            forget=lambda: self.told.append("forget"), begin=lambda *_: None,
+            forget=lambda: self.told.append("forget"), begin=lambda *_: self.told.append("begin"),
             correct=lambda _, T_odom_cam: self.told.append("none" if T_odom_cam is None else "odometry"))
         self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom, None,
                                  self.health, self.node.get_clock(), self.options)
@@ -171,7 +171,7 @@ def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     robot = Robot()
     robot.wheels = True
     robot.see(FILM[:16])
-    assert robot.told[0] == "forget" and set(robot.told[1:]) == {"odometry"}
+    assert robot.told[0] == "forget" and set(robot.told[1:]) <= {"odometry", "begin"}
     robot.told.clear()
     robot.wheels, robot.network._nonsense = False, range(10_000)
     for number in range(16, 60):
@@ -181,6 +181,28 @@ def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     robot.see(FILM[number:])
     assert robot.pipeline.mapper.counters.new_maps == 1
     assert robot.told[:2] == ["forget", "none"]
+
+
+def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):
+    monkeypatch.setattr(mapper_module, "GIVE_UP_AFTER", 4)
+    robot = Robot("map_cloud")
+    robot.see(FILM[:16])
+    assert robot.published("map_cloud")[-1].width and robot.pipeline.world["keyframes"]
+    robot.told.clear()
+    robot.network._nonsense = range(10_000)
+    film = iter(FILM[16:])
+    while not robot.pipeline.mapper.counters.new_maps:
+        robot.see([next(film)])
+    assert robot.published("map_cloud")[-1].width == 0 and robot.pipeline.world == {} and robot.told == ["forget"]
+
+
+def test_an_image_that_is_refused_does_not_keep_the_transform_of_a_robot_at_rest_from_beginning():
+    robot = Robot()
+    robot.see(FILM[:1])
+    rest = replace(FILM[0], stamp_ns=FILM[0].stamp_ns + 20_000_000)
+    robot.told.clear()
+    robot.see([rest, rest, replace(rest, stamp_ns=rest.stamp_ns + 20_000_000)])         # one of them twice
+    assert robot.told == ["begin", "begin"] and robot.counts()["images_refused"] == 1
 
 
 def test_images_without_a_frame_are_mapped_and_told():
