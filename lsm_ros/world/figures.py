@@ -59,7 +59,7 @@ class Body:
     broad: float           # shoulders, 1 for most
     skirt: float           # how far a skirt or a coat reaches down from the hips to the floor, 0 for none
     hair: str              # "short", "long", "bun", "none"
-    bag: str               # "backpack", "shoulder", ""
+    bag: str               # "backpack", "shoulder", ""; of what the shoes are
     holds: tuple[Limb | None, Limb | None]     # what his arms do; None: one hangs, and swings as he walks
     skin: int
     hair_color: int
@@ -145,11 +145,11 @@ class Body:
         elif self.hair == "bun":
             piece.add(ELLIPSOID, self.hair_color, *about(-.46, .22), .4 * head, .4 * head, .4 * head)
         for side, limb in zip((-1, 1), pose.arms, strict=True):
-            elbow, wrist, along = arm(side, limb)
+            upper, fore = arm(side, limb)
             start = np.array((side * SHOULDERS * h * self.broad, 0, shoulder - .025 * h))
-            elbow, wrist = start + elbow * UPPER_ARM * h, start + (elbow * UPPER_ARM + wrist * FOREARM) * h
-            start, elbow, wrist, hand, tip = (up(*point) for point in (start, elbow, wrist, wrist + along * .035 * h,
-                                                                       wrist + along * .08 * h))
+            elbow = start + upper * UPPER_ARM * h
+            start, elbow, wrist, hand, tip = (up(*point.tolist()) for point in (
+                start, elbow, *(elbow + fore * share * h for share in (FOREARM, FOREARM + .035, FOREARM + .08))))
             rod(piece, ELLIPSOID, self.upper_arm, start, elbow, .066 * w, 1.22)
             rod(piece, CYLINDER, self.forearm, elbow, wrist, (.042 if self.forearm == self.skin else .05) * w, 1.06)
             rod(piece, ELLIPSOID, self.skin, wrist, hand, .05 * h, 2.6)
@@ -169,8 +169,7 @@ def leg(side: int, limb: Limb, height: float) -> tuple[Point, Point, Point, floa
     knee = start + THIGH * height * downward(side * limb.outward, limb.forward)
     # The shin of a bent leg is upright in the picture from ahead.
     ankle = knee + SHIN * height * downward(side * limb.outward * cos(limb.bend), shin)
-    slope = tilt(shin)
-    return tuple(start.tolist()), tuple(knee.tolist()), tuple(ankle.tolist()), slope
+    return tuple(start.tolist()), tuple(knee.tolist()), tuple(ankle.tolist()), tilt(shin)
 
 
 def tilt(shin: float) -> float:
@@ -185,14 +184,13 @@ def sole(slope: float, height: float) -> float:
     return hypot(length * sin(slope), high * cos(slope)) / 2 - middle
 
 
-def arm(side: int, limb: Limb) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors along the upper arm and, twice, the forearm, in the frame of the trunk."""
+def arm(side: int, limb: Limb) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors along the upper arm and the forearm, in the frame of the trunk."""
     upper = downward(side * limb.outward, limb.forward)
     ahead = np.array((-side * sin(limb.inward), cos(limb.inward) * cos(limb.forward),
                       cos(limb.inward) * sin(limb.forward)))
     ahead -= (ahead @ upper) * upper
-    fore = cos(limb.bend) * upper + sin(limb.bend) * ahead / np.linalg.norm(ahead)
-    return upper, fore, fore
+    return upper, cos(limb.bend) * upper + sin(limb.bend) * ahead / np.linalg.norm(ahead)
 
 
 def downward(aside: float, forward: float) -> np.ndarray:
