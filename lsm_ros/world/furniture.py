@@ -186,6 +186,7 @@ def chair(m: Maker, office: bool = False) -> Piece:
             piece.box(frame, side * (w / 2 + .015), .02, seat + height, .045, d * .6, .025)
             piece.box(frame, side * (w / 2 + .015), .05, seat - t, .03, .04, height + t)
         piece.width += .06
+    piece.seats.append(Top(-w / 2, w / 2, -d / 2 + .05, d / 2, seat))
     return piece
 
 
@@ -211,6 +212,7 @@ def stool(m: Maker) -> Piece:
         piece.box(soft, 0, 0, seat - t, w, w * m.between(.7, 1), t)
     if bar:
         piece.add(CYLINDER, frame, 0, 0, seat * .35, w, w, .02)
+    piece.seats.append(Top(-w / 2, w / 2, -w / 2, w / 2, seat))
     return piece
 
 
@@ -239,6 +241,7 @@ def armchair(m: Maker) -> Piece:
               back + .1, rx=lean)
     if m.chance(.4):
         piece.put(pillow(m, m.between(.35, .45)), 0, -d * .12, seat + .18, m.between(-.4, .4))
+    piece.seats.append(Top(arm - w / 2, w / 2 - arm, thick + .03 - d / 2, d / 2, seat + .03))
     return piece
 
 
@@ -290,6 +293,7 @@ def sofa(m: Maker) -> Piece:
     for _ in range(m.pick((0, 0, 1, 2, 2, 3, 4))):
         piece.put(pillow(m, m.between(.32, .5)), m.between(-.45, .45) * inner, back_y + thick + m.between(.15, .4),
                   seat + .02, m.between(-1, 1))
+    piece.seats.append(Top(-inner / 2, inner / 2, back_y + thick + .1, back_y + d, seat + .02))
     return piece
 
 

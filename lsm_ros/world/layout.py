@@ -1,13 +1,16 @@
 """Finding places for the objects of a room."""
 from __future__ import annotations
 
-from math import cos, pi, sin
+from collections.abc import Sequence
+from math import atan2, cos, pi, sin
 
-from lsm_ros.world.parts import Assembly, Maker, Piece
+from lsm_ros.world.parts import Assembly, Maker, Piece, Top
 from lsm_ros.world.plan import Room, along
 
 Footprint = tuple[float, float, float, float, float, float, float, float]
 """Middle x, y; half extents; cosine, sine of the yaw; lowest and highest z."""
+
+BODY_M, LEGS_M = .2, .32       # half of what somebody who sits takes, and of how far his legs reach forward
 
 
 class Layout:
@@ -17,6 +20,8 @@ class Layout:
         self.m, self.room, self.assembly = m, room, assembly
         self.spare = max(assembly.left() - budget, 0)      # primitives that are kept for the rooms still to come
         self.taken: list[Footprint] = []
+        self.tables: list[Footprint] = []                  # of those, under which legs go
+        self.seats: list[tuple[Top, Footprint]] = []       # with what they belong to
         self.ground = 0.0                                  # floor area that is taken, square metres
         for side in range(4):
             for o in room.openings[side]:
@@ -25,14 +30,14 @@ class Layout:
                 self.taken.append((x, y, o.width / 2 + (.1 if o.kind == "window" else .02), reach, cos(yaw), sin(yaw),
                                    max(o.low, .05), o.high))
 
-    def fits(self, footprint: Footprint) -> bool:
-        """Inside the room and clear of everything that is there."""
+    def fits(self, footprint: Footprint, besides: Sequence[Footprint] = ()) -> bool:
+        """Inside the room and clear of everything that is there, `besides` some."""
         x, y, hw, hd, c, s, *_ = footprint
         ex, ey = abs(c) * hw + abs(s) * hd, abs(s) * hw + abs(c) * hd
         room = self.room
         if x - ex < room.x0 - 1e-3 or x + ex > room.x1 + 1e-3 or y - ey < room.y0 - 1e-3 or y + ey > room.y1 + 1e-3:
             return False
-        return not any(overlap(footprint, other) for other in self.taken)
+        return not any(overlap(footprint, other) and other not in besides for other in self.taken)
 
     def place(self, piece: Piece, x, y, z, yaw, margin: float = .02, force: bool = False, around: float = 0.0) -> bool:
         """Puts it there if it fits and primitives are left. `around`: what must be free on all sides, for chairs that
@@ -44,6 +49,9 @@ class Layout:
         if piece.count() > self.assembly.left() - self.spare or not (force or self.fits(wide)):
             return False
         self.taken.append(shape)
+        self.seats += [(seat, shape) for seat in piece.seats]
+        if piece.label in ("table", "desk"):
+            self.tables.append(shape)
         if z < .1 < piece.height:
             self.ground += piece.width * piece.depth
         self.assembly.add(piece, x, y, z, yaw)
@@ -110,6 +118,20 @@ class Layout:
         """On the wall over an object that stands there at `pose`, between two heights."""
         side = pose[3]
         return self.on_wall(piece, low, high, tries=2, side=side, at=along(self.room, side, pose[side % 2]))
+
+    def sit(self, seat: Top, of: Footprint, piece: Piece, dx: float, dy: float) -> bool:
+        """Puts somebody on a seat of what stands on a footprint, at (dx, dy) in its frame, if there is room for a body
+        and, be it under a table, for legs."""
+        x, y, _, _, c, s, *_ = of
+        bodies = [(x + c * dx - s * ahead, y + s * dx + c * ahead, BODY_M, half, c, s, low, high)
+                  for ahead, half, low, high in ((dy, BODY_M, seat.z + .2, piece.height),
+                                                 (dy + LEGS_M, LEGS_M, .05, seat.z + .15))]
+        if piece.count() > self.assembly.left() or not (self.fits(bodies[0], [of])
+                                                        and self.fits(bodies[1], [of, *self.tables])):
+            return False
+        self.taken += bodies
+        self.assembly.add(piece, *bodies[0][:2], 0, atan2(s, c))
+        return True
 
     def crowded(self) -> bool:
         most = .42 if self.m.models is None else .5        # of the floor

@@ -6,6 +6,7 @@ material without one mixes its two colours by its pattern. Colours are written i
 from __future__ import annotations
 
 import io
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -41,6 +42,10 @@ CLOTHS = GREYS + BOLD + PASTELS + ((.35, .30, .26), (.58, .50, .40), (.20, .22, 
 DARKS = ((.06, .06, .07), (.12, .12, .13), (.20, .20, .21))
 GREENS = ((.16, .36, .12), (.25, .46, .18), (.34, .50, .22), (.12, .26, .14), (.44, .52, .26), (.40, .20, .26))
 SKINS = ((.92, .74, .62), (.78, .58, .44), (.52, .36, .26), (.34, .23, .17))
+HAIRS = ((.07, .05, .05), (.16, .10, .07), (.30, .19, .11), (.50, .34, .18), (.78, .62, .38), (.46, .20, .10),
+         (.55, .55, .56), (.86, .85, .83))
+DENIMS = ((.16, .20, .32), (.26, .34, .48), (.45, .55, .68))
+VIVID = ((.82, .12, .14), (.95, .80, .15), (.15, .55, .85), (.95, .50, .15), (.20, .65, .35), (.90, .40, .60))
 SKIES = ((.80, .88, .98), (.62, .78, .95), (.92, .94, .96), (.98, .88, .74), (.40, .48, .60))
 METALS = ((.72, .72, .73), (.55, .55, .57), (.80, .79, .76), (.70, .58, .38), (.40, .36, .33))
 EARTHS = ((.22, .16, .11), (.32, .25, .18))
@@ -174,6 +179,11 @@ FINISHES: dict[str, Finish] = {
                         texture_scale=(1.0, 3.0)),
     "light": Finish(((1., .98, .94), (1., .92, .78), (.92, .96, 1.)), emission=(1.5, 6.0)),
     "skin": Finish(SKINS, (PLAIN,), contrast=(0, .1)),
+    "hair": Finish(HAIRS, (PLAIN, NOISE), (20, 80), (1, 6), (.05, .4), gloss=(0, .3)),
+    "shirt": Finish(CLOTHS + WHITES + DARKS + VIVID, (PLAIN, PLAIN, PLAIN, STRIPES, CHECKS, SPECKLE), (10, 60), (1, 3),
+                    (.1, .8), ("Fabric",), (1.5, 5.0), (0, .08)),
+    "trousers": Finish(GREYS + DARKS + DENIMS + DENIMS + ((.58, .50, .40), (.35, .30, .26), (.76, .70, .58)),
+                       (PLAIN, PLAIN, NOISE), (20, 80), (1, 4), (.05, .3), ("Fabric",), (2.0, 6.0), (0, .05)),
 }
 
 
@@ -204,6 +214,12 @@ class MaterialPool:
         self.rows.append(random_material(FINISHES[finish], self.rng, self.textures))
         made.append(len(self.rows) - 1)
         return made[-1]
+
+    def by(self, rng: Random) -> MaterialPool:
+        """The same pool, drawn from by other random numbers."""
+        other = copy(self)
+        other.rng = rng
+        return other
 
     def place(self, rows: list[tuple[float, ...]]) -> int | None:
         """Adds materials that belong together and returns the index of the first; None where they do not fit."""

@@ -28,20 +28,26 @@ HEIGHTS = {"table": (.66, .80), "desk": (.68, .80), "coffee table": (.30, .52), 
 SCREENS_ON = "screen on", "screen picture"
 STANDS = {"plant": .6}         # share of its width on which a model stands; its leaves hang over others and touch walls
 PROPORTION = (.94, 1.06)       # of one axis against the others
+SEATS = {"chair": (.4, -.25, .42, .46), "office chair": (.36, -.22, .36, .47)}
+"""Where people sit on a model: half of its width, from the back to the edge in shares of its depth, and how high, in
+metres: chairs vary less than the models' level surfaces, which backs and arms hide."""
+LOW_SEAT = .58                 # of the height of a chair its seat is no higher
+SOFT_SEATS = "armchair", "sofa"       # on whose level surface they sit
 NEEDS_TOP = {"table": (.3, .25), "desk": (.7, .38), "coffee table": (.3, .2), "low cabinet": (.4, .2),
              "small drawers": (.2, .2), "drawers": (.4, .2)}
 """Metres of level surface, across and deep, without which a model does not do."""
 
 
-def modelled(role: str | Callable[..., str | None], then: Callable[[Maker, Piece], None] | None = None, **fixed):
+def modelled(role: str | Callable[..., str | None], then: Callable[[Maker, Piece], None] | None = None,
+             share: float = MODEL_SHARE, **fixed):
     """Lets a furniture function return a model of `role` instead, a name or what a function of its arguments says
     (None: never). Its arguments `w` and `d`, a width and a depth, are kept to where they are given. `then` puts
-    things on it.
+    things on it. `share` of the pieces are models.
     """
     def wrap(make: Callable[..., Piece]) -> Callable[..., Piece]:
         @wraps(make)
         def piece(m: Maker, *args, **options) -> Piece:
-            if m.models is not None and m.chance(MODEL_SHARE):
+            if m.models is not None and m.chance(share):
                 name = role(m, *args, **options) if callable(role) else role
                 model = model_piece(m, name, options.get("w"), options.get("d"), **fixed) if name else None
                 if model is not None:
@@ -84,6 +90,12 @@ def model_piece(m: Maker, role: str, w: float | None = None, d: float | None = N
     for x0, x1, y0, y1, level, clear in model.tops:
         piece.tops.append(Top((x0 - .5) * size[0] + inset, (x1 - .5) * size[0] - inset, (y0 - .5) * size[1] + inset,
                               (y1 - .5) * size[1] - inset, z + level * size[2], clear * size[2] / model.size[2]))
+    if role in SEATS:
+        x, y0, y1, level = SEATS[role]
+        z = min(level * size[2] / model.size[2], LOW_SEAT * size[2])
+        piece.seats.append(Top(-x * size[0], x * size[0], y0 * size[1], y1 * size[1], z))
+    elif role in SOFT_SEATS:
+        piece.seats += piece.tops[:1]
     return piece
 
 

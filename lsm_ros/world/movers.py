@@ -6,18 +6,21 @@ camera path some of them get a pose for each view. Free of torch, as the process
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from lsm_ros.world.parts import label_indices
+from lsm_ros.world.materials import MaterialPool
+from lsm_ros.world.parts import MAX_PRIMITIVES, Assembly, Piece, label_indices
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import Space
 
 VISITORS = 2                # of a scene, at most
 MOVED = 2                   # things that are moved along a path, at most
-BODIES = VISITORS + MOVED
+POSES = 3                   # of a visitor who walks: he stands, and takes a step with either leg
+BODIES = VISITORS * POSES + MOVED
 MOVABLE = ("chair", "armchair", "stool", "box", "bag", "person", "object")
+SEATS = ("sofa",)           # besides those of them on which people sit
 MOVED_M = .05               # what is elsewhere by less stands still
 AWAY_M = -100.0             # the height of who is not there: below all floors
 STEP_M = (.05, 1.0)         # that a walker goes between two views, log-uniform
@@ -25,7 +28,31 @@ STANDING = .2               # of the visitors only turn on the spot
 NEAR_M = .6                 # walkers keep so far from the camera
 WIDTH_M = .22               # half of a walker's, who gets through where so much is clear
 HEIGHTS_M = (.4, 1.2)       # at which it has to be
+STRIDE_M = 1.3              # of two steps
+TURNS = 1, 0, 2, 0          # the poses in which he takes them; between the steps his legs pass each other
+GOING_M = .02               # who has gone less since the view before, and goes less to the next, stands
 REACH_M = .25               # a turn by so many radians shifts a thing by its angle times this, in the mean
+
+
+class Visitors(Assembly):
+    """Who may come along: each at the origin, in one pose or in POSES, every one of them an instance."""
+
+    def __init__(self, instances: int, room: int = MAX_PRIMITIVES):
+        super().__init__(instances, room)
+        self.poses: list[list[int]] = []
+
+    def invite(self, pieces: list[Piece]) -> None:
+        """Somebody in all his poses, or in the first alone where there is no room for more; an object by itself."""
+        if sum(piece.count() for piece in pieces) > self.left():
+            pieces = pieces[:1]
+        if len(pieces[0].parts) == pieces[0].count() <= self.left():
+            names = range(self.instances + 1, self.instances + 1 + len(pieces))
+            self.poses.append([*names, *[-1] * (POSES - len(pieces))])
+            for piece in pieces:
+                self.add(piece)
+
+    def scene(self, pool: MaterialPool, lights: np.ndarray, ambient: np.ndarray) -> Scene:
+        return replace(super().scene(pool, lights, ambient), poses=np.array(self.poses, np.int32))
 
 
 @dataclass(frozen=True)
@@ -33,6 +60,7 @@ class Motions:
     """How up to BODIES objects of a scene move along its camera paths, (..., C) of V views; those that are -1 are none.
 
     An object is moved from where it rests, `pivot`, to `pose` x, y, lifted by z, and turned about the vertical there.
+    Each pose of a visitor is an object, all but one of which are away in a view: his legs move as he walks.
     """
     instance: np.ndarray    # (..., C, BODIES) int32
     pivot: np.ndarray       # (..., C, BODIES, 2) float32, metres
@@ -43,20 +71,23 @@ class Motions:
         """Of the C paths of a scene: visitors walk where the camera sees them, if there is room; along half of them a
         thing that it sees is moved, or two."""
         space = Space(scene)
-        visitors = [] if scene.visitors is None else np.unique(scene.visitors.instance).tolist()
+        visitors = np.empty((0, POSES), np.int32) if scene.visitors is None else scene.visitors.poses
+        gait = rng.spawn(1)[0]                          # leaves what rng gives next as it is
         things = movable(scene)
         C, V = len(paths), len(paths[0].T_world_cam)
         instance = np.full((C, BODIES), -1, np.int32)
         pivot = np.zeros((C, BODIES, 2), np.float32)
         pose = np.zeros((C, V, BODIES, 4), np.float32)
         for path, names, rests, moves in zip(paths, instance, pivot, pose, strict=True):
-            names[:len(visitors)] = visitors
-            for body in range(len(visitors)):
+            names[:visitors.size] = visitors.ravel()
+            moves[:, :visitors.size, 2] = AWAY_M
+            for body, figures in enumerate(visitors):
                 walk = random_walk(space, path, rng) if rng.random() < (.85, .5)[body > 0] else None
-                moves[:, body] = (0, 0, AWAY_M, 0) if walk is None else walk
+                if walk is not None:
+                    moves[:, POSES * body:][:, :POSES] = in_turns(walk, figures, gait.random())
             seen = [thing for thing in things if in_sight(path, thing[1])]
             count = int(rng.choice((0, 1, MOVED), p=(.5, .3, .2)))
-            for body in range(VISITORS, VISITORS + min(count, len(seen))):
+            for body in range(BODIES - MOVED, BODIES - MOVED + min(count, len(seen))):
                 names[body], rests[body] = seen.pop(int(rng.integers(len(seen))))
                 moves[:, body] = random_shift(space, rests[body], V, rng)
         return cls(instance, pivot, pose)
@@ -101,17 +132,26 @@ class Motions:
 
 
 def movable(scene: Scene) -> list[tuple[int, np.ndarray]]:
-    """The instances that somebody could carry or push, with the middle (2,) of each."""
+    """The instances that somebody could carry or push, with the middle (2,) of each; who sits stays where he is, and so
+    does what he sits on."""
     names = label_indices()
-    labels = [names[name] for name in MOVABLE]
-    found = []
-    for instance in np.unique(scene.instance[np.isin(scene.label, labels) & (scene.instance > 0)]):
-        parts = scene.T_world_prim[scene.instance == instance].astype(np.float64)
+    labels = [names[name] for name in (*MOVABLE, *SEATS)]
+    boxes = {}
+    for instance in np.unique(scene.instance[np.isin(scene.label, labels) & (scene.instance > 0)]).tolist():
+        mine = scene.instance == instance
+        parts = scene.T_world_prim[mine].astype(np.float64)
         extent = abs(parts[:, :, :3]).sum(axis=2)
-        low, high = (parts[:, :, 3] - extent).min(axis=0), (parts[:, :, 3] + extent).max(axis=0)
-        if low[2] < .1 and (high - low)[:2].max() < 1.2:
-            found.append((int(instance), (low + high)[:2] / 2))
-    return found
+        boxes[instance] = (scene.label[mine][0], (parts[:, :, 3] - extent).min(axis=0),
+                           (parts[:, :, 3] + extent).max(axis=0))
+    people = [box for box in boxes.items() if box[1][0] == names["person"]]
+    seated = set()
+    for person, (_, low, high) in people:
+        for other, (_, bottom, top) in boxes.items():
+            if other != person and (low < top).all() and (bottom < high).all():
+                seated |= {person, other}
+    return [(instance, (low + high)[:2] / 2) for instance, (label, low, high) in boxes.items()
+            if instance not in seated and label in labels[:len(MOVABLE)]
+            and low[2] < .1 and (high - low)[:2].max() < 1.2]
 
 
 def in_sight(path: CameraPath, place: np.ndarray) -> bool:
@@ -165,6 +205,18 @@ def random_walk(space: Space, path: CameraPath, rng: np.random.Generator, tries:
     facing = course[chosen] - np.pi / 2 if rng.random() < .75 else rng.uniform(-np.pi, np.pi)
     turning = rng.normal(0, .3) * np.arange(len(T)) if stands else rng.normal(0, .1, len(T))
     return np.concatenate([places, np.zeros((len(T), 1)), (facing + turning)[:, None]], axis=1)
+
+
+def in_turns(walk: np.ndarray, figures: np.ndarray, start: float) -> np.ndarray:
+    """Where somebody's `figures` (P,), -1 for none, are in V views of his walk (V, 4): (V, P, 4), the one whose turn it
+    is on the floor and the others far below. `start`: the share of a stride that is behind him in the first view."""
+    step = np.linalg.norm(np.diff(walk[:, :2], axis=0), axis=1)
+    goes = np.maximum(np.append(step, 0), np.insert(step, 0, 0)) > GOING_M
+    strides = start + np.insert(np.cumsum(step), 0, 0) / STRIDE_M
+    turn = np.where(goes & (figures >= 0).all(), np.take(TURNS, (strides * len(TURNS)).astype(int), mode="wrap"), 0)
+    poses = walk[:, None].repeat(len(figures), axis=1)
+    poses[..., 2] += AWAY_M * (np.arange(len(figures)) != turn[:, None])
+    return poses
 
 
 def clear(space: Space, places: np.ndarray) -> np.ndarray:

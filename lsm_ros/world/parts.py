@@ -45,6 +45,7 @@ class Piece:
     height: float = 0.0
     parts: list[tuple] = field(default_factory=list)
     tops: list[Top] = field(default_factory=list)
+    seats: list[Top] = field(default_factory=list)     # on which people may sit, from the back to the front edge
     children: list[tuple[Piece, float, float, float, float]] = field(default_factory=list)   # piece, x, y, z, yaw
 
     def add(self, shape: int, material: int, x, y, z, w, d, h, rx=0.0, ry=0.0, rz=0.0,

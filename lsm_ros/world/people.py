@@ -14,8 +14,8 @@ import numpy as np
 from lsm_ros.errors import InputError
 from lsm_ros.world import things
 from lsm_ros.world.materials import MaterialPool, TextureCatalogue
-from lsm_ros.world.movers import Motions
-from lsm_ros.world.parts import Assembly, Maker
+from lsm_ros.world.movers import Motions, Visitors, in_turns
+from lsm_ros.world.parts import Maker
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import Space
 from lsm_ros.world.walks import BODY_M, CELL_M, Cell, FreeFloor
@@ -40,10 +40,10 @@ def with_people(scene: Scene, count: int, rng: Random, textures: TextureCatalogu
     if not 1 <= count <= MOST_PEOPLE:
         raise InputError(f"{count} people; there can be 1 to {MOST_PEOPLE}")
     pool = MaterialPool(rng, textures, MATERIALS * count)
-    assembly = Assembly(int(scene.instance.max()))
+    visitors = Visitors(int(scene.instance.max()))
     for _ in range(count):
-        assembly.add(things.person(Maker(rng, pool)))
-    people = assembly.scene(pool, scene.lights, scene.ambient)
+        visitors.invite(things.walker(Maker(rng, pool)))
+    people = visitors.scene(pool, scene.lights, scene.ambient)
     materials = np.concatenate([scene.materials, people.materials])
     people = replace(people, material=people.material + np.int32(len(scene.materials)), materials=materials)
     return replace(scene, materials=materials, visitors=people)
@@ -59,15 +59,16 @@ def walk_about(scene: Scene, path: CameraPath, rate: float, rng: np.random.Gener
     steps = np.arange(0, times[-1] + 1 / STEP_HZ, 1 / STEP_HZ)
     watch = Watch(Space(scene), path, rate)
     camera = np.stack([np.interp(steps, times, column) for column in path.T_world_cam[:, :2, 3].T], axis=1)
-    names = np.unique(scene.visitors.instance).astype(np.int32)
+    names, gait = scene.visitors.poses, rng.spawn(1)[0]
     tracks, poses = [(camera, CAMERA_M)], []
-    for _ in names:
+    for figures in names:
         way = smoothed(stroll(watch, tracks, steps, rng))
         tracks.append((way, OTHERS_M))
         pose = np.concatenate([way, np.zeros((len(way), 1)), facing(way)[:, None]], axis=1)
-        poses.append(np.stack([np.interp(times, steps, column) for column in pose.T], axis=1))
-    return Motions(names[None], np.zeros((1, len(names), 2), np.float32),
-                   np.stack(poses, axis=1)[None].astype(np.float32))
+        walk = np.stack([np.interp(times, steps, column) for column in pose.T], axis=1)
+        poses.append(in_turns(walk, figures, gait.random()))
+    return Motions(names.reshape(1, -1), np.zeros((1, names.size, 2), np.float32),
+                   np.concatenate(poses, axis=1)[None].astype(np.float32))
 
 
 class Watch:

@@ -2,25 +2,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from math import cos, pi, sin
 from random import Random
 
 from lsm_ros.errors import InputError
-from lsm_ros.world import fixtures, furniture, things
+from lsm_ros.world import figures, fixtures, furniture, things
 from lsm_ros.world.clutter import litter, workplace
 from lsm_ros.world.layout import Layout
 from lsm_ros.world.lighting import illumination, light_room
 from lsm_ros.world.materials import MaterialPool, TextureCatalogue
 from lsm_ros.world.meshes import MeshCatalogue
 from lsm_ros.world.models import model_piece
-from lsm_ros.world.movers import VISITORS
+from lsm_ros.world.movers import VISITORS, Visitors
 from lsm_ros.world.parts import Assembly, Maker
 from lsm_ros.world.plan import build_walls, lay_carpets, make_plan
 from lsm_ros.world.scene import Scene
 
 KINDS = ("home", "office", "kitchen", "bedroom", "bath", "corridor", "apartment", "hall")
 MATERIALS_WITH_MESHES = 256     # as many as packing.py takes: a model has up to six of its own
+SITTING = .15                   # of the rooms are those in which somebody sits, if they have seats
+SOFA_M = 1.1                    # a seat that is so wide is for two
 KIND_WEIGHTS = (.20, .16, .13, .15, .07, .07, .13, .09)
 
 
@@ -56,19 +57,30 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
             greenery(layout)
             left_chairs(layout)
         lay_carpets(m, layout.room, assembly)
+    own = Random(f"sitters {seed}")                # a world in which nobody sits is the one that it was before, too
+    for layout in layouts:
+        sit_down(Maker(own, pool.by(own), meshes), layout)
     visitors = invite(m, assembly)
     scene = assembly.scene(pool, *light)
     return replace(scene, visitors=visitors.scene(pool, *light)) if visitors.rows else scene
 
 
-def invite(m: Maker, assembly: Assembly) -> Assembly:
+def sit_down(m: Maker, layout: Layout) -> None:
+    """People on some of the seats, in few of the rooms."""
+    if not m.chance(SITTING):
+        return
+    for seat, of in layout.seats:
+        for _ in range(m.pick((0, 1)) if seat.x1 - seat.x0 < SOFA_M else m.pick((0, 1, 1, 2))):
+            layout.sit(seat, of, *figures.sitter(m, seat))
+
+
+def invite(m: Maker, assembly: Assembly) -> Visitors:
     """Who may come along, each at the origin: mostly people, now and then a chair or a box that is pushed."""
-    visitors = Assembly(assembly.instances, assembly.left())
+    visitors = Visitors(assembly.instances, assembly.left())
     for _ in range(VISITORS):
-        make = m.pick((things.person,) * 8 + (partial(furniture.chair, office=True), things.cardboard_box))
-        piece = make(m)
-        if len(piece.parts) == piece.count() <= visitors.left():      # one instance each
-            visitors.add(piece)
+        make = m.pick((things.walker,) * 8 + (lambda m: [furniture.chair(m, office=True)],
+                                              lambda m: [things.cardboard_box(m)]))
+        visitors.invite(make(m))
     return visitors
 
 

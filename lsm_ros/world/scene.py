@@ -46,6 +46,7 @@ class Scene:
     ambient: np.ndarray        # (6,) float32: light from above rgb, light from below rgb
     visitors: Scene | None = None   # objects that wait at the origin, unseen, until they are placed (movers.py); their
                                     # instances go on from the scene's, and their materials are the scene's
+    poses: np.ndarray | None = None     # (N, POSES) int32, of visitors: the instances of each, one a pose, -1 for none
 
 
 @dataclass(frozen=True)

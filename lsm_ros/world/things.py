@@ -3,11 +3,15 @@ hangs on a wall has its back at y = 0 and its lowest point at z = 0."""
 from __future__ import annotations
 
 from math import cos, pi, sin
+from random import Random
 
+from lsm_ros.world import figures
 from lsm_ros.world.furniture import book_row
 from lsm_ros.world.models import MODEL_SHARE, model_piece, modelled, pictured, screen_on
 from lsm_ros.world.parts import Maker, Piece, Top
 from lsm_ros.world.scene import BOX, CONE, CYLINDER, ELLIPSOID
+
+PERSON_MODELS = .5             # of the people where there are models: their legs do not move
 
 # ---- lamps
 
@@ -148,25 +152,21 @@ def plant(m: Maker, small: bool | None = None) -> Piece:
     return piece
 
 
-@modelled("person")
+@modelled("person", share=PERSON_MODELS)
 def person(m: Maker) -> Piece:
-    h, w = m.between(1.5, 1.92), m.between(.38, .5)
-    piece = Piece("person", w, .35, h)
-    skin, shirt, trousers = m.mat("skin", 2), m.mat("fabric", 10), m.mat("fabric", 10)
-    leg, stride = h * .47, m.between(-.12, .12)
-    for side in (-1, 1):
-        piece.add(CYLINDER, trousers, side * .09, side * stride / 2, leg / 2, .14, .15, leg, rx=-side * stride)
-        piece.ellipsoid(m.mat("dark plastic", 2), side * .09, .05 + side * stride, 0, .1, .27, .1)
-        lean = m.between(-.5, .3)
-        piece.add(CYLINDER, shirt if m.chance(.7) else skin, side * (w / 2 + .01), -lean * .15, h * .64, .09, .09,
-                  h * .34, rx=lean,
-                  ry=-side * .1)
-        piece.ellipsoid(skin, side * (w / 2 + .03), -lean * .35, h * .43, .08, .09, .12)
-    piece.add(m.pick((CYLINDER, ELLIPSOID)), shirt, 0, 0, h * .645, w * .9, .24, h * .38)
-    piece.cylinder(skin, 0, 0, h * .8, .1, h * .08)
-    piece.ellipsoid(skin, 0, .01, h * .86, .16, .19, h * .135)
-    piece.ellipsoid(m.mat("leather", 8), 0, -.025, h * .9, .18, .19, h * .11)
-    return piece
+    return figures.bystander(apart(m))
+
+
+def walker(m: Maker) -> list[Piece]:
+    """Somebody in each of the poses that he takes in turn; a model has one."""
+    model = model_piece(m, "person") if m.models is not None and m.chance(PERSON_MODELS) else None
+    return figures.walker(apart(m)) if model is None else [model]
+
+
+def apart(m: Maker) -> Maker:
+    """One that takes a single random number of the world's, whatever it makes."""
+    rng = Random(m.rng.random())
+    return Maker(rng, m.pool.by(rng), m.models)
 
 
 # ---- screens

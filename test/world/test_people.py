@@ -8,7 +8,7 @@ import pytest
 
 from lsm_ros.errors import InputError
 from lsm_ros.world.drives import RATE_HZ, Mount, load_drive, render_drive, save_drive, way_of_wheels
-from lsm_ros.world.movers import NEAR_M, Motions
+from lsm_ros.world.movers import AWAY_M, NEAR_M, POSES, Motions
 from lsm_ros.world.parts import label_indices
 from lsm_ros.world.people import MOST_PEOPLE, Watch, safe_cells, stroll, walk_about, with_people
 from lsm_ros.world.rooms import make_scene
@@ -38,7 +38,8 @@ def test_a_full_building_has_room_for_people_too():
     for count in (1, MOST_PEOPLE):
         scene = with_people(alone, count, Random(0))
         people = scene.visitors
-        assert (people.label == PERSON).all() and len(np.unique(people.instance)) == count
+        assert (people.label == PERSON).all() and len(np.unique(people.instance)) == count * POSES
+        assert np.array_equal(people.poses.ravel(), np.unique(people.instance)) and people.poses.shape == (count, POSES)
         assert people.instance.min() > alone.instance.max() and people.material.min() >= len(alone.materials)
         assert np.array_equal(scene.materials[:len(alone.materials)], alone.materials)
         assert np.array_equal(scene.T_world_prim, alone.T_world_prim) and people.materials is scene.materials
@@ -50,7 +51,7 @@ def test_a_full_building_has_room_for_people_too():
 def test_people_walk_on_free_floor_and_keep_their_distance(scene, path, motions):
     space, camera = Space(scene), path.T_world_cam[:, :2, 3]
     assert motions.instance.tolist() == [np.unique(scene.visitors.instance).tolist()]
-    ways = motions.pose[0, :, :, :2].swapaxes(0, 1)
+    ways = motions.pose[0, :, ::POSES, :2].swapaxes(0, 1)
     for way in ways:
         assert np.linalg.norm(way - camera, axis=1).min() > NEAR_M
         assert space.clearance(np.insert(way, 2, 1.1, axis=1)).min() > .2
@@ -58,7 +59,19 @@ def test_people_walk_on_free_floor_and_keep_their_distance(scene, path, motions)
         assert speed.max() < 1.3 and .2 < speed.mean()
         assert np.ptp(way, axis=0).max() > 1.5
     assert np.linalg.norm(ways[0] - ways[1], axis=1).min() > .5
-    assert not motions.pose[..., 2].any()
+
+
+def test_people_stand_and_take_steps_as_they_walk(motions):
+    poses = motions.pose[0].reshape(len(motions.pose[0]), -1, POSES, 4)
+    there = poses[..., 2] == 0
+    assert (there.sum(axis=2) == 1).all() and (poses[~there][:, 2] == AWAY_M).all()
+    assert (poses[:, :, :1, :2] == poses[..., :2]).all()
+    turn = there.argmax(axis=2)
+    for mine, way in zip(turn.T, poses[:, :, 0, :2].swapaxes(0, 1), strict=True):
+        goes = np.linalg.norm(np.diff(way, axis=0), axis=1) > .1
+        assert all((mine[1:][goes] == pose).mean() > .15 for pose in range(POSES))
+        steps = mine[mine > 0]
+        assert (np.diff(steps) != 0).sum() > 4                        # now with one leg, now with the other
 
 
 def test_people_look_where_they_go(motions):
@@ -87,7 +100,7 @@ def test_where_nobody_can_give_way_nobody_walks(scene, path):
 
 def test_a_drive_among_people_is_the_same_drive(tmp_path):
     alone, among = (render_drive(5, "apartment", 1.5, MOUNT, size=(64, 48), people=people) for people in (0, 2))
-    assert alone.people is None and len(among.people) == 2
+    assert alone.people is None and len(among.people) == 2 * POSES
     assert np.array_equal(among.T_world_cam, alone.T_world_cam)
     on_them = np.isin(among.instances, among.people)
     assert .01 < on_them.mean() < .5 and (among.labels[on_them] == PERSON).all()
