@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from harness import FRAME_ID
@@ -20,7 +21,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.geometry.sim3 import UP_CV
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
-from lsm_ros.ros.conversions import image_message
+from lsm_ros.ros.conversions import compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
@@ -92,12 +93,14 @@ def test_a_map_of_another_image_size_is_refused_with_both_sizes_and_the_present_
         robot.pipeline.load(saved)
 
 
-def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch, compressed):
     robot, seen = Robot(), []
     monkeypatch.setattr(robot.pipeline._inputs, "complete", lambda frame, *_: seen.append(frame.image.max()) or frame)
     for stamp, value in enumerate((4080, 1600)):
-        message = Image(header=Header(stamp=ros_time(stamp), frame_id=FRAME_ID), width=160, height=120, step=320,
-                        encoding="mono16", data=np.full(160 * 120, value, "<u2").tobytes())
+        at, pixels = Header(stamp=ros_time(stamp), frame_id=FRAME_ID), np.full((120, 160), value, "<u2")
+        message = compressed_message(cv2.imencode(".png", pixels)[1], "mono16; png compressed", at) if compressed else \
+            Image(header=at, width=160, height=120, step=320, encoding="mono16", data=pixels.tobytes())
         robot.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
     assert seen == [255, 100]
 
