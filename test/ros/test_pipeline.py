@@ -21,7 +21,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.geometry.sim3 import UP_CV
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
-from lsm_ros.ros.conversions import compressed_message, image_message
+from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
@@ -166,6 +166,42 @@ def test_the_increments_are_the_map_whatever_the_parameters():
         assert cells == whole
         sizes.append(len(whole))
     assert sizes[1] < sizes[2] < sizes[3] == sizes[0]
+
+
+def test_who_comes_later_has_the_map_by_the_increments_alone():
+    robot = Robot("map_cloud_updates")
+    publishers, increments, voxels = robot.pipeline._publishers, robot.node.said["map_cloud_updates"], {}
+
+    def hear() -> None:
+        increments.clear()
+        for message in robot.published("map_cloud_updates"):
+            apply(voxels, message)
+        whole = {}
+        apply(whole, cloud_message(robot.pipeline.mapper.map_cloud(), Header()))
+        assert voxels == whole and len(whole) > 500
+
+    robot.see(FILM[:10])
+    hear()
+    assert not publishers.map_is_wanted()
+    voxels = {}
+    robot.node.readers *= 2                             # another one comes, while the camera stands
+    assert publishers.map_is_wanted()
+    hear()
+    assert not publishers.map_is_wanted()
+    robot.see(FILM[10:14])
+    hear()
+    assert all(message.width for message in increments), "both have the map"
+    robot.pipeline.set_classes(["floor", "wall", "sofa"])
+    hear()
+    robot.pipeline.mapper.settle()
+    publishers.map_changed(None)                        # the stamp of before, as after save_map
+    hear()
+    robot.node.readers.pop()
+    assert not publishers.map_is_wanted()
+    voxels = {}
+    robot.node.readers *= 2
+    robot.see(FILM[14:18])
+    hear()
 
 
 def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
