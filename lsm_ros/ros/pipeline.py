@@ -192,7 +192,8 @@ class Pipeline:
         if not self.mapper.trajectory():
             raise InputError("nothing is mapped yet")
         result = self.mapper.query(embed([text]), threshold or QUERY_THRESHOLD)
-        self._answers.publish(result, self._stamp or 0, self.options.node.map_frame)
+        self._answers.publish(result, self._stamp or max(stamp for stamp, _ in self.mapper.trajectory()),
+                              self.options.node.map_frame)
         return result
 
     def _map(self, work: Work) -> None:

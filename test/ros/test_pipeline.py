@@ -222,6 +222,17 @@ def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     assert robot.told[:2] == ["forget", "none"]
 
 
+def test_the_answer_to_a_query_has_the_stamp_of_the_newest_image_or_of_a_loaded_map(saved):
+    robot, stamps = Robot(), []
+    robot.pipeline._answers = SimpleNamespace(publish=lambda result, stamp, frame: stamps.append(stamp))
+    robot.pipeline.load(saved)
+    newest = robot.pipeline.mapper.trajectory()[-1][0]
+    robot.pipeline.query("floor", 0.0)
+    robot.see(FILM[12:20])
+    robot.pipeline.query("floor", 0.0)
+    assert 0 < newest <= FILM[11].stamp_ns and stamps == [newest, FILM[19].stamp_ns]
+
+
 def test_images_without_a_frame_are_mapped_and_told():
     """Their clouds have none, either, and Nav2 drops those without a word."""
     robot = Robot("obstacle_cloud")
