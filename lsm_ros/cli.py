@@ -255,7 +255,7 @@ def push_all(sequence: Sequence, mapper: Mapper, log: RunLog, stopped: threading
                 if item.T_world_cam is not None:
                     truth.append(replace(item, frame=replace(item.frame, image=NO_IMAGE), depth=None, labels=None))
                 if not bar.disable and log.windows % 5 == 1:
-                    bar.set_postfix(windows=log.windows, points=f"{len(mapper.map_cloud()):,}",
+                    bar.set_postfix(windows=log.windows, voxels=f"{mapper.voxels:,}",
                                     latency=f"{sum(update.seconds.values()):.2f} s", refresh=False)
         except InputError as error:
             if not log.windows:

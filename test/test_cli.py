@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,14 @@ def test_a_map_is_saved_though_the_camera_was_lost_after_it(room, tmp_path, no_p
     assert summary["counters"]["new_maps"] == 1 and summary["points"] > 1000
     assert 8 < len(read_trajectory(tmp_path / "out/trajectory.txt")) <= 12
     assert "the largest is saved" in capsys.readouterr().err
+
+
+def test_the_progress_bar_does_not_build_the_map(room, tmp_path, no_pictures, monkeypatch, capsys):
+    whole, built = Mapper.map_cloud, []
+    monkeypatch.setattr(Mapper, "map_cloud", lambda mapper: built.append(1) or whole(mapper))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out")]) == 0
+    assert len(built) == 1 and re.search(r"voxels=\d+,\d{3}", capsys.readouterr().err)
 
 
 def test_max_frames_and_stride(room, tmp_path, no_pictures):

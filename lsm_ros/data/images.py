@@ -68,8 +68,7 @@ def decode_image(data, encoding: str, width: int, height: int, step: int, is_big
         raise InputError(f"image encoding {encoding!r} is not supported; supported: {', '.join(ENCODINGS)}")
     kind, channels, conversion = ENCODINGS[encoding]
     pixels = _rows(data, np.dtype(kind), channels, encoding, width, height, step, is_bigendian)
-    if pixels.dtype == np.uint16:
-        pixels = levels.narrow(pixels) if levels else (pixels >> 8).astype(np.uint8)
+    pixels = _eight_bits(pixels, levels)
     if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv") and width % 2:
         raise InputError(f"a {encoding} image has an even width; this one is {width}x{height}")
     if conversion is None:
@@ -95,9 +94,15 @@ def decode_depth(data, encoding: str, width: int, height: int, step: int, is_big
         return np.where((depth >= NEAREST_M) & (depth <= FARTHEST_M), depth, np.float32(np.nan))
 
 
-def decode_compressed(data) -> np.ndarray:
-    """A whole JPEG, PNG or other image file in memory to (H, W, 3) uint8 RGB. Raises InputError if it is damaged."""
-    return cv2.cvtColor(_decode_file(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def decode_compressed(data, levels: Levels | None = None) -> np.ndarray:
+    """A whole JPEG, PNG or other image file in memory to (H, W, 3) uint8 RGB; 16 bits as `decode_image` has them.
+
+    Raises InputError if it is damaged.
+    """
+    pixels = _decode_file(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels.dtype not in (np.uint8, np.uint16):           # TIFF has others
+        raise InputError(f"an image of 8 or 16 bits was expected; this one has {pixels.dtype}")
+    return cv2.cvtColor(_eight_bits(pixels, levels), cv2.COLOR_BGR2RGB)
 
 
 def decode_compressed_plane(data) -> np.ndarray:
@@ -113,6 +118,13 @@ def millimetres(depth_mm: np.ndarray) -> np.ndarray:
     if depth_mm.dtype != np.uint16:
         raise InputError(f"depth in millimetres is stored in 16 bits; this image has {depth_mm.dtype}")
     return np.where(depth_mm > 0, depth_mm.astype(np.float32) / 1000, np.float32(np.nan))
+
+
+def _eight_bits(pixels: np.ndarray, levels: Levels | None) -> np.ndarray:
+    """uint8, of uint8 or uint16; `levels` None takes the high byte of all."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return levels.narrow(pixels) if levels else (pixels >> 8).astype(np.uint8)
 
 
 def _rows(data, kind: np.dtype, channels: int, encoding: str, width: int, height: int, step: int,

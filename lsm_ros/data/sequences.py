@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import check_size, from_opencv
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence, SequenceFrame, check_same_shape
-from lsm_ros.data.images import decode_compressed, decode_compressed_plane, millimetres
+from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_plane, millimetres
 from lsm_ros.data.recording import RecordingSequence, is_recording
 from lsm_ros.errors import InputError
 
@@ -91,6 +92,7 @@ class FolderSequence:
         images, stamps = zip(*sorted(zip(images, stamps, strict=True), key=lambda pair: pair[1]), strict=True)
         self.images, self.stamps = list(images[::stride]), list(stamps[::stride])
         self.length = len(self.images)
+        self._levels = Levels()
         K_file = folder / "intrinsics.txt"
         self.K = None if isinstance(intrinsics, str) else intrinsics
         if isinstance(intrinsics, str) and K_file.exists():
@@ -104,13 +106,13 @@ class FolderSequence:
 
     def __getitem__(self, index: int) -> SequenceFrame:
         """Reads one frame. Raises InputError naming the file that is damaged or doesn't fit its image."""
-        return self._with_truth(index, _read(self.images[index], decode_compressed))
+        return self._with_truth(index, self._image(self.images[index]))
 
     def __iter__(self) -> Iterator[SequenceFrame]:
         self.skipped, first_error = 0, None
         for index, path in enumerate(self.images):
             try:
-                image = _read(path, decode_compressed)
+                image = self._image(path)
             except InputError as error:
                 self.skipped, first_error = self.skipped + 1, first_error or error
                 continue
@@ -119,6 +121,9 @@ class FolderSequence:
             yield self._with_truth(index, image)
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")
+
+    def _image(self, path: Path) -> np.ndarray:
+        return _read(path, partial(decode_compressed, levels=self._levels))
 
     def _with_truth(self, index: int, image: np.ndarray) -> SequenceFrame:
         stem = self.images[index].stem

@@ -153,10 +153,17 @@ class Intake:
 
 
 def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
-    """The full names of the image and the camera_info topic, remappings applied."""
+    """The full names of the image and the camera_info topic, remappings applied.
+
+    Where no parameter names the camera_info, a remapping of its own counts more than its place beside the image, which
+    may be remapped, too.
+    """
     image = node.resolve_topic_name(config.image_topic)
-    return (transported(image, config.image_transport),
-            node.resolve_topic_name(config.camera_info_topic or info_topic(image)))
+    beside = info_topic(node.resolve_topic_name(config.image_topic, only_expand=True))
+    own = node.resolve_topic_name(config.camera_info_topic or beside)
+    if not config.camera_info_topic and own == beside:
+        own = node.resolve_topic_name(info_topic(image))
+    return transported(image, config.image_transport), own
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:

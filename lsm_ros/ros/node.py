@@ -276,8 +276,7 @@ class LsmNode(LifecycleNode):
             self._discard()
         elif self._intake:
             self._intake.expect_images()
-        response.success = active
-        response.message = ("paused" if self._paused else "running") if active else f"the node is {self._stage}"
+        response.success, response.message = active, self._switched()
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -289,9 +288,15 @@ class LsmNode(LifecycleNode):
             self._stop_listening()
         if active:
             self._enabled = request.data
-        response.success = active
-        response.message = ("enabled" if self._enabled else "disabled") if active else f"the node is {self._stage}"
+        response.success, response.message = active, self._switched()
         return response
+
+    def _switched(self) -> str:
+        """What the node does by `pause` and `enable` together: either alone keeps it from mapping."""
+        if self._map_timer is None:
+            return f"the node is {self._stage}"
+        off = ["disabled"] * (not self._enabled) + ["paused"] * self._paused
+        return " and ".join(off) or "running"
 
     async def _answer(self, job: Callable, response, text: str | None = None):
         """Runs the job on the worker's thread and fills in `success` and `message`, the job's result unless `text`."""
@@ -322,6 +327,7 @@ class LsmNode(LifecycleNode):
                 self._worker.run(partial(self._pipeline.configure, options))
             if self._map_timer and options.node.map_period_s != self._options.node.map_period_s:
                 self._map_timer.timer_period_ns = round(options.node.map_period_s * 1e9)
+                self._map_timer.reset()                 # else the call that is due by the old period comes first
             if self._map_timer:
                 self._map_odom.start(options.node)
             self._options = options

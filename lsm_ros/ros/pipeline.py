@@ -192,7 +192,8 @@ class Pipeline:
         if not self.mapper.trajectory():
             raise InputError("nothing is mapped yet")
         result = self.mapper.query(embed([text]), threshold or QUERY_THRESHOLD)
-        self._answers.publish(result, self._stamp or 0, self.options.node.map_frame)
+        self._answers.publish(result, self._stamp or max(stamp for stamp, _ in self.mapper.trajectory()),
+                              self.options.node.map_frame)
         return result
 
     def _map(self, work: Work) -> None:
@@ -236,7 +237,7 @@ class Pipeline:
             if self.mapper.map_id != mapped:            # given up; the next window begins another
                 self._publishers.map_changed(stamp, anew=True)
                 self._map_odom.forget()
-                self.world = {}
+                self._map_id, self.world = self.mapper.map_id, {}
             if self.state in ("still", "dark"):         # still that keyframe's view, or none
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:

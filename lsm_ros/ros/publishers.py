@@ -63,6 +63,7 @@ class Publishers:
             self._whole_map.add(self._keepout)
         self._shown: set[int] | None = None             # ids of the objects that have markers; None: nobody knows
         self._stale: set[Publisher] = set()             # map topics that the newest map hasn't been published on
+        self._served = 0                                # readers of the changes who have had the whole map
         self._map_stamp = 0
         self._newest: MapUpdate | None = None
         self._detections = None
@@ -115,16 +116,24 @@ class Publishers:
         self._stale = set(self._whole_map)
 
     def map_is_wanted(self) -> bool:
-        """True if somebody reads a map topic on which the newest map hasn't been published."""
-        return any(is_read(publisher) for publisher in tuple(self._stale))
+        """True if somebody reads a map topic on which the newest map hasn't been published, or begins to read what
+        changes in it."""
+        readers = self._changes.get_subscription_count()
+        self._served = min(self._served, readers)       # one has gone: the next who comes is another
+        return readers > self._served or any(is_read(publisher) for publisher in tuple(self._stale))
 
     def publish_map(self, mapper: Mapper, options: NodeOptions) -> None:
         """The map, on those of its topics that are read."""
         due = {publisher for publisher in self._stale if is_read(publisher)}
         self._stale -= due
         stamp, frame = self._map_stamp, options.node.map_frame
-        if self._changes in due:
-            self._publish_changes(mapper.take_changes(), header(stamp, frame))
+        readers = self._changes.get_subscription_count()
+        newcomers, self._served = readers > self._served, readers
+        cloud = mapper.map_cloud() if newcomers or {self._map, self._occupancy, self._keepout} & due else NO_POINTS
+        if newcomers or self._changes in due:
+            changes = mapper.take_changes()
+            # All readers begin anew with one who has come: another topic may be overtaken, and stamps can be equal.
+            self._publish_changes(Changes(True, cloud) if newcomers else changes, header(stamp, frame))
         if self._path in due:
             self._path.publish(path(mapper.trajectory(), stamp, frame))
         if self._graph in due:
@@ -139,7 +148,7 @@ class Publishers:
             self._markers.publish(object_markers(objects, gone, self._labels.colors, camera_map, stamp, frame))
             self._shown = ids
         if {self._map, self._occupancy, self._keepout} & due:
-            self._publish_voxels(mapper.map_cloud(), mapper.on_floor, due, options)
+            self._publish_voxels(cloud, mapper.on_floor, due, options)
 
     def _publish_changes(self, changes: Changes, at: Header) -> None:
         """An empty cloud says that the map begins anew; then comes what it has."""

@@ -90,6 +90,17 @@ def test_compressed_is_rgb_and_a_cut_file_is_an_error(suffix):
         decode_compressed(data[:len(data) // 2])
 
 
+def test_compressed_images_of_16_bits_are_those_of_raw_ones():
+    pixels = np.random.default_rng(0).integers(200, 4000, (32, 48, 3), np.uint16)
+    for encoding, image in (("mono16", pixels[..., 0].copy()), ("bgr16", pixels)):
+        data = cv2.imencode(".png", image)[1].tobytes()
+        for levels in (Levels, lambda: None):
+            raw = decode_image(image.tobytes(), encoding, 48, 32, image.strides[0], levels=levels())
+            np.testing.assert_array_equal(decode_compressed(data, levels()), raw)
+    with pytest.raises(InputError, match="8 or 16 bits was expected; this one has int16"):
+        decode_compressed(cv2.imencode(".tiff", np.zeros((4, 4), np.int16))[1].tobytes())
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_what_phones_append_to_an_image_is_no_damage(suffix):
     image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)

@@ -103,6 +103,14 @@ def test_stamps_come_from_names_that_are_times(tmp_path, names, stamps):
     assert [item.frame.image[0, 0, 0] for item in sequence] == [20 * index for index in range(len(names))]
 
 
+def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(tmp_path):
+    for index, value in enumerate((4080, 1600)):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 64), value, np.uint16))
+    sequence = open_sequence(tmp_path)
+    assert [frame.frame.image.max() for frame in sequence] == [255, 100]
+    assert sequence[1].frame.image.max() == 100
+
+
 def test_hidden_files_are_no_images(tmp_path):
     for second in (7, 9):
         cv2.imwrite(str(tmp_path / f"130503110{second}.5.jpg"), picture(0))

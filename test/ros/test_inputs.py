@@ -355,3 +355,18 @@ def test_a_name_that_says_compressed_is_meant_so(camera: Camera, name, transport
     heard = ears._subscriptions[1].topic_name, ears._subscriptions[1].msg_type
     ears.destroy()
     assert heard == (topic, kind) and ears.info_topic == "/cam/camera_info"
+
+
+@pytest.mark.parametrize(("rules", "config", "names"), [
+    (["image:=/cam/raw"], {}, ("/cam/raw", "/cam/camera_info")),
+    (["image:=/cam/raw", "camera_info:=/cam/my_info"], {}, ("/cam/raw", "/cam/my_info")),
+    (["image:=/cam/raw", "/cam/camera_info:=/cam/my_info"], {}, ("/cam/raw", "/cam/my_info")),
+    (["camera_info:=/cam/my_info"], {}, ("/remapped/image", "/cam/my_info")),
+    (["image:=/cam/raw", "camera_info:=/cam/my_info"], {"camera_info_topic": "/told"}, ("/cam/raw", "/told")),
+    (["image:=/cam/raw"], {"image_transport": "compressed"}, ("/cam/raw/compressed", "/cam/camera_info")),
+    (["/cam/camera_info:=/cam/my_info"], {"image_topic": "/cam/raw"}, ("/cam/raw", "/cam/my_info"))])
+def test_image_and_camera_info_are_remapped_each_for_itself(camera: Camera, rules, config, names):
+    node = Node("ears", namespace="remapped",
+                cli_args=["--ros-args", *(part for rule in rules for part in ("-r", rule))])
+    assert intake.topics(node, NodeConfig(**config)) == names
+    node.destroy_node()

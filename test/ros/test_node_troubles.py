@@ -71,6 +71,33 @@ def test_an_activation_that_fails_leaves_nobody_listening(camera: Camera):
     node.destroy_node()
 
 
+@pytest.fixture
+def active():
+    """A node of this process that is active."""
+    node = LsmNode(FakePredictor, cli_args=["--ros-args", "-r", "__ns:=/active"])
+    node.start()
+    yield node
+    node.destroy_node()
+
+
+def test_pause_and_enable_tell_of_each_other(camera: Camera, active: LsmNode):
+    def answer(switch, on: bool) -> str:
+        return switch(SetBool.Request(data=on), SetBool.Response()).message
+
+    pause, enable = active._on_pause, active._on_enable
+    assert [answer(pause, True), answer(enable, True), answer(pause, False)] == ["paused", "paused", "running"]
+    assert [answer(enable, False), answer(pause, False)] == ["disabled", "disabled"]
+    assert [answer(pause, True), answer(enable, True)] == ["disabled and paused", "paused"]
+    active.trigger_deactivate()
+    assert answer(pause, False) == answer(enable, True) == "the node is inactive"
+
+
+def test_a_shorter_map_period_counts_from_now(camera: Camera, active: LsmNode):
+    active.set_parameters([Parameter("map_period_s", value=3600.0)])
+    active.set_parameters([Parameter("map_period_s", value=0.5)])
+    assert active._map_timer.time_until_next_call() <= 0.5e9
+
+
 def test_the_network_is_loaded_by_the_thread_that_runs_it():
     """Two threads that use it have two teams of OpenMP's threads, more than there are cores, and each of them sleeps
     whenever it waits."""

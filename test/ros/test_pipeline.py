@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from harness import FRAME_ID
@@ -20,7 +21,7 @@ from lsm_ros.errors import InputError
 from lsm_ros.geometry.sim3 import UP_CV
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
-from lsm_ros.ros.conversions import image_message
+from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
@@ -92,12 +93,14 @@ def test_a_map_of_another_image_size_is_refused_with_both_sizes_and_the_present_
         robot.pipeline.load(saved)
 
 
-def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch, compressed):
     robot, seen = Robot(), []
     monkeypatch.setattr(robot.pipeline._inputs, "complete", lambda frame, *_: seen.append(frame.image.max()) or frame)
     for stamp, value in enumerate((4080, 1600)):
-        message = Image(header=Header(stamp=ros_time(stamp), frame_id=FRAME_ID), width=160, height=120, step=320,
-                        encoding="mono16", data=np.full(160 * 120, value, "<u2").tobytes())
+        at, pixels = Header(stamp=ros_time(stamp), frame_id=FRAME_ID), np.full((120, 160), value, "<u2")
+        message = compressed_message(cv2.imencode(".png", pixels)[1], "mono16; png compressed", at) if compressed else \
+            Image(header=at, width=160, height=120, step=320, encoding="mono16", data=pixels.tobytes())
         robot.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
     assert seen == [255, 100]
 
@@ -165,6 +168,42 @@ def test_the_increments_are_the_map_whatever_the_parameters():
     assert sizes[1] < sizes[2] < sizes[3] == sizes[0]
 
 
+def test_who_comes_later_has_the_map_by_the_increments_alone():
+    robot = Robot("map_cloud_updates")
+    publishers, increments, voxels = robot.pipeline._publishers, robot.node.said["map_cloud_updates"], {}
+
+    def hear() -> None:
+        increments.clear()
+        for message in robot.published("map_cloud_updates"):
+            apply(voxels, message)
+        whole = {}
+        apply(whole, cloud_message(robot.pipeline.mapper.map_cloud(), Header()))
+        assert voxels == whole and len(whole) > 500
+
+    robot.see(FILM[:10])
+    hear()
+    assert not publishers.map_is_wanted()
+    voxels = {}
+    robot.node.readers *= 2                             # another one comes, while the camera stands
+    assert publishers.map_is_wanted()
+    hear()
+    assert not publishers.map_is_wanted()
+    robot.see(FILM[10:14])
+    hear()
+    assert all(message.width for message in increments), "both have the map"
+    robot.pipeline.set_classes(["floor", "wall", "sofa"])
+    hear()
+    robot.pipeline.mapper.settle()
+    publishers.map_changed(None)                        # the stamp of before, as after save_map
+    hear()
+    robot.node.readers.pop()
+    assert not publishers.map_is_wanted()
+    voxels = {}
+    robot.node.readers *= 2
+    robot.see(FILM[14:18])
+    hear()
+
+
 def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     """The first window of the other one has no odometry to replace it."""
     monkeypatch.setattr(mapper_module, "GIVE_UP_AFTER", 4)
@@ -203,6 +242,17 @@ def test_an_image_that_is_refused_does_not_keep_the_transform_of_a_robot_at_rest
     robot.told.clear()
     robot.see([rest, rest, replace(rest, stamp_ns=rest.stamp_ns + 20_000_000)])         # one of them twice
     assert robot.told == ["begin", "begin"] and robot.counts()["images_refused"] == 1
+
+
+def test_the_answer_to_a_query_has_the_stamp_of_the_newest_image_or_of_a_loaded_map(saved):
+    robot, stamps = Robot(), []
+    robot.pipeline._answers = SimpleNamespace(publish=lambda result, stamp, frame: stamps.append(stamp))
+    robot.pipeline.load(saved)
+    newest = robot.pipeline.mapper.trajectory()[-1][0]
+    robot.pipeline.query("floor", 0.0)
+    robot.see(FILM[12:20])
+    robot.pipeline.query("floor", 0.0)
+    assert 0 < newest <= FILM[11].stamp_ns and stamps == [newest, FILM[19].stamp_ns]
 
 
 def test_images_without_a_frame_are_mapped_and_told():

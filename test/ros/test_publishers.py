@@ -1,6 +1,7 @@
 """Who gets what, with a stand-in for the node: what is read is built, and nothing else."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -25,19 +26,19 @@ LABELS = LabelSet.load()
 class Topic:
     """A publisher with so many readers, and what it said."""
 
-    def __init__(self, readers: int, said: list):
+    def __init__(self, readers: Callable[[], int], said: list):
         self.publish = said.append
-        self.get_subscription_count = lambda: readers
+        self.get_subscription_count = readers
 
 
 class StandIn:
-    """A node whose topics `readers` are read; `said` is what came on which."""
+    """A node whose topics `readers` are read, one that is named twice by two; `said` is what came on which."""
 
     def __init__(self, *readers: str):
-        self.readers, self.said, self.warnings = readers, {}, []
+        self.readers, self.said, self.warnings = list(readers), {}, []
 
     def create_publisher(self, kind: type, topic: str, qos) -> Topic:
-        return Topic(int(topic in self.readers), self.said.setdefault(topic, []))
+        return Topic(lambda: self.readers.count(topic), self.said.setdefault(topic, []))
 
     def get_clock(self) -> SimpleNamespace:
         return SimpleNamespace(now=lambda: RosTime(nanoseconds=STAMP))

@@ -168,7 +168,7 @@ def test_disabled_it_hears_no_image_and_enabled_again_it_goes_on(start, camera: 
     camera.walk(3)
     camera.spin(1.2)
     assert camera.counter("images_received") == received
-    assert enable(True).message == "enabled"
+    assert enable(True).message == "running"
     camera.spin_until(lambda: camera.image_publisher.get_subscription_count() == 1)
     clouds = len(camera.clouds)
     while len(camera.clouds) == clouds:

@@ -148,6 +148,16 @@ def test_the_increments_add_up_to_the_map(heard):
     assert len(expected) > 500
 
 
+def test_another_reader_gets_the_map_while_the_camera_stands(heard, camera: Camera):
+    late, voxels, expected = camera.keep(PointCloud2, "/lsm/map_cloud_updates", INCREMENTS), {}, {}
+    camera.spin_until(lambda: len(late) >= 2, what="for the map")
+    assert [message.width == 0 for message in late] == [True, False]
+    for message in late:
+        apply(voxels, message)
+    apply(expected, heard["map_cloud"][-1])
+    assert voxels == expected
+
+
 def test_the_graph_is_where_the_path_is(heard):
     keyframes, edges, loops = heard["pose_graph"][-1].markers
     assert (keyframes.ns, edges.ns, loops.ns) == ("keyframes", "edges", "loops")
