@@ -69,8 +69,6 @@ class WindowPrediction:
                                           # units of `scale` plus of the rotation, 1.4 times its angle in radians
     moving: np.ndarray | None = None      # (S, hs, ws) float32 in 0..1, probability that a pixel shows something that
                                           # is elsewhere in another view; None: the predictor does not tell
-    scale_error: float | None = None      # expected error of `scale`, as a log, which half of the windows exceed; None:
-                                          # the predictor does not tell
 
 
 class Predictor(Protocol):

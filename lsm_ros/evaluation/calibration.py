@@ -1,14 +1,12 @@
-"""Whether the network knows how sure it may be: of its depth, of its metre, and of what two views share."""
+"""Whether the network knows how sure it may be: of its depth, and of what two views share."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 SHARED = 0.1       # two views that share this much of their pixels are worth aligning
 BINS = 10
-LEAST_RANKED = 8   # windows of which ranks say anything
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,4 @@ def overlap_calibration(predicted: np.ndarray, truth: np.ndarray) -> dict[str, f
     figures = {"overlap_ece": calibration_error(predicted, truth)}
     if positive.any() and not positive.all():
         figures["overlap_auroc"] = auroc(predicted, positive)
-    return figures
-
-
-def scale_calibration(told: np.ndarray, error: np.ndarray) -> dict[str, float]:
-    """Figures of the errors (N,) that are expected of the metre, as logs, against the true ones: their median, and
-    Spearman's rank correlation, unless there are too few or all are the same."""
-    figures = {"scale_error_told": float(np.median(told))}
-    if len(told) >= LEAST_RANKED and np.ptp(told) > 0 and np.ptp(error) > 0:
-        figures["scale_error_rank"] = float(spearmanr(told, error)[0])
     return figures

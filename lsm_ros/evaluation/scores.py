@@ -8,7 +8,7 @@ import numpy as np
 
 from lsm_ros.contracts import MOVING, WindowPrediction
 from lsm_ros.evaluation import metrics
-from lsm_ros.evaluation.calibration import Halves, confidence_halves, overlap_calibration, scale_calibration
+from lsm_ros.evaluation.calibration import Halves, confidence_halves, overlap_calibration
 from lsm_ros.evaluation.datasets import TruthWindow, in_labels
 from lsm_ros.evaluation.distances import BASELINE_BINS, OVERLAP_BINS, Distances, by_distance, distances
 from lsm_ros.evaluation.metrics import Confusion, DepthErrors, PoseErrors
@@ -29,7 +29,6 @@ class WindowScore:
     distances: Distances
     overlap: np.ndarray | None     # (S, S) as predicted, None where the network doesn't tell
     moving: np.ndarray | None = None    # (3,) pixels that move and are told, that move and aren't, that don't and are
-    scale_error: float | None = None    # expected of the metre, as in WindowPrediction
 
 
 def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: LabelSet) -> WindowScore:
@@ -52,7 +51,7 @@ def score_window(prediction: WindowPrediction, truth: TruthWindow, labels: Label
         halves=confidence_halves(prediction.depth, prediction.confidence, depth_true),
         focal_error=float(np.abs(focal / focal_true - 1).mean()), confusion=confusion,
         distances=distances(truth.depth, K_depth, truth.T_world_cam), overlap=prediction.overlap,
-        moving=moving_pixels(prediction, truth), scale_error=prediction.scale_error)
+        moving=moving_pixels(prediction, truth))
 
 
 def moving_pixels(prediction: WindowPrediction, truth: TruthWindow) -> np.ndarray | None:
@@ -113,17 +112,12 @@ def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> Line:
 
 
 def calibration(scores: Sequence[WindowScore]) -> Line:
-    """`confidence_ratio`: depth error of the most confident half over that of the rest. And figures of the metre and
-    of the overlap."""
+    """`confidence_ratio`: depth error of the most confident half over that of the rest. And figures of the overlap."""
     line: Line = {}
     halves = [score.halves for score in scores if score.halves is not None]
     unsure = sum(half.unsure for half in halves)
     if unsure > 0:
         line["confidence_ratio"] = sum(half.sure for half in halves) / unsure
-    metres = [(score.scale_error, abs(np.log(score.depth.scale))) for score in scores
-              if score.scale_error is not None and score.depth is not None]
-    if metres:
-        line |= scale_calibration(*np.array(metres).T)
     told = [(score.overlap[others], score.distances.overlap[others]) for score in scores if score.overlap is not None
             for others in [~np.eye(len(score.overlap), dtype=bool)]]
     if told:

@@ -22,7 +22,7 @@ from lsm_ros.mapping.grouping import grouped
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
 ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigmas off before the map has moved
-SCALE_SIGMA = 0.1          # trust in a typical keyframe's own metre, as a log: what holds the scale of a long walk
+SCALE_SIGMA = 0.1          # trust in one keyframe's own metre, as a log: what holds the scale of a long walk
 GAUGE_SIGMA = 1e-6         # the first keyframe stays where it is
 BRIDGE_SIGMA = np.array([0.02] * 3 + [0.01] * 3 + [0.02])     # of an edge over one forgotten keyframe, as of a window
 MOST_LOOPS = 8             # of a keyframe, beyond which none is handed on to it: the graph of an hour stays as small
@@ -79,7 +79,6 @@ class PoseGraph:
         self.grounded = False      # whether z = 0 is the floor, so that stances count
         self._index: dict[int, int] = {}
         self._S = np.empty((0, 4, 4))
-        self._scale_sigma = np.empty(0)
         self.edges: list[Edge] = []
         self.travels: list[Travel] = []
         self._stances: dict[int, Stance] = {}
@@ -107,16 +106,10 @@ class PoseGraph:
     def stance(self, keyframe_id: int) -> Stance | None:
         return self._stances.get(keyframe_id)
 
-    def scale_sigma(self, keyframe_id: int) -> float:
-        """Trust in the keyframe's own metre, as a log."""
-        return float(self._scale_sigma[self._index[keyframe_id]])
-
-    def add(self, keyframe_id: int, S_map_cam: np.ndarray, stance: Stance | None = None,
-            scale_sigma: float = SCALE_SIGMA) -> None:
-        """A new keyframe, the first estimate of its pose, and how far its own metre may be off, as a log."""
+    def add(self, keyframe_id: int, S_map_cam: np.ndarray, stance: Stance | None = None) -> None:
+        """A new keyframe and the first estimate of its pose."""
         self._index[keyframe_id] = len(self._index)
         self._S = np.concatenate([self._S, S_map_cam[None]])
-        self._scale_sigma = np.append(self._scale_sigma, scale_sigma)
         if stance is not None:
             self._stances[keyframe_id] = stance
 
@@ -143,7 +136,6 @@ class PoseGraph:
         """Takes in the keyframes of another map, and what ties them; S_map_other (4, 4) says where that map lies."""
         self._index |= {keyframe_id: len(self._index) + n for n, keyframe_id in enumerate(other._index)}
         self._S = np.concatenate([self._S, S_map_other @ other._S])
-        self._scale_sigma = np.concatenate([self._scale_sigma, other._scale_sigma])
         self.connect([*other.edges, *other.travels])
         self._stances |= other._stances
         self._solved = None
@@ -166,8 +158,7 @@ class PoseGraph:
             last, missing = keyframe_id, 0
         self._stances = {i: stance for i, stance in self._stances.items() if i not in gone}
         kept = [i for i in self._index if i not in gone]
-        rows = [self._index[i] for i in kept]
-        self._S, self._scale_sigma = self._S[rows], self._scale_sigma[rows]
+        self._S = self.poses(kept)
         self._index = {keyframe_id: n for n, keyframe_id in enumerate(kept)}
         self._solved = None
 
@@ -265,7 +256,7 @@ class PoseGraph:
         for _ in range(STEPS + 1):
             residuals = [term.residuals(self._S) for term in terms]
             squares = [np.einsum("ek,ek->e", r * r, term.weights) for r, term in zip(residuals, terms, strict=True)]
-            drift = np.log(scale_of(self._S[nodes]) / self.metric) / self._scale_sigma[nodes]
+            drift = np.log(scale_of(self._S[nodes]) / self.metric) / SCALE_SIGMA
             cost = sum(kernel ** 2 * np.log1p(square / kernel ** 2).sum() for square in squares) + drift @ drift
             if not cost < best_cost:
                 break
@@ -318,8 +309,8 @@ class PoseGraph:
                 np.add.at(gradient, column[end][moves], np.einsum("eki,ek->ei", WJ[moves], r[moves]))
 
         prior = np.zeros((len(nodes), 7, 7))
-        prior[:, 6, 6] = self._scale_sigma[nodes] ** -2
-        gradient[:, 6] += np.log(scale_of(self._S[nodes]) / self.metric) * prior[:, 6, 6]
+        prior[:, 6, 6] = SCALE_SIGMA ** -2
+        gradient[:, 6] += np.log(scale_of(self._S[nodes]) / self.metric) * SCALE_SIGMA ** -2
         prior[nodes == 0] += self._gauge()
         blocks.append((nodes, nodes, prior))
 

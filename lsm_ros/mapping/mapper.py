@@ -25,7 +25,7 @@ from lsm_ros.mapping.objects import ObjectTracker
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, jumped, prior_sigma
+from lsm_ros.mapping.scale import MetricEstimator, jumped
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.upright import UNSURE, Upright
 from lsm_ros.mapping.views import View
@@ -407,7 +407,7 @@ class Mapper:
         keyframe, prediction = window.keyframes[-1], refinement.prediction
         self._views[keyframe.id] = View.from_prediction(keyframe, prediction, len(window.keyframes) - 1, self.labels)
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
-        self._graph.add(keyframe.id, S_map_cam, scale_sigma=prior_sigma(prediction.scale_error))
+        self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:
             self._graph.stand(keyframe.id, find_stance(self._views[keyframe.id], S_map_cam, self.labels,
                                                        self.config.camera_height_m))
@@ -454,7 +454,7 @@ class Mapper:
         self._scale.hear(located.window, located.refinement, located.registration.units)
         self._scale.hear_of_depth(self._views[newest], self.config.confidence_drop)
         self._scale.hear_of_height(self._graph.stance(newest))
-        self.metric = self._scale.estimate(self.config, self._views.values())
+        self.metric = self._scale.estimate(self.config)
         change = self.metric.scale / self._graph.metric
         if abs(np.log(change)) > RESCALED:
             self._graph.move(scaling(change))

@@ -50,11 +50,10 @@ class Registration:
 
 
 def check_prediction(prediction: WindowPrediction, views: int) -> None:
-    """Raises AlignmentError if the numbers are no geometry: not finite, depth or the error of scale not positive, poses
-    that are none."""
+    """Raises AlignmentError if the numbers are no geometry: not finite, depth not positive, poses that are none."""
     if len(prediction.depth) != views or len(prediction.T_window_cam) != views:
         raise AlignmentError(f"prediction of {len(prediction.depth)} views for a window of {views}")
-    for name in ("depth", "confidence", "K", "T_window_cam", "semantics", "pose_error", "moving", "scale_error"):
+    for name in ("depth", "confidence", "K", "T_window_cam", "semantics", "pose_error", "moving"):
         values = getattr(prediction, name)
         if values is None:                             # what a predictor need not tell
             continue
@@ -63,8 +62,6 @@ def check_prediction(prediction: WindowPrediction, views: int) -> None:
             raise AlignmentError(f"{bad} values of the predicted {name} are not finite")
     if prediction.depth.min() <= 0:
         raise AlignmentError(f"predicted depth {prediction.depth.min():g} m is not positive")
-    if prediction.scale_error is not None and prediction.scale_error <= 0:
-        raise AlignmentError(f"predicted scale_error {prediction.scale_error:g} is not positive")
     R = prediction.T_window_cam[:, :3, :3]
     crooked = np.abs(R @ np.swapaxes(R, 1, 2) - np.eye(3)).max()
     if crooked > 1e-3:

@@ -7,7 +7,6 @@ images of H x W pixels and dense outputs of h x w and hs x ws, E edges, Q travel
     JPEG, image_ends (N,) · depth (N, h, w) float16, in the keyframe's unit · confidence (N, h, w) uint8 · semantics
     (N, hs, ws, D) int8 · averaged (N,) · places (N, P), zeros where unknown, or empty · T_odom_cam (N, 4, 4), NaN where
     unknown · stances (N, 8): up (3), its sigma, height, its sigma, height in metres, its sigma; NaN where there is none
-    · scale_error (N,), expected of the keyframe's unit, NaN where unknown; files of earlier versions have none
     · edge_ends (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7), edge_loop (E,) · travel_ends (Q, 2), travel_T
     (Q, 4, 4), travel_sigma (Q, 6)
 
@@ -31,7 +30,6 @@ from lsm_ros.geometry.camera import check_intrinsics
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import Edge, PoseGraph, Stance, Travel
 from lsm_ros.mapping.ground import SEEN_UP_SIGMA
-from lsm_ros.mapping.scale import prior_sigma
 from lsm_ros.mapping.views import View
 
 FILE = "map.safetensors"
@@ -43,9 +41,9 @@ FARTHEST_M = 1e5           # of a keyframe from the origin
 LAYOUT = {"ids": ("int64", ()), "stamps_ns": ("int64", ()), "S_map_cam": ("float64", (4, 4)), "K": ("float64", (3, 3)),
           "K_image": ("float64", (3, 3)), "image_bytes": ("uint8", ()), "image_ends": ("int64", ()),
           "averaged": ("int64", ()), "T_odom_cam": ("float64", (4, 4)), "stances": ("float64", (8,)),
-          "scale_error": ("float64", ()), "edge_ends": ("int64", (2,)), "edge_S": ("float64", (4, 4)),
-          "edge_sigma": ("float64", (7,)), "edge_loop": ("uint8", ()), "travel_ends": ("int64", (2,)),
-          "travel_T": ("float64", (4, 4)), "travel_sigma": ("float64", (6,))}
+          "edge_ends": ("int64", (2,)), "edge_S": ("float64", (4, 4)), "edge_sigma": ("float64", (7,)),
+          "edge_loop": ("uint8", ()), "travel_ends": ("int64", (2,)), "travel_T": ("float64", (4, 4)),
+          "travel_sigma": ("float64", (6,))}
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class MapState:
         graph = PoseGraph()
         graph.metric, graph.grounded = self.graph.metric, self.graph.grounded
         for i, number in new.items():
-            graph.add(number, self.graph.pose(i), self.graph.stance(i), self.graph.scale_sigma(i))
+            graph.add(number, self.graph.pose(i), self.graph.stance(i))
         graph.connect(replace(tie, i=new[tie.i], j=new[tie.j]) for tie in (*self.graph.edges, *self.graph.travels))
         views = {new[i]: replace(view, keyframe=replace(view.keyframe, id=new[i])) for i, view in self.views.items()}
         return MapState(graph, views, [(new[i], vector) for i, vector in self.places], self.image_shape)
@@ -97,7 +95,6 @@ def write_map(path: Path, state: MapState) -> None:
         "stances": np.array([np.full(8, np.nan) if stance is None else
                              [*stance.up_cam, stance.up_sigma, stance.height, stance.height_sigma, stance.height_m,
                               stance.height_m_sigma] for stance in stances]),
-        "scale_error": np.array([np.nan if view.scale_error is None else view.scale_error for view in views]),
         "edge_ends": np.array([(edge.i, edge.j) for edge in edges], np.int64).reshape(-1, 2),
         "edge_S": np.array([edge.S_i_j for edge in edges]).reshape(-1, 4, 4),
         "edge_sigma": np.array([edge.sigma for edge in edges]).reshape(-1, 7),
@@ -140,9 +137,8 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     count = len(ids)
     if not count or len(set(ids)) != count:
         raise InputError(f"a map of {count} keyframes, {len(set(ids))} of them distinct")
-    arrays = {"scale_error": np.full(count, np.nan)} | arrays
     for name in ("stamps_ns", "S_map_cam", "K", "K_image", "image_ends", "depth", "confidence", "semantics", "averaged",
-                 "T_odom_cam", "stances", "scale_error"):
+                 "T_odom_cam", "stances"):
         if len(arrays[name]) != count:
             raise InputError(f"{name} of {len(arrays[name])} keyframes in a map of {count}")
     for name, (kind, shape) in LAYOUT.items():
@@ -164,11 +160,9 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     for name in ("S_map_cam", "edge_S", "travel_T"):
         _check_poses(name, arrays[name])
     _check_stances(arrays["stances"][~np.isnan(arrays["stances"][:, 3])])
-    if np.isinf(arrays["scale_error"]).any():
-        raise InputError("scale_error of a map holds numbers that are infinite")
-    for name in ("edge_sigma", "travel_sigma", "scale_error"):
+    for name in ("edge_sigma", "travel_sigma"):
         if (arrays[name] <= 0).any():
-            raise InputError(f"{name} of a map holds {np.nanmin(arrays[name]):g}")
+            raise InputError(f"{name} of a map holds {arrays[name].min():g}")
     if not 0 < header["metric"] < np.inf:
         raise InputError(f"a map whose metre is {header['metric']}")
     dimensions = labels.embeddings.shape[1]
@@ -193,14 +187,12 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
         height_m = float(stance[6]) if np.isfinite(stance[7]) else None
         frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]),
                       up_cam=up_cam, height_m=height_m)
-        scale_error = None if np.isnan(arrays["scale_error"][n]) else float(arrays["scale_error"][n])
         views[keyframe_id] = View(
             Keyframe(keyframe_id, frame), depth, arrays["confidence"][n].astype(np.float32) / 255, arrays["K"][n],
             arrays["semantics"][n], cv2.resize(frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), labels,
-            int(arrays["averaged"][n]), scale_error=scale_error)
+            int(arrays["averaged"][n]))
         graph.add(keyframe_id, arrays["S_map_cam"][n],
-                  None if np.isnan(stance[3]) else Stance(stance[:3].copy(), *map(float, stance[3:])),
-                  prior_sigma(scale_error))
+                  None if np.isnan(stance[3]) else Stance(stance[:3].copy(), *map(float, stance[3:])))
     if len(shapes) > 1:
         raise InputError(f"a map with images of the shapes {sorted(shapes)}")
     known = set(ids)

@@ -1,14 +1,11 @@
 """How long the network's metre is: measurements from odometry, camera height or depth, and one robust estimate.
 
 The network sees scale up to some 20 %, and the error is the same all over a place: it is one number a map. Whoever
-knows better says, keyframe by keyframe, how many metres a keyframe's own unit has. Where nobody does, the network
-itself may tell how far it expects to be off.
+knows better says, keyframe by keyframe, how many metres a keyframe's own unit has.
 """
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -16,17 +13,13 @@ import numpy as np
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe, MetricScale, Window
 from lsm_ros.geometry.sim3 import inverse, log, rigid_of, scale_of, scaling
-from lsm_ros.mapping.graph import SCALE_SIGMA, Edge, Stance, Travel
+from lsm_ros.mapping.graph import Edge, Stance, Travel
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View
 
 KEPT = 400                 # measurements of a source: the latest ones count
 ENOUGH = 6                 # measurements from which on a source is believed
-NETWORK_SIGMA = 0.2        # of the network's metre, as a log, on real rooms, where it does not tell
-LEAST_NETWORK_SIGMA = 0.05 # and whatever it tells: on the rendered rooms that it has learned from it is no better
-TYPICAL_ERROR = 0.04       # that it expects of its metre in a window, as a log
-TRUST = (0.5, 4.0)         # times SCALE_SIGMA, at most: what it expects is a guess, too
-SIGMA_OF_MEDIAN = 1.4826   # a Gaussian's sigma over the median of its absolute errors
+NETWORK_SIGMA = 0.2        # of the network's metre, as a log, on real rooms
 SIGMA = {"odometry": 0.02, "height": 0.03, "depth": 0.01}     # that no number of measurements makes better
 MIN_TRAVEL_M = 0.1         # odometry of less says nothing about length
 PARALLAX_SIGMA = 0.02      # error of a distance between two cameras, as a share of the depth of the scene
@@ -76,9 +69,8 @@ class MetricEstimator:
         """What known heights said was wrong."""
         self._logs["height"].clear()
 
-    def estimate(self, config: MapperConfig, views: Iterable[View] = ()) -> MetricScale:
-        """The source's robust mean, with its error; until there is enough, what was known before: if that is the
-        network's metre, then as well as the network expects of the `views`."""
+    def estimate(self, config: MapperConfig) -> MetricScale:
+        """The source's robust mean, with its error; until there is enough, what was known before."""
         if config.scale_source == "fixed":
             return MetricScale(config.scale_factor, 0.0, "fixed", 0)
         wanted = self.ORDER if config.scale_source == "auto" else (config.scale_source,)
@@ -88,20 +80,7 @@ class MetricEstimator:
                 values, sigmas = np.array(logs).T
                 mean, error = robust_mean(values, sigmas)
                 return MetricScale(float(np.exp(mean)), float(np.hypot(error, SIGMA[source])), source, len(logs))
-        errors = [view.scale_error for view in views if view.scale_error is not None]
-        if self._known.source == "network" and errors:
-            # Windows of one place err alike, so that many of them know no more than one.
-            sigma = SIGMA_OF_MEDIAN * float(np.median(errors))
-            return replace(self._known, sigma=max(sigma, LEAST_NETWORK_SIGMA))
         return self._known
-
-
-def prior_sigma(scale_error: float | None) -> float:
-    """How far a keyframe's own metre may be off in the pose graph, as a log, by what the network expects: the trust in
-    a typical window is as without it, and one that shows nothing of known size pulls less."""
-    if scale_error is None:
-        return SCALE_SIGMA
-    return SCALE_SIGMA * float(np.clip(scale_error / TYPICAL_ERROR, *TRUST))
 
 
 def robust_mean(values: np.ndarray, sigmas: np.ndarray, gate: float = 2.0) -> tuple[float, float]:
@@ -112,7 +91,7 @@ def robust_mean(values: np.ndarray, sigmas: np.ndarray, gate: float = 2.0) -> tu
         pull = np.abs(values - mean) / sigmas
         weights = 1 / (1 + (pull / gate) ** 2) / sigmas ** 2
         mean = float((weights * values).sum() / weights.sum())
-    scatter = SIGMA_OF_MEDIAN * float(np.median(np.abs(values - mean))) / np.sqrt(len(values))
+    scatter = 1.4826 * float(np.median(np.abs(values - mean))) / np.sqrt(len(values))
     return mean, max(float(weights.sum() ** -0.5), scatter)
 
 
@@ -181,5 +160,5 @@ def depth_scale(view: View, confidence_drop: float) -> tuple[float, float] | Non
         return None
     logs = np.log(there[known] / view.depth[known])
     middle = float(np.median(logs))
-    spread = SIGMA_OF_MEDIAN * float(np.median(np.abs(logs - middle)))
+    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
     return (float(np.exp(middle)), max(spread, 0.01)) if spread < MAX_SPREAD else None

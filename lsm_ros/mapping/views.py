@@ -35,7 +35,6 @@ class View:
     label_set: LabelSet             # C classes, in which it is asked
     averaged: int = 1               # predictions in it
     moving: np.ndarray | None = None    # (hs, ws) float32 in 0..1, as in WindowPrediction
-    scale_error: float | None = None    # of the keyframe's own unit, likewise
 
     @classmethod
     def from_prediction(cls, keyframe: Keyframe, prediction: WindowPrediction, index: int, labels: LabelSet) -> View:
@@ -43,7 +42,6 @@ class View:
         return cls(keyframe=keyframe, depth=prediction.depth[index], confidence=prediction.confidence[index],
                    K=prediction.K[index], semantics=in_bytes(prediction.semantics[index]),
                    moving=None if prediction.moving is None else prediction.moving[index],
-                   scale_error=prediction.scale_error,
                    colors=cv2.resize(keyframe.frame.image, (w, h), interpolation=cv2.INTER_AREA), label_set=labels)
 
     def refined(self, prediction: WindowPrediction, index: int, unit: float) -> View:

@@ -321,8 +321,7 @@ def read_output(output: NetworkOutput, index: int) -> dict[str, Tensor]:
             "depth": output.log_depth[index].clamp(-7, 7).exp() * scale,
             "confidence": output.log_confidence[index].sigmoid(),
             "semantics": output.semantics[index].permute(0, 2, 3, 1).contiguous(),
-            **({} if output.moving is None else {"moving": output.moving[index].sigmoid()}),
-            **({} if cameras.log_scale_error is None else {"scale_error": cameras.log_scale_error[index].exp()})}
+            **({} if output.moving is None else {"moving": output.moving[index].sigmoid()})}
 
 
 def to_host(found: dict[str, Tensor]) -> dict[str, np.ndarray]:
@@ -346,8 +345,7 @@ def to_prediction(window: Window, found: dict[str, np.ndarray], size: tuple[int,
     return WindowPrediction(depth=found["depth"].copy(), confidence=found["confidence"].copy(), K=K,
                             T_window_cam=T_window_cam, scale=float(found["scale"]), semantics=found["semantics"],
                             matches=matches, overlap=found.get("overlap"), pose_error=found["pose_error"],
-                            moving=found["moving"].copy() if "moving" in found else None,
-                            scale_error=float(found["scale_error"]) if "scale_error" in found else None)
+                            moving=found["moving"].copy() if "moving" in found else None)
 
 
 def dense_intrinsics(frame: Frame, focal: float, size: tuple[int, int]) -> np.ndarray:

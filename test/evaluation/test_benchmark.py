@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -42,25 +41,6 @@ def test_a_wrong_scale_is_seen_in_the_metric_figures_only(folder, truth_predicto
     assert line["auc30"] == 1 and line["absrel"] == pytest.approx(0, abs=1e-6) and line["delta125"] == 1
     assert line["scale_err_median"] == pytest.approx(0.3, abs=1e-5)
     assert line["absrel_metric"] == pytest.approx(0.3, abs=1e-5) and line["delta125_metric"] == 0
-
-
-def test_whether_it_is_known_how_far_the_metre_is_off(folder, truth_predictor):
-    class Telling(truth_predictor):
-        """Off by .02 more from window to window, to either side, of which it expects half."""
-
-        def __call__(self, window):
-            off = 0.02 * (1 + window.keyframes[0].id)
-            self.scale = np.exp(off * (-1) ** window.keyframes[0].id)
-            return replace(super().__call__(window), scale_error=off / 2)
-
-    windows = FolderWindows(folder, 1, 1, 1)
-    line, = benchmark.score_set(Telling(folder), "telling", windows, progress=False, refine=False)
-    off = np.array([0.02 * (1 + windows[n].window.keyframes[0].id) for n in range(len(windows))])
-    assert len(off) >= 8
-    assert line["scale_error_told"] == pytest.approx(np.median(off) / 2)
-    assert line["scale_error_rank"] == pytest.approx(1)
-    line, = benchmark.score_set(truth_predictor(folder), "silent", windows, progress=False, refine=False)
-    assert not {"scale_error_told", "scale_error_rank"} & line.keys()
 
 
 def test_windows_of_one_view_have_no_pose_figures(folder, truth_predictor):

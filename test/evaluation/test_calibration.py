@@ -1,14 +1,7 @@
 import numpy as np
 import pytest
 
-from lsm_ros.evaluation.calibration import (
-    LEAST_RANKED,
-    auroc,
-    calibration_error,
-    confidence_halves,
-    overlap_calibration,
-    scale_calibration,
-)
+from lsm_ros.evaluation.calibration import auroc, calibration_error, confidence_halves, overlap_calibration
 
 
 def test_halves_by_confidence():
@@ -45,11 +38,3 @@ def test_calibration_error():
 def test_overlap_without_both_kinds_has_no_auroc():
     assert "overlap_auroc" not in overlap_calibration(np.array([0.5, 0.6]), np.array([0.5, 0.7]))
     assert overlap_calibration(np.array([0.5, 0.0]), np.array([0.5, 0.05]))["overlap_auroc"] == 1
-
-
-def test_the_error_that_is_expected_of_the_metre_is_ranked():
-    told = np.linspace(0.02, 0.1, LEAST_RANKED)
-    assert scale_calibration(told, told ** 2) == pytest.approx({"scale_error_told": 0.06, "scale_error_rank": 1})
-    assert scale_calibration(told, -told)["scale_error_rank"] == pytest.approx(-1)
-    for few in ((told[1:], told[1:]), (0 * told + 0.05, told), (told, 0 * told)):
-        assert scale_calibration(*few).keys() == {"scale_error_told"}

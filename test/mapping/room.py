@@ -83,17 +83,15 @@ class FakeNetwork:
     """Truth with errors: of each window's scale, of its poses, of depth, and a share of wild depths with confidence.
 
     `nonsense` are numbers of calls whose window is garbage: random poses, random depth. With `matches` it says which
-    places of its views show the same point, and is right. `moving` is what it says moves, `scale_error` what it expects
-    of its metre.
+    places of its views show the same point, and is right. `moving` is what it says moves.
     """
 
     def __init__(self, poses: list[np.ndarray], labels: LabelSet, *, scale: float = 0.1, depth: float = 0.02,
                  pose: float = 0.01, outliers: float = 0.2, nonsense: tuple[int, ...] = (), seed: int = 0,
-                 matches: bool = False, moving: str | None = None, scale_error: float | None = None):
+                 matches: bool = False, moving: str | None = None):
         self._poses, self._labels = poses, labels
         self._scale, self._depth, self._pose, self._outliers, self._nonsense = scale, depth, pose, outliers, nonsense
         self._rng, self._matches, self._moving = np.random.default_rng(seed), matches, moving
-        self._scale_error = scale_error
         self._bias = 1.0           # of all windows' scale: how long a metre of the network is
         self.calls: list[Window] = []
 
@@ -130,8 +128,7 @@ class FakeNetwork:
                                 confidence=np.where(wild, 0.6, rng.uniform(0.5, 1.0, depth.shape)).astype(np.float32),
                                 K=np.stack([scale_intrinsics(K, SIZE, DENSE)] * S), T_window_cam=T, scale=float(factor),
                                 semantics=semantics, matches=matches, overlap=overlap,
-                                moving=None if self._moving is None else (names == self._moving).astype(np.float32),
-                                scale_error=self._scale_error)
+                                moving=None if self._moving is None else (names == self._moving).astype(np.float32))
 
     def _match(self, T_room_cam: np.ndarray) -> tuple[Matches, np.ndarray]:
         """Points on a grid of every view, in each of the others that sees them, and the share (S, S) of them that it

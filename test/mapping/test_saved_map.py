@@ -14,10 +14,8 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
 from lsm_ros.labels import LabelSet, embed
-from lsm_ros.mapping.graph import SCALE_SIGMA
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
-from lsm_ros.mapping.scale import NETWORK_SIGMA, TYPICAL_ERROR
 
 LABELS = LabelSet.load()
 POSES = walk(60)
@@ -129,37 +127,6 @@ def test_a_loaded_map_keeps_the_height_that_the_robot_told(film, tmp_path):
     assert set(heights) == {0.31, None}
 
 
-def test_a_map_keeps_how_far_its_metre_may_be_off(film, tmp_path):
-    mapper = Mapper(FakeNetwork(POSES, LABELS, scale_error=2 * TYPICAL_ERROR), LABELS, ALONE)
-    metric = [update.metric for frame in film[:20] if (update := mapper.push(frame)) is not None][-1]
-    assert metric.source == "network" and metric.sigma == pytest.approx(1.4826 * 2 * TYPICAL_ERROR)
-
-    def sigmas(mapper, keyframes):
-        return [mapper.state().graph.scale_sigma(i) for i in keyframes]
-
-    assert sigmas(mapper, mapper.state().graph.ids) == pytest.approx([2 * SCALE_SIGMA] * mapper.keyframes)
-    write_map(tmp_path / FILE, mapper.state())
-
-    def go_on():
-        """With weights that do not tell."""
-        again = Mapper(FakeNetwork(POSES * 2, LABELS), LABELS, ALONE)
-        again.restore(read_map(tmp_path, LABELS))
-        known = again.state().graph.ids
-        for frame in film[10:20]:
-            again.push(dataclasses.replace(frame, stamp_ns=frame.stamp_ns + 6_000_000_000))
-        assert (new := set(again.state().graph.ids) - set(known))
-        assert sigmas(again, new) == pytest.approx([SCALE_SIGMA] * len(new))
-        return again, known
-
-    again, known = go_on()
-    assert sigmas(again, known) == pytest.approx([2 * SCALE_SIGMA] * len(known))
-    assert again.metric.sigma == pytest.approx(metric.sigma)
-    rewritten(tmp_path, lambda arrays: arrays.pop("scale_error"))        # as earlier versions wrote it
-    again, known = go_on()
-    assert sigmas(again, known) == pytest.approx([SCALE_SIGMA] * len(known))
-    assert again.metric.sigma == NETWORK_SIGMA
-
-
 def test_other_words_keep_the_map(film):
     every = dataclasses.replace(ALONE, confidence_drop=0.0)      # else the words say which unsure pixels are in it
     mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, every)
@@ -235,8 +202,6 @@ def rewritten(folder, change, header_change=lambda header: None):
     (lambda a: a.update(image_bytes=0 * a["image_bytes"]), "image of keyframe 0 cannot be decoded"),
     (lambda a: a.update(edge_ends=a["edge_ends"] + 1000), "keyframes that it does not hold"),
     (lambda a: a.update(semantics=a["semantics"][..., :7]), "have 64 components"),
-    (lambda a: a.update(scale_error=np.zeros(len(a["ids"]))), "scale_error of a map holds 0"),
-    (lambda a: a.update(scale_error=np.full(len(a["ids"]), np.inf)), "scale_error .* infinite"),
 ])
 def test_a_file_that_lies_is_named_and_refused(saved, change, told):
     rewritten(saved, change)

@@ -1,26 +1,13 @@
 """How long the network's metre is, by each source."""
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Frame, Keyframe, MetricScale
+from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.geometry.sim3 import exp, sim3
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.graph import SCALE_SIGMA
-from lsm_ros.mapping.scale import (
-    ENOUGH,
-    LEAST_NETWORK_SIGMA,
-    NETWORK_SIGMA,
-    TYPICAL_ERROR,
-    MetricEstimator,
-    depth_scale,
-    odometry_scales,
-    prior_sigma,
-    robust_mean,
-)
+from lsm_ros.mapping.scale import ENOUGH, MetricEstimator, depth_scale, odometry_scales, robust_mean
 from lsm_ros.mapping.views import View
 
 IMAGE = np.zeros((6, 8, 3), np.uint8)
@@ -53,30 +40,6 @@ def test_auto_takes_the_best_source_that_has_enough_and_a_named_one_waits_for_it
     estimator.measure("depth", float("nan"), 0.1)
     estimator.measure("depth", -1.0, 0.1)
     assert estimator.estimate(auto).samples == ENOUGH
-
-
-def test_where_nothing_measures_the_metre_is_as_good_as_the_network_expects():
-    def views(*errors):
-        return [SimpleNamespace(scale_error=error) for error in errors]
-
-    config, estimator = MapperConfig(), MetricEstimator()
-    told = views(0.05, 0.5, 0.06, None)
-    assert estimator.estimate(config, views(None)) == MetricScale(1.0, NETWORK_SIGMA, "network", 0)
-    expected = MetricScale(1.0, pytest.approx(1.4826 * 0.06), "network", 0)
-    assert estimator.estimate(config, told) == estimator.estimate(config, 100 * told) == expected
-    assert estimator.estimate(config, views(0.001)).sigma == LEAST_NETWORK_SIGMA
-    restored = MetricEstimator(MetricScale(1.1, NETWORK_SIGMA, "network", 0))
-    assert restored.estimate(config, told) == MetricScale(1.1, expected.sigma, "network", 0)
-    joined = MetricScale(1.1, 0.03, "odometry", 40)
-    assert MetricEstimator(joined).estimate(config, told) == joined
-    for _ in range(ENOUGH):
-        estimator.measure("depth", 1.5, 0.02)
-    assert estimator.estimate(config, told) == estimator.estimate(config)
-
-
-@pytest.mark.parametrize("error, share", [(None, 1), (TYPICAL_ERROR, 1), (3 * TYPICAL_ERROR, 3), (1e-3, 0.5), (1.0, 4)])
-def test_a_window_that_expects_a_larger_error_is_trusted_less(error, share):
-    assert prior_sigma(error) == pytest.approx(share * SCALE_SIGMA)
 
 
 def test_odometry_compares_what_matches_tie():

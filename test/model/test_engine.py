@@ -75,12 +75,6 @@ def test_prediction(predictor):
     assert (prediction.depth > 0).all()
     assert ((prediction.confidence >= 0) & (prediction.confidence <= 1)).all()
     assert prediction.pose_error.shape == (3,) and (prediction.pose_error > 0).all()
-    assert prediction.scale_error == pytest.approx(0.05, abs=0.001)      # as a new network guesses
-
-
-def test_a_network_may_not_tell_how_far_its_metre_is_off():
-    network = Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af", stem=16, scale_error=False))
-    assert NetworkPredictor(CONFIG, network)(Window(keyframes(2))).scale_error is None
 
 
 def test_what_the_network_cannot_see_is_refused_and_not_the_end(predictor):
@@ -149,12 +143,10 @@ def test_the_cache_is_bounded(predictor):
 
 
 def test_batch_equals_one_by_one(predictor):
-    torch.nn.init.normal_(predictor.network.camera_head.scale_error.weight)     # else all windows are guessed alike
     windows = [Window(keyframes(2, first)) for first in (0, 10)]
     for window, prediction in zip(windows, predictor.predict_batch(windows)):
         assert np.allclose(predictor(window).depth, prediction.depth, rtol=1e-3)
         assert np.allclose(predictor(window).T_window_cam, prediction.T_window_cam, atol=1e-4)
-        assert predictor(window).scale_error == pytest.approx(prediction.scale_error, rel=1e-3)
 
 
 def test_bad_windows(predictor):
@@ -194,7 +186,7 @@ def tensors(output):
 
 
 def assert_same(prediction, expected, **tolerance):
-    for name in ("depth", "confidence", "semantics", "T_window_cam", "K", "overlap", "pose_error", "scale_error"):
+    for name in ("depth", "confidence", "semantics", "T_window_cam", "K", "overlap", "pose_error"):
         np.testing.assert_allclose(getattr(prediction, name), getattr(expected, name), err_msg=name, **tolerance)
 
 
