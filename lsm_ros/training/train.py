@@ -61,8 +61,6 @@ class TrainingConfig(Options):
     muon: bool = option(True, "Muon for the matrices between tokens; it costs a CPU seconds a step. AdamW if not.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
-    parts: str = option("", "Parts of the network that are trained, by their names with commas between; the others "
-                        "stay as they are. Empty: all but the backbone.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
     textures: str = option("", "Packed photo textures (world/materials.py); empty for procedural surfaces only.")
     meshes: str = option("", "Furniture models (world/import_meshes.py); empty for furniture of simple shapes only.")
@@ -109,7 +107,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     labels = LabelSet.load()
     text = LabelText(labels, device)
     network = start_network(config).to(device)
-    hold_parts(network, config.parts)
+    network.backbone.requires_grad_(False)
     if device.type == "cuda":
         compile_parts(network)
     ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -289,29 +287,11 @@ def start_network(config: TrainingConfig) -> Network:
     return network
 
 
-def hold_parts(network: Network, parts: str) -> None:
-    """Leaves `parts` of the network to be trained, by their names with commas between, or else all but the backbone.
-
-    Raises ConfigError for a part that the network does not have.
-    """
-    network.backbone.requires_grad_(False)
-    if not parts:
-        return
-    network.requires_grad_(False)
-    known = {name: part for name, part in network.named_modules() if not name.startswith("backbone")}
-    for name in parts.split(","):
-        if not name or name not in known:
-            raise ConfigError(f"parts = {parts!r}: {name!r} is no part of the network; there are "
-                              f"{', '.join(name for name in known if name and name.count('.') < 2)}")
-        known[name].requires_grad_(True)
-
-
 def make_optimizers(network: Network, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW, and with `muon` Muon for the matrices between tokens; biases, norms and tokens are not decayed."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     inside = [parameter for part in (*network.encoder, *network.decoder, network.match_head.tokens)
-              for parameter in part.parameters() if parameter.dim() == 2 and parameter.requires_grad] \
-        if config.muon else []
+              for parameter in part.parameters() if parameter.dim() == 2] if config.muon else []
     others = set(trained) - set(inside)
     groups = [{"params": [p for p in trained if p in others and p.dim() >= 2], "weight_decay": config.weight_decay},
               {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}]

@@ -10,7 +10,6 @@ import torch
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import Network, NetworkConfig
-from lsm_ros.model.weights import load_network
 from lsm_ros.training import train as training
 from lsm_ros.training.train import LabelText, TrainingConfig, learning_rate, split_windows, train
 from lsm_ros.world.stream import ViewBatch
@@ -94,24 +93,6 @@ def test_the_next_leg_starts_from_the_weights(tmp_path):
     second, _ = training.load_network(tmp_path / "second" / "weights.safetensors")
     for name, value in first.state_dict().items():
         assert torch.allclose(value, second.state_dict()[name], atol=1e-3), name
-
-
-def test_parts_are_trained_and_the_others_stay(tmp_path):
-    train(config(tmp_path / "whole", steps=1), FixedWorlds)
-    weights = tmp_path / "whole" / "weights.safetensors"
-    train(config(tmp_path / "parts", steps=3, weights=str(weights), parts="camera_head.scale_error,motion_head.out",
-                 learning_rate=0.1), FixedWorlds)
-    before = load_network(weights)[0].state_dict()
-    after = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["network"]
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert {name.split(".")[0] for name in changed} == {"camera_head", "motion_head"}
-    assert all(name.startswith(("camera_head.scale_error", "motion_head.out")) for name in changed)
-
-
-@pytest.mark.parametrize("parts", ["camera_heads", "camera_head,", "backbone"])
-def test_a_part_that_cannot_be_trained_is_named(tmp_path, parts):
-    with pytest.raises(ConfigError, match=f"'{parts.split(',')[-1]}' is no part of the network; .*motion_head"):
-        train(config(tmp_path, parts=parts), FixedWorlds)
 
 
 def test_a_leg_without_a_length_is_refused(tmp_path):
