@@ -18,29 +18,20 @@ class Cameras:
     log_focal: Tensor     # (B,) log of focal length / image width, one camera a window
     log_scale: Tensor     # (B,) log of metres per unit
     log_error: Tensor     # (B, S) the network's own guess of the log of its pose error, see training/losses.py
-    log_scale_error: Tensor | None = None     # (B,) its guess of the log of how far log_scale is off
 
 
 class CameraHead(nn.Module):
-    """Camera token to pose, focal length, metric scale and the errors that are expected of pose and scale."""
+    """Camera token to pose, focal length, metric scale and expected pose error."""
 
-    def __init__(self, width: int, scale_error: bool):
+    def __init__(self, width: int):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3 + 6 + 1 + 1 + 1))
-        self.scale_error = silent(nn.Linear(width, 1)) if scale_error else None
-        if scale_error:
-            nn.init.constant_(self.scale_error.bias, -3.0)       # 5 %
 
     def forward(self, token: Tensor) -> Cameras:
         """token (B, S, D)."""
-        grow, activate, out = self.mlp
-        hidden = activate(grow(token))
-        translation, rotation, log_focal, log_scale, log_error = out(hidden).float().split([3, 6, 1, 1, 1], dim=-1)
-        cameras = Cameras(rotation_from_6d(rotation), translation, log_focal.mean((1, 2)), log_scale.mean((1, 2)),
-                          log_error[..., 0])
-        if self.scale_error is not None:
-            cameras.log_scale_error = self.scale_error(hidden).float().mean((1, 2))
-        return cameras
+        translation, rotation, log_focal, log_scale, log_error = self.mlp(token).float().split([3, 6, 1, 1, 1], dim=-1)
+        return Cameras(rotation_from_6d(rotation), translation, log_focal.mean((1, 2)), log_scale.mean((1, 2)),
+                       log_error[..., 0])
 
 
 def rotation_from_6d(values: Tensor) -> Tensor:

@@ -36,7 +36,6 @@ class NetworkConfig:
     descriptor: int = 32         # channels in which views are matched; 0 for a network that does not match
     priors: bool = True          # whether it takes what is known beforehand of motion and depth
     moving: bool = True          # whether it tells what moves
-    scale_error: bool = True     # whether it tells how far its metre may be off
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Network(nn.Module):
         self.sparse_depth = silent(nn.Linear(2, c.width, bias=False)) if c.priors else None
         self.decoder = nn.ModuleList(Block(c.width, c.heads, 2) for _ in c.decoder)
         self.norm = nn.LayerNorm(c.width)
-        self.camera_head = CameraHead(c.width, c.scale_error)
+        self.camera_head = CameraHead(c.width)
         self.dense_head = DenseHead(c.width, c.stem, c.embedding)
         self.match_head = MatchHead(c.width, c.descriptor) if c.descriptor else None
         self.motion_head = MotionHead(c.width) if c.moving else None

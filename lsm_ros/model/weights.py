@@ -24,8 +24,7 @@ from lsm_ros.model.network import Network, NetworkConfig
 FORMAT = "lsm_ros weights 1"
 SHIPPED = Path(__file__).parents[1] / "weights" / "lsm_small.safetensors"
 GROUP = 64
-ABSENT = {"descriptor": 0, "priors": False, "moving": False, "scale_error": False}    # parts that files of earlier
-                                                                                      # versions do not have
+ABSENT = {"descriptor": 0, "priors": False, "moving": False}      # parts that files of earlier versions do not have
 LIMITS = {"width": (1, 4096), "heads": (1, 64), "encoder": (0, 64), "registers": (0, 64), "stem": (2, 1024),
           "embedding": (1, 1024), "descriptor": (0, 1024)}
 MOST_BLOCKS = 64         # of the decoder

@@ -16,7 +16,6 @@ CONFIDENCE_PRICE = 0.2   # of claiming confidence, in units of the error that it
 PRIOR_SHARE = 0.3        # of the windows get odometry, and as many get depth; with .15, leg 2 hardly learned to look
 ODOMETRY_ERROR = 0.03    # of the way, of all of it and of each view's
 POSE_FLOOR = 0.05        # expected error of a pose below which it does not count for more
-SCALE_FLOOR = 0.03       # likewise of the metric scale
 MOVING_WEIGHT = 4.0      # of a pixel that moves, for they are few
 MAX_DEPTH_M = 40.0       # beyond it (the sky outside a window) depth is not asked for
 
@@ -118,10 +117,9 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
     """The training loss and its parts; `text` (C, E) are the labels' embeddings.
 
     Confidence-weighted error of log depth and of the points in the first camera's frame (Wang et al., DUSt3R, 2024),
-    depth gradients at two distances, pose, focal length, metric scale, and cross-entropy of the labels. Poses and
-    scales weigh by the inverse of the error that the network expects of them (after Kendall and Gal, 2017): a view that
-    shares nothing with the first one, or a window of nothing whose size is known, teaches little but would be heard
-    most.
+    depth gradients at two distances, pose, focal length, metric scale, and cross-entropy of the labels. Poses weigh by
+    the inverse of the error that the network expects of them (after Kendall and Gal, 2017): a view that shares nothing
+    with the first one teaches little but would be heard most.
     """
     cameras, t, valid = output.cameras, targets, targets.valid
     windows = valid.sum().clamp_min(1)
@@ -152,10 +150,6 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
     trust = 1 / (cameras.log_error.detach().exp() + POSE_FLOOR)
     focal = (cameras.log_focal - t.focal.log()).abs()
     scale = (cameras.log_scale - t.scale.log()).abs()
-    scale_trust, scale_error = torch.ones_like(scale), torch.zeros_like(scale)
-    if cameras.log_scale_error is not None:
-        scale_trust = 1 / (cameras.log_scale_error.detach().exp() + SCALE_FLOOR)
-        scale_error = (cameras.log_scale_error - (scale.detach() + 1e-3).log()).abs()
 
     logits = logit_scale * torch.einsum("bsehw,ce->bschw", output.semantics, text)
     weight = class_weights(t.label, len(text))
@@ -169,7 +163,6 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
         return mean_window(error[:, 1:].sum(1) / views)
 
     poses = mean_view((2 * translation + rotation) * trust) / mean_view(trust).clamp_min(1e-6)
-    scales = mean_window(scale * scale_trust) / mean_window(scale_trust).clamp_min(1e-6)
     motion = geometry.new_zeros(())
     if output.moving is not None:
         several = t.label.shape[1] > 1                                        # a single view does not tell
@@ -178,13 +171,13 @@ def loss(output: NetworkOutput, targets: Targets, text: Tensor, logit_scale: flo
         motion = F.binary_cross_entropy_with_logits(output.moving, t.moving.float(), weight, reduction="sum")
         motion = motion / known.sum().clamp_min(1)
     parts = {"geometry": geometry, "gradient": gradient, "poses": poses, "pose_error": mean_view(pose_error),
-             "focal": mean_window(focal), "scale": scales, "scale_error": mean_window(scale_error),
-             "semantic": mean_window(semantic), "moving": motion}
-    weights = {"geometry": 1.0, "gradient": 0.5, "poses": 1.0, "pose_error": 0.05, "focal": 0.5, "scale": 0.5,
-               "scale_error": 0.05, "semantic": 0.3, "moving": 0.5}
+             "focal": mean_window(focal), "scale": mean_window(scale), "semantic": mean_window(semantic),
+             "moving": motion}
+    weights = {"geometry": 1.0, "gradient": 0.5, "poses": 1.0, "pose_error": 0.05, "focal": 0.5, "scale": 0.2,
+               "semantic": 0.3, "moving": 0.5}
     total = sum(weights[name] * part for name, part in parts.items())
     return total, parts | {"depth": mean(depth), "point": mean(point), "translation": mean_view(translation),
-                           "rotation": mean_view(rotation), "scale_off": mean_window(scale)}
+                           "rotation": mean_view(rotation)}
 
 
 def mean_gradient(error: Tensor, pixels: Tensor, step: int) -> Tensor:
