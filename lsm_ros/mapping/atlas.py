@@ -9,6 +9,7 @@ from lsm_ros.contracts import Keyframe
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import inverse, scaling
 from lsm_ros.mapping.counters import Stopwatch
+from lsm_ros.mapping.ground import correct_heights
 from lsm_ros.mapping.locating import Known, Locator
 from lsm_ros.mapping.loops import ALIKE, Places
 from lsm_ros.mapping.saved_map import MapState
@@ -41,6 +42,11 @@ class Atlas:
 
     def clear(self) -> None:
         self._maps.clear()
+
+    def correct_heights(self, camera_height_m: float) -> None:
+        """Of cameras whose frames do not know theirs."""
+        for waiting in self._maps:
+            correct_heights(waiting.state.graph, waiting.state.views, camera_height_m)
 
     def put_away(self, map_id: int, state: MapState) -> None:
         self._maps.append(Waiting(map_id, state, Places(state.places)))

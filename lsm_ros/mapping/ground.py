@@ -119,6 +119,20 @@ def with_height(stance: Stance, frame: Frame, camera_height_m: float) -> Stance:
     return replace(stance, height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
 
 
+def correct_heights(graph: PoseGraph, views: dict[int, View], camera_height_m: float) -> list[Stance]:
+    """Another height is told of cameras whose frames do not know theirs, and counts from the first keyframe on; returns
+    the stances that it changes."""
+    changed = []
+    for keyframe_id, view in views.items():
+        before = graph.stance(keyframe_id)
+        if before is not None:
+            stance = with_height(before, view.keyframe.frame, camera_height_m)
+            if stance.height_m != before.height_m:
+                graph.stand(keyframe_id, stance)
+                changed.append(stance)
+    return changed
+
+
 def floor_pixels(view: View, points: np.ndarray, normals: np.ndarray, up_cam: np.ndarray,
                  labels: LabelSet) -> np.ndarray:
     """(h, w) bool: reliable pixels that are called floor, lie below the camera and are level, by the view's points and

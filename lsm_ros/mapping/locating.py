@@ -129,12 +129,12 @@ class Locator:
         if travel is not None:
             S_map_newest = registration.S_map_window @ refinement.prediction.T_window_cam[-1]
             said = [edge for edge in registration.edges if (edge.i, edge.j) == (travel.i, travel.j)]
-            if any(contradicts(edge, travel, known.graph.pose(travel.i), S_map_newest) for edge in said):
-                if self._carried_in_a_row < MOST_CARRIED:
-                    raise AlignmentError("the images say something else than odometry")
-                travel = None
-            elif said:
+            if not any(contradicts(edge, travel, known.graph.pose(travel.i), S_map_newest) for edge in said):
                 self._carried_in_a_row = 0
+            elif self._carried_in_a_row < MOST_CARRIED:
+                raise AlignmentError("the images say something else than odometry")
+            else:
+                travel = None
         return Located(selection.window, refinement, registration, travel)
 
     def _carry(self, window: Window, refinement: Refinement, known: Known, travel: Travel) -> Located:

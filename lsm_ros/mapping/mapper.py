@@ -16,7 +16,7 @@ from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import GraphPicture, PoseGraph
-from lsm_ros.mapping.ground import find_stance, stand_upright, with_height
+from lsm_ros.mapping.ground import correct_heights, find_stance, stand_upright
 from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
 from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.locating import Known, Located, Locator
@@ -441,12 +441,12 @@ class Mapper:
 
     def _stand_anew(self) -> None:
         """Another height of the camera is told: that of before was wrong from the first keyframe on."""
-        for keyframe_id, view in self._views.items():
-            if (stance := self._graph.stance(keyframe_id)) is not None:
-                self._graph.stand(keyframe_id, with_height(stance, view.keyframe.frame, self.config.camera_height_m))
-        self._scale.forget_heights()
-        for keyframe_id in self._views:
-            self._scale.hear_of_height(self._graph.stance(keyframe_id))
+        self._atlas.correct_heights(self.config.camera_height_m)
+        corrected = correct_heights(self._graph, self._views, self.config.camera_height_m)
+        if corrected:
+            self._scale.forget_heights()
+        for stance in corrected:
+            self._scale.hear_of_height(stance)
 
     def _measure(self, located: Located) -> None:
         """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""

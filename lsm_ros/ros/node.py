@@ -137,6 +137,7 @@ class LsmNode(LifecycleNode):
         self._paused, self._enabled = False, True
         self._listen()
         self._map_odom.start(self._options.node)
+        self._output.begin_anew()
         self._map_timer = self.create_timer(self._options.node.map_period_s, self._on_map_timer, clock=self._steady)
 
     def _deactivate(self) -> None:
@@ -226,8 +227,8 @@ class LsmNode(LifecycleNode):
             self._health.count("images_discarded")
 
     def _on_map_timer(self) -> None:
-        waiting = self._map_job is not None and not self._map_job.done()
-        if not waiting and self._output.map_is_wanted():
+        wanted = self._output.map_is_wanted()           # asked while a map waits, too: it watches who reads
+        if wanted and (self._map_job is None or self._map_job.done()):
             self._map_job = self._worker.run(self._pipeline.publish_map)
 
     def _publish_diagnostics(self) -> None:

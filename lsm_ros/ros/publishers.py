@@ -37,7 +37,8 @@ NO_POINTS = Cloud(points=np.empty((0, 3), np.float32), colors=np.empty((0, 3), n
 
 
 class Publishers:
-    """Made when the node is configured; used by the worker's thread alone, after that.
+    """Made when the node is configured; used by the worker's thread alone, after that, but for `map_is_wanted` and
+    `begin_anew`, which the executor calls.
 
     Raises ConfigError for a list of labels that names one that is not there.
     """
@@ -115,9 +116,13 @@ class Publishers:
             self._newest = None
         self._stale = set(self._whole_map)
 
+    def begin_anew(self) -> None:
+        """Nobody has watched who reads since the last call of `map_is_wanted`."""
+        self._served = 0
+
     def map_is_wanted(self) -> bool:
         """True if somebody reads a map topic on which the newest map hasn't been published, or begins to read what
-        changes in it."""
+        changes in it. To be asked steadily: so long can a reader go and another come unnoticed."""
         readers = self._changes.get_subscription_count()
         self._served = min(self._served, readers)       # one has gone: the next who comes is another
         return readers > self._served or any(is_read(publisher) for publisher in tuple(self._stale))
@@ -128,12 +133,13 @@ class Publishers:
         self._stale -= due
         stamp, frame = self._map_stamp, options.node.map_frame
         readers = self._changes.get_subscription_count()
-        newcomers, self._served = readers > self._served, readers
+        newcomers = readers > self._served
         cloud = mapper.map_cloud() if newcomers or {self._map, self._occupancy, self._keepout} & due else NO_POINTS
         if newcomers or self._changes in due:
             changes = mapper.take_changes()
             # All readers begin anew with one who has come: another topic may be overtaken, and stamps can be equal.
             self._publish_changes(Changes(True, cloud) if newcomers else changes, header(stamp, frame))
+            self._served = min(readers, self._changes.get_subscription_count())
         if self._path in due:
             self._path.publish(path(mapper.trajectory(), stamp, frame))
         if self._graph in due:

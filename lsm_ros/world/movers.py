@@ -41,11 +41,18 @@ class Visitors(Assembly):
         super().__init__(instances, room)
         self.poses: list[list[int]] = []
 
-    def invite(self, pieces: list[Piece]) -> None:
-        """Somebody in all his poses, or in the first alone where there is no room for more; an object by itself."""
-        if sum(piece.count() for piece in pieces) > self.left():
-            pieces = pieces[:1]
-        if len(pieces[0].parts) == pieces[0].count() <= self.left():
+    def invite(self, guests: list[list[Piece]]) -> None:
+        """Each of them, somebody in his poses or an object: in the first pose where there is room for it, and then in
+        the others where there still is."""
+        left, come = self.left(), []
+        for pieces in guests:
+            if len(pieces[0].parts) == pieces[0].count() <= left:
+                come.append(pieces)
+                left -= pieces[0].count()
+        for pieces in come:
+            others = sum(piece.count() for piece in pieces[1:])
+            pieces = pieces if others <= left else pieces[:1]
+            left -= others if len(pieces) > 1 else 0
             names = range(self.instances + 1, self.instances + 1 + len(pieces))
             self.poses.append([*names, *[-1] * (POSES - len(pieces))])
             for piece in pieces:

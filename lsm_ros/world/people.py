@@ -41,8 +41,7 @@ def with_people(scene: Scene, count: int, rng: Random, textures: TextureCatalogu
         raise InputError(f"{count} people; there can be 1 to {MOST_PEOPLE}")
     pool = MaterialPool(rng, textures, MATERIALS * count)
     visitors = Visitors(int(scene.instance.max()))
-    for _ in range(count):
-        visitors.invite(things.walker(Maker(rng, pool)))
+    visitors.invite([things.walker(Maker(rng, pool)) for _ in range(count)])
     people = visitors.scene(pool, scene.lights, scene.ambient)
     materials = np.concatenate([scene.materials, people.materials])
     people = replace(people, material=people.material + np.int32(len(scene.materials)), materials=materials)

@@ -77,10 +77,8 @@ def sit_down(m: Maker, layout: Layout) -> None:
 def invite(m: Maker, assembly: Assembly) -> Visitors:
     """Who may come along, each at the origin: mostly people, now and then a chair or a box that is pushed."""
     visitors = Visitors(assembly.instances, assembly.left())
-    for _ in range(VISITORS):
-        make = m.pick((things.walker,) * 8 + (lambda m: [furniture.chair(m, office=True)],
-                                              lambda m: [things.cardboard_box(m)]))
-        visitors.invite(make(m))
+    makes = (things.walker,) * 8 + (lambda m: [furniture.chair(m, office=True)], lambda m: [things.cardboard_box(m)])
+    visitors.invite([m.pick(makes)(m) for _ in range(VISITORS)])
     return visitors
 
 

@@ -9,7 +9,7 @@ from lsm_ros.geometry.camera import scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import PoseGraph
-from lsm_ros.mapping.ground import MOST_VIEWS, find_up, stand_upright
+from lsm_ros.mapping.ground import MOST_VIEWS, correct_heights, find_stance, find_up, stand_upright
 from lsm_ros.mapping.views import View, in_bytes
 
 LABELS = LabelSet.load()
@@ -65,3 +65,17 @@ def test_a_large_map_is_put_upright_on_its_floor_by_some_of_its_views():
     assert graph.grounded and len(asked) <= MOST_VIEWS
     assert np.degrees(np.arccos(graph.pose(299)[2, :3] @ poses[299 % 8][2, :3])) < 1.0
     assert abs(graph.pose(299)[2, 3] - 1.4) < 0.05
+
+
+def test_another_height_counts_for_all_cameras_whose_frames_do_not_know_theirs():
+    poses = [camera(0.1 * n, 0, 1.3, 0.2 * n, 0.4) for n in range(3)]
+    seen = {n: view(pose) for n, pose in enumerate(poses)}
+    seen[2] = replace(seen[2], keyframe=replace(seen[2].keyframe, frame=replace(seen[2].keyframe.frame, height_m=1.3)))
+    graph = PoseGraph()
+    for n, pose in enumerate(poses):
+        graph.add(n, pose, find_stance(seen[n], pose, LABELS, 0.65))
+    assert [graph.stance(n).height_m for n in range(3)] == [0.65, 0.65, 1.3]
+    corrected = correct_heights(graph, seen, 1.2)
+    assert [graph.stance(n).height_m for n in range(3)] == [1.2, 1.2, 1.3] and len(corrected) == 2
+    assert all(stance.height == pytest.approx(1.3, rel=0.05) for stance in corrected)
+    assert correct_heights(graph, seen, 1.2) == []

@@ -166,6 +166,7 @@ def test_how_far_a_thing_is_elsewhere():
 
 
 def test_a_batch_tells_what_moves():
+    # Among the first eight worlds is one in which a large thing close by is moved: what it hid is most of what changes.
     batch, still = (fixed_batch(range(32, 40), (48, 64), 4, "cpu", moving=moving) for moving in (True, False))
     assert still.body is None and still.displaced is None
     assert torch.equal(batch.T_world_cam, still.T_world_cam)
