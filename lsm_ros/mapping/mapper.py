@@ -199,9 +199,9 @@ class Mapper:
         """The fused voxels, in the map frame."""
         return self._map.voxels(self.config.min_observations).cloud
 
-    def take_changes(self) -> Changes:
-        """What has changed in the fused voxels since the last call."""
-        return self._map.take_changes(self.config.min_observations)
+    def take_changes(self, anew: bool = False) -> Changes:
+        """What has changed in the fused voxels since the last call; `anew`: all of them."""
+        return self._map.take_changes(self.config.min_observations, anew)
 
     @property
     def on_floor(self) -> bool:

@@ -190,16 +190,21 @@ class SemanticMap:
         evidence += (np.log(voxels.certainty) - evidence.max(axis=1, initial=-np.inf))[:, None]
         return voxels, evidence
 
-    def take_changes(self, min_observations: int) -> Changes:
-        """What has changed since the last call, the values as `voxels` would show them.
+    def take_changes(self, min_observations: int, anew: bool = False) -> Changes:
+        """What has changed since the last call, or with `anew` since there was nothing, the values as `voxels` would
+        show them.
 
         A voxel that is part of the map no more is at the centre of its cell and has the confidence 0, as no other has.
         The cost is that of the voxels that changed, but for a look at one byte of each; it is that of all voxels where
-        the last call wanted another number of sightings.
+        the last call wanted another number of sightings, and `anew`.
         """
-        if min_observations != self._asked:
+        if anew or min_observations != self._asked:
             self._look_again()
             self._asked = min_observations
+        if anew:
+            self._anew = True
+            for taken in self._taken:
+                taken[:] = False
         keys, sums, gone = [], [], []
         for number, changed in enumerate(self._changed):
             rows = np.flatnonzero(changed)

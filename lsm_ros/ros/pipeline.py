@@ -112,11 +112,16 @@ class Pipeline:
         """Forgets the map and starts again with the next image."""
         self.mapper.reset()
         self._predictor.reset()
-        self._publishers.map_changed(self._stamp, anew=True)
-        self._map_odom.forget()
+        self._show_no_map(self._stamp)
         self._log, self._T_map_cam = RunLog(), None
         self._shape, self._stamp, self._ahead = None, None, None
-        self.state, self.matches, self.world = "waiting", None, {}
+        self.state, self.matches = "waiting", None
+
+    def _show_no_map(self, stamp: int | None) -> None:
+        """The map of before is gone; the next window begins another."""
+        self._publishers.map_changed(stamp, anew=True)
+        self._map_odom.forget()
+        self.world = {}
 
     def publish_map(self) -> None:
         """The fused map, its path and its objects, where they are read and have changed."""
@@ -234,10 +239,9 @@ class Pipeline:
             self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"
         if update is None:
             self.state = self._state_without_update(before)
-            if self.mapper.map_id != mapped:            # given up; the next window begins another
-                self._publishers.map_changed(stamp, anew=True)
-                self._map_odom.forget()
-                self._map_id, self.world = self.mapper.map_id, {}
+            if self.mapper.map_id != mapped:            # given up
+                self._show_no_map(stamp)
+                self._map_id = self.mapper.map_id
             if self.state in ("still", "dark"):         # still that keyframe's view, or none
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:

@@ -134,11 +134,9 @@ class Publishers:
         stamp, frame = self._map_stamp, options.node.map_frame
         readers = self._changes.get_subscription_count()
         newcomers = readers > self._served
-        cloud = mapper.map_cloud() if newcomers or {self._map, self._occupancy, self._keepout} & due else NO_POINTS
         if newcomers or self._changes in due:
-            changes = mapper.take_changes()
             # All readers begin anew with one who has come: another topic may be overtaken, and stamps can be equal.
-            self._publish_changes(Changes(True, cloud) if newcomers else changes, header(stamp, frame))
+            self._publish_changes(mapper.take_changes(newcomers), header(stamp, frame))
             self._served = min(readers, self._changes.get_subscription_count())
         if self._path in due:
             self._path.publish(path(mapper.trajectory(), stamp, frame))
@@ -154,7 +152,7 @@ class Publishers:
             self._markers.publish(object_markers(objects, gone, self._labels.colors, camera_map, stamp, frame))
             self._shown = ids
         if {self._map, self._occupancy, self._keepout} & due:
-            self._publish_voxels(cloud, mapper.on_floor, due, options)
+            self._publish_voxels(mapper.map_cloud(), mapper.on_floor, due, options)
 
     def _publish_changes(self, changes: Changes, at: Header) -> None:
         """An empty cloud says that the map begins anew; then comes what it has."""

@@ -50,9 +50,9 @@ class Visitors(Assembly):
                 come.append(pieces)
                 left -= pieces[0].count()
         for pieces in come:
-            others = sum(piece.count() for piece in pieces[1:])
-            pieces = pieces if others <= left else pieces[:1]
-            left -= others if len(pieces) > 1 else 0
+            if sum(piece.count() for piece in pieces[1:]) > left:
+                pieces = pieces[:1]
+            left -= sum(piece.count() for piece in pieces[1:])
             names = range(self.instances + 1, self.instances + 1 + len(pieces))
             self.poses.append([*names, *[-1] * (POSES - len(pieces))])
             for piece in pieces:

@@ -189,6 +189,20 @@ def test_only_what_changed_is_told():
     np.testing.assert_allclose(gone.points[:, 2], 1.025)
 
 
+def test_who_has_heard_nothing_is_told_all_that_is_there():
+    voxels, reader = fused(view(0, (0.6, 0.4)), view(1, (0.6, 0.4)), view(2, (0.6, 0.4), depth=1.0)), Reader(0.05)
+    voxels.take_changes(1)
+    voxels.forget(2)                                                       # of which another reader was told
+    everything = voxels.take_changes(1, anew=True)
+    assert everything.anew and (everything.cloud.confidence > 0).all()
+    reader.read(everything)
+    assert reader.has(voxels.voxels(1)) and len(voxels) == len(everything.cloud), "rows that nobody has are given back"
+    assert len(voxels.take_changes(1).cloud) == 0
+    voxels.fuse(view(3, (0.6, 0.4), depth=1.0), np.eye(4))
+    reader.read(voxels.take_changes(1))
+    assert reader.has(voxels.voxels(1))
+
+
 def test_points_lie_well_inside_their_cells():
     voxels = fused(view(0, (0.6, 0.4), depth=2.0, confidence=0.001))       # exactly on the border of two cells
     cloud = voxels.voxels(1).cloud

@@ -209,7 +209,7 @@ def test_a_reader_is_served_when_nobody_watched_him_come_and_when_the_map_could_
     publishers = robot.pipeline._publishers
     robot.see(FILM[:10])
     with monkeypatch.context() as patch:
-        patch.setattr(robot.pipeline.mapper, "map_cloud", lambda: np.zeros(-1))
+        patch.setattr(robot.pipeline.mapper, "take_changes", lambda anew: np.zeros(-1))
         robot.pipeline.publish_map()
     assert robot.counts()["worker_exceptions"] == 1 and publishers.map_is_wanted()
     assert robot.published("map_cloud_updates")[-1].width and not publishers.map_is_wanted()

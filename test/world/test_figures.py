@@ -139,13 +139,10 @@ def test_few_seats_are_taken_and_those_who_sit_are_over_a_seat():
     assert .01 < sitters / seats < .08 and worlds < .2 * 120
 
 
-def test_who_sits_changes_nothing_else_in_the_world(monkeypatch):
+def test_who_sits_changes_nothing_else_in_the_world(without_and_with_sitters):
     added = 0
     for seed in range(8):
-        monkeypatch.setattr("lsm_ros.world.rooms.SITTING", 0.0)
-        empty = make_scene(seed, "home")
-        monkeypatch.setattr("lsm_ros.world.rooms.SITTING", 1.0)
-        full = make_scene(seed, "home")
+        empty, full = without_and_with_sitters(seed, "home")
         P = len(empty.shape)
         for name in ("shape", "T_world_prim", "label", "instance", "material"):
             assert np.array_equal(getattr(full, name)[:P], getattr(empty, name)), name

@@ -137,14 +137,11 @@ def test_a_visitor_is_there_in_all_his_poses_or_in_one():
     assert .3 < whole.mean() < 1                                        # the others are pushed, or have no room
 
 
-def test_who_sits_and_what_he_sits_on_are_not_moved(monkeypatch):
+def test_who_sits_and_what_he_sits_on_are_not_moved(without_and_with_sitters):
     person = label_indices()["person"]
     kept = 0
     for seed in range(6):
-        monkeypatch.setattr("lsm_ros.world.rooms.SITTING", 0.0)
-        before = make_scene(seed, "office")
-        monkeypatch.setattr("lsm_ros.world.rooms.SITTING", 1.0)
-        scene = make_scene(seed, "office")
+        before, scene = without_and_with_sitters(seed, "office")
         sitters = scene.instance[len(before.shape):]
         assert (scene.label[len(before.shape):] == person).all()
         could, can = ({name for name, _ in movable(each)} for each in (before, scene))
