@@ -15,7 +15,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE VIRTUAL_ENV
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find lsm_ros msg srv cmake config launch recordings -type f -not -name '*.pyc' 2>/dev/null) \
+SOURCES := $(shell find lsm_ros msg srv src cmake config launch recordings -type f -not -name '*.pyc' 2>/dev/null) \
            setup.py pyproject.toml package.xml CMakeLists.txt README.md
 
 .PHONY: demo test test-slow lint clean help

@@ -5,8 +5,10 @@ One tree, two installs:
 * with ROS 2: the messages are built, and ROS 2 Jazzy comes as wheels from PyPI, so that the node runs over real DDS in
   a plain virtual environment. This is what a machine gets for which there are such wheels (x86-64 Linux, CPython 3.10
   to 3.13) and where no other ROS 2 is sourced.
-* without: pure Python, the `lsm` command alone. Where a ROS 2 is sourced, this is what its node needs from pip; colcon
-  builds the messages.
+* without: the `lsm` command alone. Where a ROS 2 is sourced, this is what its node needs from pip; colcon builds the
+  messages.
+
+Both compile the map's inner loops, src/, which needs a C++ compiler.
 
 LSM_WITH_ROS=1 or LSM_WITH_ROS=0 in the environment decides it by hand.
 """
@@ -19,7 +21,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from setuptools import Distribution, find_packages, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.install import install
 
 ROOT = Path(__file__).parent.resolve()
@@ -114,13 +116,6 @@ class InstallWithMessages(install):
             shutil.rmtree(generated)
 
 
-class BinaryDistribution(Distribution):
-    """Marks the wheel as one for this platform and this Python."""
-
-    def has_ext_modules(self):
-        return True
-
-
 def shared_files() -> list[tuple[str, list[str]]]:
     """(folder of the prefix, files) for every folder under SHARED."""
     folders = [folder for top in SHARED for folder, _, _ in os.walk(top) if "__pycache__" not in folder]
@@ -142,5 +137,7 @@ setup(
     setup_requires=ROS_BUILD if ros else [],      # setuptools hands these to pip: PEP 517, get_requires_for_build_wheel
     entry_points={"console_scripts": SCRIPTS + (ROS_SCRIPTS if ros else [])},
     cmdclass={"install": InstallWithMessages} if ros else {},
-    distclass=BinaryDistribution if ros else Distribution,
+    # Not a module of Python: a plain library that lsm_ros/mapping/kernels.py loads. It has no more to it than this.
+    ext_modules=[Extension("lsm_ros.mapping._kernels", sorted(map(str, Path("src").glob("*.cpp"))),
+                           extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"])],
 )

@@ -87,13 +87,15 @@ class LabelSet:
 
     def logits(self, semantics: np.ndarray) -> np.ndarray:
         """Unit vectors (..., D) -> the scores of the classes (..., C) float32."""
-        return np.float32(self.logit_scale) * (semantics.astype(np.float32, copy=False) @ self.embeddings.T)
+        vectors = semantics.astype(np.float32, copy=False)
+        logits = vectors.reshape(-1, vectors.shape[-1]) @ (np.float32(self.logit_scale) * self.embeddings).T
+        return logits.reshape(*semantics.shape[:-1], len(self))                     # one product, not one a row
 
     def log_probabilities(self, semantics: np.ndarray) -> np.ndarray:
         """Unit vectors (..., D) -> log-softmax over the classes (..., C) float32."""
-        logits = self.logits(semantics)
-        logits -= logits.max(-1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        logits = self.logits(semantics)              # none beyond the scale: exp cannot overflow
+        logits -= np.log(np.exp(logits) @ np.ones((len(self), 1), np.float32))      # a product sums faster than `sum`
+        return logits
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> LabelSet:

@@ -173,5 +173,7 @@ def test_cmake_installs_what_exists():
         assert "def main(" in source.read_text()
     for file in [*(ROOT / "msg").iterdir(), *(ROOT / "srv").iterdir()]:
         assert f'"{file.relative_to(ROOT)}"' in text
+    for file in (ROOT / "src").glob("*.cpp"):              # setup.py takes them all
+        assert str(file.relative_to(ROOT)) in text
     for folder in ("config", "launch", "recordings"):
         assert (ROOT / folder).is_dir() and folder in text

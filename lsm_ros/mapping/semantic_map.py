@@ -8,44 +8,37 @@ Depth errs the more, the farther it is: what was seen from afar strays, and who 
 therefore part of the map only as long as the keyframes that see through it weigh no more than those that see it, each
 by the inverse square of its depth there: votes for free and occupied as in Moravec and Elfes (1985). Only the last part
 of the way to a surface counts as seen through, and nothing behind it, so what was only seen from afar stays.
-
-The rows of the voxels lie in blocks as they came; a hash table finds them by cubes of 8 x 8 x 8 cells (Niessner et
-al., 2013). Nothing is ever moved or sorted as the map grows, so a keyframe costs what it shows, however large the map.
 """
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from lsm_ros.contracts import Cloud
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import scale_of, transform
-from lsm_ros.mapping.grouping import grouped
+from lsm_ros.mapping.kernels import COUNT, NUMBER, array, check_shapes, kernel
 from lsm_ros.mapping.views import View
+from lsm_ros.mapping.voxel_table import VoxelTable
 
-BITS = 21                          # of a cell index along each axis; a key packs three
+BITS = 21                          # of a cell index along each axis; a key packs three, as in src/voxels.cpp
 OFFSET = 1 << (BITS - 1)
 BLOCK = 1 << 15                    # rows are added in blocks: growing one array would copy it, which takes a second
-CUBE_BITS = 3                      # of a cell's index that tell where in its cube it lies, along each axis
 INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
-LOG_FLOOR = -7.0                   # no single sighting may exclude a class for good
-
 LATEST = 16                        # keyframes of which is kept what they have brought, a megabyte or two each
-NEAREST_M = 0.1                    # depths below it weigh no more
-UNIT = 1000.0                      # weight of a view that sees, or sees through, at a depth of one metre: 16 at 8 m
-CLEAR_FROM = (3.0, 0.10)           # a view sees through what lies so many voxels and such a share of its depth before
-CLEAR = 5                          # its surface, and through so many voxels; twice as many gain next to nothing
-CLEAR_STEP = 2                     # of the pixels along rows and columns; at 2 m their rays are a voxel apart
 
-# Columns of a voxel's row; the classes follow.
+# Columns of a voxel's row, as in src/voxels.cpp; the classes follow.
 THROUGH, SEEN, SIGHTINGS, POINTS, WEIGHT, EVIDENCE_WEIGHT = range(6)
 POSITION, COLOR, CLASSES = slice(6, 9), slice(9, 12), 12
-NO_ROWS, NOTHING = np.full(1 << 3 * CUBE_BITS, -1, np.int32), np.zeros(1 << 3 * CUBE_BITS, np.int32)
+
+CLEAR_STEPS = 5                    # most cells that a pixel sees through, as in src/voxels.cpp
+_view_voxels = kernel(
+    "view_voxels", COUNT, COUNT, COUNT, array(np.float64, 2), array(np.float32, 3), array(np.float32, 2),
+    array(np.uint8, 3), array(np.int64, 2), COUNT, array(np.float32, 2), NUMBER, array(np.int64, 1),
+    array(np.float32, 2), array(np.int64, 1), array(np.int32, 1), array(np.int64, 1))
 
 
 @dataclass(frozen=True)
@@ -75,10 +68,18 @@ class _Fused:
 
 class _Brought(NamedTuple):
     """What a keyframe brings: n cells that it sees, m that it sees through."""
-    keys: np.ndarray               # (n,) sorted
+    keys: np.ndarray               # (n,) distinct
     sums: np.ndarray               # (n, columns) float32
-    clear: np.ndarray              # (m,) keys, sorted, none of the others
+    clear: np.ndarray              # (m,) distinct keys, none of the others
     weights: np.ndarray            # (m,) int32
+
+
+class _Pixels(NamedTuple):
+    """A view of h x w pixels as it is in itself, wherever its pose lies."""
+    points: np.ndarray             # (h, w, 3) float32 in the camera, in the keyframe's unit
+    weight: np.ndarray             # (h, w) float32, 0 where a pixel is not to be believed
+    cell: np.ndarray               # (h, w) int64, the row of `evidence` that covers the pixel
+    evidence: np.ndarray           # (hs * ws, classes) float32
 
 
 class SemanticMap:
@@ -94,27 +95,17 @@ class SemanticMap:
         self._drop, self._max_depth = confidence_drop, max_depth_m
 
     def clear(self) -> None:
-        self._cubes: dict[int, np.ndarray] = {}    # key of a cube -> (512,) int32 rows of its cells, -1: none
-        self._through: dict[int, np.ndarray] = {}  # the same -> (512,) int32 weights of who sees through its cells
-        self._blocks: list[np.ndarray] = []        # (BLOCK, columns) float32, the rows
+        self._table = VoxelTable(CLASSES + self._classes, BLOCK)
         self._fused: dict[int, _Fused] = {}
         self._latest: OrderedDict[int, _Brought] = OrderedDict()   # of keyframes that were fused last, as they are
         self._asked = 0                            # the sightings that the last `take_changes` wanted
-        self._used = 0                             # rows that were ever given to a voxel ...
-        self._free = np.empty(0, np.int64)         # ... of these, the ones that were given back
-        self._emptied: list[np.ndarray] = []       # rows that have lost their last sighting since the last `_reclaim`
-        # Beside each block, what `take_changes` needs of its rows.
-        self._keys: list[np.ndarray] = []          # (BLOCK,) int64
-        self._changed: list[np.ndarray] = []       # (BLOCK,) bool, since it was last called
-        self._taken: list[np.ndarray] = []         # (BLOCK,) bool, was in the map when it was last called
         self._anew = True
-        # And what `things` needs: the most likely class of a row, and whether the row has changed since that was so.
-        self._labels: list[np.ndarray] = []        # (BLOCK,) uint16
-        self._stale: list[np.ndarray] = []         # (BLOCK,) bool
+        self._looked_at: tuple[View, float, _Pixels] | None = None
+        self._room = _Brought(*np.empty((4, 0)))
 
     def __len__(self) -> int:
         """Voxels that take up room, empty ones among them."""
-        return self._used - len(self._free)
+        return len(self._table)
 
     def fuse(self, view: View, S_map_cam: np.ndarray) -> None:
         """Adds a view at a pose; an earlier version of the same keyframe is taken out first. Raises AlignmentError, and
@@ -129,14 +120,14 @@ class SemanticMap:
         self._latest[view.keyframe.id] = brought
         while len(self._latest) > LATEST:
             self._latest.popitem(last=False)
-        self._reclaim()
+        self._table.reclaim()
 
     def forget(self, keyframe_id: int) -> None:
         """Takes out what a keyframe has brought."""
         before = self._fused.pop(keyframe_id, None)
         if before is not None:
             self._add(self._brought_by(before), sign=-1)
-            self._reclaim()
+            self._table.reclaim()
 
     def _brought_by(self, before: _Fused) -> _Brought:
         """What a keyframe that is to be taken out has brought; those that were fused last are the likeliest."""
@@ -158,10 +149,10 @@ class SemanticMap:
     def voxels(self, min_observations: int) -> Voxels:
         """Those that at least so many keyframes saw, and that are not seen through, in the order of their keys."""
         keys, parts = [np.empty(0, np.int64)], [_means(np.empty((0, CLASSES + self._classes), np.float32))]
-        for block, names in zip(self._blocks, self._keys, strict=True):
-            seen = _shown(block, slice(None), min_observations)
-            keys.append(names[seen])
-            parts.append(_means(block[seen]))
+        for block in self._table.blocks:
+            seen = _shown(block.rows, min_observations)
+            keys.append(block.keys[seen])
+            parts.append(_means(block.rows[seen]))
         names = np.concatenate(keys)
         means = _Means(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         order = np.argsort(names)
@@ -175,13 +166,14 @@ class SemanticMap:
         the others.
         """
         keys, parts = [np.empty(0, np.int64)], [np.empty((0, CLASSES + self._classes), np.float32)]
-        for block, names, labels, stale in zip(self._blocks, self._keys, self._labels, self._stale, strict=True):
-            rows = np.flatnonzero(stale)
-            labels[rows], stale[rows] = block[rows, CLASSES:].argmax(axis=1), False
-            rows = np.flatnonzero(things[labels])
-            rows = rows[_shown(block, rows, max(min_observations, 1))]
-            keys.append(names[rows])
-            parts.append(block[rows])
+        for block in self._table.blocks:
+            rows = np.flatnonzero(block.stale)
+            block.labels[rows], block.stale[rows] = block.rows[rows, CLASSES:].argmax(axis=1), False
+            rows = np.flatnonzero(things[block.labels])
+            values = block.rows[rows]
+            seen = _shown(values, max(min_observations, 1))
+            keys.append(block.keys[rows[seen]])
+            parts.append(values[seen])
         names = np.concatenate(keys)
         order = np.argsort(names)
         rows = np.concatenate(parts)[order]
@@ -203,22 +195,22 @@ class SemanticMap:
             self._asked = min_observations
         if anew:
             self._anew = True
-            for taken in self._taken:
-                taken[:] = False
+            for block in self._table.blocks:
+                block.taken[:] = False
         keys, sums, gone = [], [], []
-        for number, changed in enumerate(self._changed):
-            rows = np.flatnonzero(changed)
+        for number, block in enumerate(self._table.blocks):
+            rows = np.flatnonzero(block.changed)
             if not len(rows):
                 continue
-            changed[rows] = False
-            values, taken = self._blocks[number][rows], self._taken[number]
-            seen = _shown(values, slice(None), min_observations)
-            keys.append(self._keys[number][rows[seen]])
+            block.changed[rows] = False
+            values = block.rows[rows]
+            seen = _shown(values, min_observations)
+            keys.append(block.keys[rows[seen]])
             sums.append(values[seen])
-            gone.append(self._keys[number][rows[~seen & taken[rows]]])
-            taken[rows] = seen
-            self._emptied.append(number * BLOCK + rows[values[:, SIGHTINGS] < 0.5])
-        self._reclaim()
+            gone.append(block.keys[rows[~seen & block.taken[rows]]])
+            block.taken[rows] = seen
+            self._table.told_as_gone(number * BLOCK + rows[values[:, SIGHTINGS] < 0.5])
+        self._table.reclaim()
         nothing = np.empty(0, np.int64)
         now = self._voxels(np.concatenate([nothing, *keys]), _means(np.concatenate(
             [np.empty((0, CLASSES + self._classes), np.float32), *sums]))).cloud
@@ -230,9 +222,9 @@ class SemanticMap:
                                    confidence=np.concatenate([now.confidence, np.zeros(len(centres), np.uint8)])))
 
     def _look_again(self) -> None:
-        """All voxels count as changed. Not the rows that no voxel has: `take_changes` would give them back twice."""
-        for block, changed in zip(self._blocks, self._changed, strict=True):
-            changed |= block[:, SIGHTINGS] > 0.5
+        """All voxels count as changed. Not the rows that no voxel has."""
+        for block in self._table.blocks:
+            block.changed[block.rows[:, SIGHTINGS] > 0.5] = True
 
     def _voxels(self, keys: np.ndarray, means: _Means) -> Voxels:
         cells = unpack(keys)
@@ -245,141 +237,43 @@ class SemanticMap:
                       means.certainty.astype(np.float32), means.pixels)
 
     def _brought(self, fused: _Fused) -> _Brought:
-        view = fused.view
-        points = transform(fused.S_map_cam, view.points)
-        depth = view.depth * float(scale_of(fused.S_map_cam))
-        evidence = np.maximum(view.log_probabilities.reshape(-1, self._classes), LOG_FLOOR)
-        coarse = view.semantic_cells()
-        thing = view.label_set.things[evidence.argmax(axis=1)][coarse]
-        reliable = view.reliable(fused.confidence_drop, thing) & view.still & (depth <= fused.max_depth_m)
-        every = (slice(None, None, CLEAR_STEP),) * 2
-        some = reliable[every]
-        clear, through = self._clear(points[every][some], depth[every][some], fused.S_map_cam[:3, 3])
-        good = np.flatnonzero(reliable)
-        points, colors = (values.reshape(-1, 3).take(good, 0) for values in (points, view.colors))
-        weight, coarse = np.maximum(view.confidence.take(good)[:, None], 1e-3), coarse.take(good)
-        cells = np.floor(points / self._size).astype(np.int64)
-        keys = pack(cells)
-        order, first = grouped(keys)
-        keys, ends = keys[order[first]], np.append(first, len(order))
-        columns = np.empty((len(points), CLASSES), np.float32)
-        columns[:, THROUGH] = 0
-        columns[:, SEEN] = _weight(depth.take(good))
-        columns[:, [SIGHTINGS, POINTS]] = 1
-        columns[:, [WEIGHT, EVIDENCE_WEIGHT]] = weight
-        columns[:, POSITION] = weight * (points - (cells + 0.5) * self._size)
-        columns[:, COLOR] = weight * colors
-        sums = np.empty((len(keys), CLASSES + self._classes), np.float32)
-        # Summing pixels into voxels is a sparse product; classes go there from their own coarser grid, 4 times smaller.
-        of_pixels = csr_array((np.ones(len(order), np.float32), order, ends), (len(keys), len(points)))
-        of_classes = csr_array((weight[order, 0], coarse[order], ends), (len(keys), len(evidence)))
-        sums[:, :CLASSES], sums[:, CLASSES:] = of_pixels @ columns, of_classes @ evidence
-        # The pixels of one image are one sighting, not many independent ones: their evidence is averaged.
-        sums[:, SEEN] /= sums[:, POINTS]
-        sums[:, EVIDENCE_WEIGHT] /= sums[:, POINTS]
-        sums[:, CLASSES:] /= sums[:, POINTS, None]
-        sums[:, SIGHTINGS] = 1
-        others = ~np.isin(clear, keys, assume_unique=True)
-        return _Brought(keys, sums, clear[others], through[others])
+        view, S = fused.view, np.ascontiguousarray(fused.S_map_cam)
+        (h, w), (hs, ws) = view.depth.shape, view.semantics.shape[:2]
+        pixels, room = self._pixels_of(view, fused.confidence_drop), self._room_for(h * w)
+        weight = np.where(view.depth <= fused.max_depth_m / float(scale_of(S)), pixels.weight, np.float32(0))
+        check_shapes(pose=(S, (4, 4)), points=(pixels.points, (h, w, 3)), colors=(view.colors, (h, w, 3)),
+                     weight=(weight, (h, w)), cell=(pixels.cell, (h, w)),
+                     evidence=(pixels.evidence, (hs * ws, self._classes)))
+        counts = np.empty(2, np.int64)
+        beyond = _view_voxels(h, w, S, pixels.points, weight, view.colors, pixels.cell, self._classes, pixels.evidence,
+                              self._size, *room, counts)
+        if beyond:
+            raise _too_far(beyond)
+        n, m = counts
+        return _Brought(room.keys[:n].copy(), room.sums[:n].copy(), room.clear[:m].copy(), room.weights[:m].copy())
 
-    def _clear(self, points: np.ndarray, depth: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (m,), sorted, of the cells before the surface points (N, 3) of a view at `origin` (3,), map frame, where
-        nothing is in its way, and int32 weights (m,); `depth` (N,) metres."""
-        steps = CLEAR_FROM[0] + np.arange(CLEAR, dtype=np.float32)[:, None]
-        share = 1 - CLEAR_FROM[1] - self._size * steps / depth           # (CLEAR, N) of the way to the surface
-        far = share[-1] > 0
-        ways = (points - origin.astype(np.float32))[far] * share[:, far, None]
-        cells = np.floor((ways.reshape(-1, 3) + origin) / self._size).astype(np.int64)
-        keys, first = np.unique(pack(cells), return_index=True)
-        return keys, np.rint(_weight(np.tile(depth[far], CLEAR)[first])).astype(np.int32)
+    def _pixels_of(self, view: View, confidence_drop: float) -> _Pixels:
+        """The last one is kept: a keyframe that moves is often taken out and added with the same view, which never
+        changes."""
+        if self._looked_at is None or self._looked_at[0] is not view or self._looked_at[1] != confidence_drop:
+            evidence = np.ascontiguousarray(view.log_probabilities, np.float32).reshape(-1, self._classes)
+            cell = view.semantic_cells()
+            reliable = view.reliable(confidence_drop, view.label_set.things[evidence.argmax(axis=1)][cell]) & view.still
+            weight = np.where(reliable, np.maximum(view.confidence, 1e-3), np.float32(0))
+            self._looked_at = view, confidence_drop, _Pixels(view.points, weight, cell, evidence)
+        return self._looked_at[2]
+
+    def _room_for(self, pixels: int) -> _Brought:
+        """What a view of so many pixels may bring at most, not filled. Kept: to get its memory from the system takes
+        longer than to fill it."""
+        if len(self._room.keys) < pixels:
+            self._room = _Brought(np.empty(pixels, np.int64), np.empty((pixels, CLASSES + self._classes), np.float32),
+                                  np.empty(CLEAR_STEPS * pixels, np.int64), np.empty(CLEAR_STEPS * pixels, np.int32))
+        return self._room
 
     def _add(self, brought: _Brought, sign: int) -> None:
-        self._add_sums(brought.keys, brought.sums, sign)
-        self._add_through(brought.clear, sign * brought.weights)
-
-    def _add_through(self, keys: np.ndarray, weights: np.ndarray) -> None:
-        """Integers, so nothing is left of what is taken out. Cells need no row: a voxel may come there later."""
-        names, which, cells = in_cubes(keys)
-        if not names:
-            return
-        sums = np.stack([self._through.get(name, NOTHING) for name in names])
-        sums[which, cells] += weights
-        for name, cube, some in zip(names, sums, sums.any(axis=1), strict=True):
-            if not some:
-                self._through.pop(name, None)
-            elif name in self._through:
-                self._through[name][:] = cube
-            else:
-                self._through[name] = cube.copy()      # a view would hold the cubes of its neighbours
-        rows = np.stack([self._cubes.get(name, NO_ROWS) for name in names])[which, cells]
-        voxels = np.flatnonzero(rows >= 0)
-        for number, mine, place in in_blocks(rows[voxels]):
-            block, mine = self._blocks[number], voxels[mine]
-            before = _shown(block, place, 0)
-            block[place, THROUGH] = sums[which[mine], cells[mine]]
-            self._changed[number][place] |= _shown(block, place, 0) != before
-
-    def _add_sums(self, keys: np.ndarray, sums: np.ndarray, sign: int) -> None:
-        rows = self._rows_of(keys)
-        for number, mine, place in in_blocks(rows):
-            block = self._blocks[number]
-            now = block[place] + sign * sums[mine]
-            if sign < 0:
-                empty = now[:, SIGHTINGS] < 0.5
-                now[empty, SEEN:] = 0                                # nobody left: no rounding residue either
-                self._emptied.append(rows[mine][empty])
-            block[place] = now
-            self._changed[number][place] = self._stale[number][place] = True
-
-    def _rows_of(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) rows of distinct keys; new ones get a row."""
-        names, which, cells = in_cubes(keys)
-        for name in names:
-            if name not in self._cubes:
-                self._cubes[name] = np.full(1 << 3 * CUBE_BITS, -1, np.int32)
-        cubes = [self._cubes[name] for name in names]
-        table = np.stack(cubes) if cubes else np.empty((0, 1 << 3 * CUBE_BITS), np.int32)
-        rows = table[which, cells].astype(np.int64)
-        new = np.flatnonzero(rows < 0)
-        rows[new] = self._new_rows(len(new))
-        table[which[new], cells[new]] = rows[new]
-        for number in np.unique(which[new]):
-            cubes[number][:] = table[number]
-        through = np.stack([self._through.get(name, NOTHING) for name in names]) if names else table
-        for number, mine, place in in_blocks(rows[new]):
-            self._keys[number][place] = keys[new[mine]]
-            self._blocks[number][place, THROUGH] = through[which[new[mine]], cells[new[mine]]]
-        return rows
-
-    def _new_rows(self, count: int) -> np.ndarray:
-        """(count,) rows without a voxel: those given back first, then ones that nobody has had."""
-        given_back, self._free = self._free[:count], self._free[count:]
-        fresh = self._used + np.arange(count - len(given_back))
-        self._used += len(fresh)
-        while len(self._blocks) * BLOCK < self._used:
-            self._blocks.append(np.zeros((BLOCK, CLASSES + self._classes), np.float32))
-            self._keys.append(np.zeros(BLOCK, np.int64))
-            self._changed.append(np.zeros(BLOCK, bool))
-            self._taken.append(np.zeros(BLOCK, bool))
-            self._labels.append(np.zeros(BLOCK, np.uint16))
-            self._stale.append(np.zeros(BLOCK, bool))
-        return np.concatenate([given_back, fresh])
-
-    def _reclaim(self) -> None:
-        """Rows that lost their last sighting and got no other go to the next new voxels: a map that moves or forgets
-        stays small. What a reader of the changes still has must be told as gone before."""
-        emptied, self._emptied = self._emptied, []
-        for number, _, place in in_blocks(np.unique(np.concatenate(emptied))) if emptied else ():
-            place = place[(self._blocks[number][place, SIGHTINGS] < 0.5) & ~self._taken[number][place]]
-            self._changed[number][place] = False
-            names, which, cells = in_cubes(self._keys[number][place])
-            order = np.argsort(which, kind="stable")
-            for name, mine in zip(names, np.split(cells[order], np.cumsum(np.bincount(which))[:-1]), strict=True) \
-                    if names else ():
-                self._cubes[name][mine] = -1
-                if (self._cubes[name] < 0).all():
-                    del self._cubes[name]
-            self._free = np.concatenate([self._free, number * BLOCK + place])
+        self._table.add(brought.keys, brought.sums, sign)
+        self._table.clear(brought.clear, brought.weights, sign)
 
 
 class _Means(NamedTuple):
@@ -392,14 +286,9 @@ class _Means(NamedTuple):
     pixels: np.ndarray             # (n,)
 
 
-def _weight(depth: np.ndarray) -> np.ndarray:
-    """How much a view says of a place at `depth` metres."""
-    return UNIT / np.square(np.maximum(depth, NEAREST_M))
-
-
-def _shown(block: np.ndarray, rows: np.ndarray | slice, min_observations: int) -> np.ndarray:
-    """Bool: those rows of a block that are part of the map."""
-    return (block[rows, SIGHTINGS] >= min_observations) & (block[rows, THROUGH] <= block[rows, SEEN])
+def _shown(rows: np.ndarray, min_observations: int) -> np.ndarray:
+    """(n,) bool: those rows (n, columns) that are part of the map."""
+    return (rows[:, SIGHTINGS] >= min_observations) & (rows[:, THROUGH] <= rows[:, SEEN])
 
 
 def _means(rows: np.ndarray) -> _Means:
@@ -416,26 +305,13 @@ def pack(cells: np.ndarray) -> np.ndarray:
     Raises AlignmentError for a cell beyond 21 bits an axis: at 5 cm, 52 km from the origin.
     """
     if len(cells) and np.abs(cells).max() >= OFFSET:
-        raise AlignmentError(f"a point lies {np.abs(cells).max()} voxels from the map's origin, beyond {OFFSET}")
+        raise _too_far(np.abs(cells).max())
     shifted = cells + OFFSET
     return (shifted[:, 0] << 2 * BITS) | (shifted[:, 1] << BITS) | shifted[:, 2]
 
 
-def in_cubes(keys: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Keys (N,) of cells -> the keys of their cubes' first cells, the index (N,) of each one's cube in that list, and
-    its number (N,) in the cube, 0 to 511."""
-    low = (1 << CUBE_BITS) - 1
-    names, which = np.unique(keys & ~(low << 2 * BITS | low << BITS | low), return_inverse=True)
-    cells = (keys >> 2 * BITS & low) << 2 * CUBE_BITS | (keys >> BITS & low) << CUBE_BITS | keys & low
-    return names.tolist(), which, cells
-
-
-def in_blocks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For each block that holds some of `rows` (N,): its number, which of them (n,), and where in the block (n,)."""
-    numbers, places = np.divmod(rows, BLOCK)
-    order, first = grouped(numbers)
-    for mine in np.split(order, first[1:]) if len(rows) else ():
-        yield int(numbers[mine[0]]), mine, places[mine]
+def _too_far(index: int) -> AlignmentError:
+    return AlignmentError(f"a point lies {index} voxels from the map's origin, beyond {OFFSET}")
 
 
 def unpack(keys: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ class View:
     @property
     def _vectors(self) -> np.ndarray:
         """(hs, ws, D) float32 of length 1."""
-        return self.semantics.astype(np.float32) / STEPS
+        return np.multiply(self.semantics, np.float32(1 / STEPS), dtype=np.float32)
 
     @property
     def log_probabilities(self) -> np.ndarray:
@@ -120,9 +120,9 @@ class View:
 
         Of the pixels `wanted` (h, w) bool only the least confident of all, a share WANTED_DROP of the share, are out.
         """
-        good = confident(self.confidence, confidence_drop)
-        if wanted is not None:
-            good |= wanted & confident(self.confidence, WANTED_DROP * confidence_drop)
+        drops = [confidence_drop] if wanted is None else [confidence_drop, WANTED_DROP * confidence_drop]
+        least = least_confidence(self.confidence, drops)
+        good = self.confidence >= (least[0] if wanted is None else np.where(wanted, least[1], least[0]))
         return good & (self.confidence > 0) & ~on_outline(self.depth)
 
 
@@ -154,8 +154,13 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 def confident(confidence: np.ndarray, drop: float) -> np.ndarray:
     """(h, w) bool: all but the share `drop` of the pixels with the lowest confidence; ties stay."""
-    least = int(np.ceil(drop * (confidence.size - 1)))
-    return confidence >= np.partition(confidence, least, axis=None)[least]     # as np.quantile, in half its time
+    return confidence >= least_confidence(confidence, [drop])[0]
+
+
+def least_confidence(confidence: np.ndarray, drops: list[float]) -> np.ndarray:
+    """(n,) of the pixels that stay when each of these shares of the least confident ones is dropped."""
+    ranks = [int(np.ceil(drop * (confidence.size - 1))) for drop in drops]
+    return np.partition(confidence, ranks, axis=None)[ranks]                   # as np.quantile, in half its time
 
 
 def on_outline(depth: np.ndarray) -> np.ndarray:

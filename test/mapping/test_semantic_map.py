@@ -47,7 +47,7 @@ def softmax(x):
 def test_bayes_rule_by_hand():
     """(.6, .4) and (.3, .7) and (.8, .2): the product is (.144, .056), so the first class holds .72."""
     voxels = fused(view(0, (0.6, 0.4)), view(1, (0.3, 0.7)), view(2, (0.8, 0.2)))
-    row = voxels._blocks[0][0]
+    row = voxels._table.blocks[0].rows[0]
     np.testing.assert_allclose(softmax(row[semantic_map.CLASSES:]), (0.72, 0.28), atol=1e-3)      # kept as float16
     assert (voxels.voxels(3).cloud.labels == 0).all() and len(voxels.voxels(4).cells) == 0
 
@@ -62,7 +62,7 @@ def test_a_less_confident_sighting_counts_less_and_none_is_a_veto():
 
 def test_many_pixels_of_one_image_are_one_sighting():
     coarse = fused(view(0, (0.6, 0.4)), size=1.0)
-    np.testing.assert_allclose(softmax(coarse._blocks[0][0][semantic_map.CLASSES:]), (0.6, 0.4), atol=1e-3)
+    np.testing.assert_allclose(softmax(coarse._table.blocks[0].rows[0, semantic_map.CLASSES:]), (0.6, 0.4), atol=1e-3)
 
 
 def test_positions_colours_and_confidence_are_means():
@@ -121,7 +121,7 @@ def test_thousands_of_voxels_cross_blocks_and_keep_their_order():
         voxels.fuse(view(n, rng.dirichlet(np.ones(3)), depth=1.0005 + n / 500, color=n % 200),
                     exp(np.array([5.0 * (n % 35), 5.0 * (n // 35), 0, 0, 0, 0])))
     found = voxels.voxels(1)
-    assert len(voxels._blocks) > 1 and len(found.cells) == len(voxels)
+    assert len(voxels._table.blocks) > 1 and len(found.cells) == len(voxels)
     assert np.abs(found.cloud.points / 0.001 - (found.cells + 0.5)).max() < 0.51
     expected = np.rint((found.cloud.points[:, 2] - 1.0005) * 500) % 200
     np.testing.assert_array_equal(found.cloud.colors[:, 0], expected)
@@ -214,7 +214,7 @@ def test_room_of_empty_voxels_is_given_back_and_nothing_else_changes(monkeypatch
     """A hundred walls come and go; a reader of changes who looks in now and then ends with the same map."""
     monkeypatch.setattr(semantic_map, "BLOCK", 64)
     voxels, always, told = SemanticMap(2, 0.05, 0.25, 8.0), SemanticMap(2, 0.05, 0.25, 8.0), {}
-    monkeypatch.setattr(always, "_reclaim", lambda: None)
+    monkeypatch.setattr(always._table, "reclaim", lambda: None)
     for n in range(100):
         for each in (voxels, always):
             each.fuse(view(n, (0.6, 0.4)), exp(np.array([0.2 * n, 0, 0, 0, 0, 0])))
@@ -256,12 +256,27 @@ def test_unsure_pixels_of_things_are_kept(things, columns):
     assert len(voxels.voxels(1).cells) == 6 * columns
 
 
+def seen_through(voxels, keys):
+    """key -> weight of the views that see through its cell, whether it has a row or not."""
+    table, keys = voxels._table, np.array(sorted(keys))
+    once = np.zeros((len(keys), semantic_map.CLASSES + 2), np.float32)
+    once[:, semantic_map.SIGHTINGS] = 1
+    table.add(keys, once, 1)
+    found = {key: weight for block in table.blocks
+             for key, weight, sightings in zip(block.keys.tolist(), *block.rows[:, :3:2].T.tolist()) if sightings > 0.5}
+    table.add(keys, once, -1)
+    table.reclaim()
+    return {key: found[key] for key in keys.tolist()}
+
+
 def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch):
     """After walls have come, moved and gone at random the map is the one that has only seen those that are left, for
     a reader, too, who wants now more sightings and now fewer."""
     monkeypatch.setattr(semantic_map, "BLOCK", 64)
     rng = np.random.default_rng(3)
     voxels, reader, left = SemanticMap(2, 0.05, 0.25, 8.0), Reader(0.05), {}
+    cleared, clear = set(), voxels._table.clear
+    monkeypatch.setattr(voxels._table, "clear", lambda keys, *more: (cleared.update(keys.tolist()), clear(keys, *more)))
     for _ in range(300):
         number = int(rng.integers(12))
         if rng.random() < 0.3:
@@ -287,13 +302,16 @@ def test_rows_are_used_again_and_found_again_whatever_comes_and_goes(monkeypatch
     np.testing.assert_array_equal(now.cloud.labels, then.cloud.labels)
     reader.read(voxels.take_changes(1))
     assert reader.has(now)
-    assert len(voxels) == len(now.cells) and len(voxels._blocks) * 64 < 3 * len(straight) + 256
-    assert sum((cube >= 0).sum() for cube in voxels._cubes.values()) == len(voxels)
-    assert voxels._through.keys() == straight._through.keys()
-    assert all((cube == straight._through[name]).all() for name, cube in voxels._through.items())
+    assert len(voxels) == len(now.cells) and len(voxels._table.blocks) * 64 < 3 * len(straight) + 256
+    through = seen_through(voxels, cleared)
+    assert through == seen_through(straight, cleared) and len(cleared) > sum(map(bool, through.values())) > 100
+    reader.read(voxels.take_changes(1))
+    assert reader.has(now) and len(voxels) == len(now.cells), "to look is no change"
     for number in left:
         voxels.forget(number)
-    assert not voxels._through
+    reader.read(voxels.take_changes(1))
+    assert len(voxels) == 0 and not reader.voxels
+    assert not any(seen_through(voxels, cleared).values())
 
 
 def test_a_growing_map_leaves_its_rows_where_they_are(monkeypatch):
@@ -301,11 +319,13 @@ def test_a_growing_map_leaves_its_rows_where_they_are(monkeypatch):
     monkeypatch.setattr(semantic_map, "BLOCK", 64)
     voxels = SemanticMap(2, 0.05, 0.25, 8.0)
     voxels.fuse(view(0, (0.6, 0.4)), np.eye(4))
-    block, keys, cubes = voxels._blocks[0], voxels._keys[0], dict(voxels._cubes)
+    block, rows = voxels._table.blocks[0], len(voxels)
+    before, keys = block.rows[:rows].copy(), block.keys[:rows].copy()
     for n in range(1, 40):
-        voxels.fuse(view(n, (0.6, 0.4)), exp(np.array([n, 0, 0, 0, 0, 0])))
-    assert len(voxels._blocks) > 10 and voxels._blocks[0] is block and voxels._keys[0] is keys
-    assert all(voxels._cubes[name] is cube for name, cube in cubes.items())
+        voxels.fuse(view(n, (0.6, 0.4)), exp(np.array([2 * n, 0, 0, 0, 0, 0])))
+    assert len(voxels._table.blocks) > 10 and voxels._table.blocks[0] is block
+    np.testing.assert_array_equal(block.keys[:rows], keys)
+    np.testing.assert_array_equal(block.rows[:rows], before)
 
 
 NARROW = intrinsics(80.0, 80.0, 4.0, 3.0)
