@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
 from itertools import chain, combinations
 
 import cv2
@@ -23,6 +22,7 @@ import numpy as np
 from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
 from lsm_ros.geometry.sim3 import adjoint, exp, inverse
 from lsm_ros.mapping.bending import Soundings, bent
+from lsm_ros.mapping.sightings import GATE, Sightings
 from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline, still
 
@@ -40,7 +40,6 @@ SHIFT_SIGMA = 0.35         # of itself, and along each axis, in units of the win
 VIEW_SIGMA = 0.05          # error of the depth of a whole view beside the others', as a log
 FOCAL_SIGMA = 0.02         # of a predicted focal length, as a log: it is three times as much, but so many matches seem
                            # to know it far better than they do, for errors of depth go together over a surface
-GATE = 2.0                 # sigmas; a match that is farther off does not support a pose
 MIN_MATCHES = 8            # fewer are not worth a try
 MIN_SUPPORT = 30           # matches within the gate that a pose between two views needs,
 MIN_SHARE = 0.3            # and as a share of all their matches,
@@ -51,14 +50,12 @@ RANSAC_ROUNDS = 100
 EPIPOLAR_ERROR = 0.006
 EPIPOLAR_ROUNDS = 200      # a fifth of OpenCV's default: nothing is lost on real windows, and it is the dearest step
 CLEAR = 0.6                # share of all matches that ends the search for a better pose; of right ones 86 % agree
-NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 FIRST_STEPS = 3            # of the adjustment from which corners are followed: it need only be right to a few pixels
 LAST_STEPS = 4             # of the last one, which starts near its end
 TOGETHER = 6.0             # how much farther off poses are than so many matches would leave them if their errors were
                            # independent: those of depth go together over a surface; 5 to 9 on real windows
 THREADS = 2                # that look at images and pairs of views: beside the latter the network rests
 POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first pair and stay: none a window
-FLOAT = np.float32         # of the rows of the adjustment, which are many; poses and equations are float64
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,6 @@ class _Places:
     def __add__(self, other: _Places) -> _Places:
         return _Places(*(np.concatenate([getattr(self, name), getattr(other, name)])
                          for name in ("a", "b", "confidence", "sigma")))
-
-
-@dataclass(frozen=True)
-class _Sightings:
-    """N points of view `a`, placed by its depth, as view `b` sees them."""
-    a: int | np.ndarray        # or (N,) where there are several
-    b: int | np.ndarray
-    points: np.ndarray         # (3, N) float64 in camera a
-    rays: np.ndarray           # (2, N) float64, where b sees them, on its plane z = 1
-    sigma: np.ndarray          # (N,) float64, error of the rays
-    confidence: np.ndarray     # (N,) float64, probability that it is a match at all
-    depth_sigma: np.ndarray    # (N,) float64, error of the log of the points' depth
 
 
 class PoseRefiner:
@@ -137,7 +122,7 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
     S = len(prediction.depth)
     predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
     relative, support = predicted.copy(), np.zeros((S, S), int)
-    kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]] = {}
+    kept: dict[tuple[int, int], tuple[Sightings, Sightings]] = {}
     places: dict[tuple[int, int], _Places] = {}
     sound = [~on_outline(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
                                                                       strict=True)]
@@ -162,8 +147,8 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
 
     def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float,
                  steps: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-        return adjust(T_window_cam, scales, zoom, list(chain(*kept.values())), K_known, prediction.T_window_cam,
-                      _pose_sigma(prediction), steps)
+        return adjust(T_window_cam, scales, zoom, Sightings.joined(chain(*kept.values())), K_known,
+                      prediction.T_window_cam, _pose_sigma(prediction), steps)
 
     while True:
         T_window_cam, joint = _chain(relative, support)
@@ -177,14 +162,14 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
         del kept[wrong], places[wrong]
     moved = _moved(prediction, *first)
 
-    def exact(pair: tuple[int, int]) -> tuple[_Sightings, _Sightings]:
+    def exact(pair: tuple[int, int]) -> tuple[Sightings, Sightings]:
         followed = _followed(*pair, moved, pictures)
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         return _sightings(*pair, followed + places[pair] if few else followed, prediction, sound)
 
     kept = dict(zip(places, _at_once(exact, places), strict=True))
     *last, normal = adjusted(*first, LAST_STEPS)
-    told = _soundings(prediction, chain(*kept.values()), *last)
+    told = _soundings(prediction, Sightings.joined(chain(*kept.values())), *last)
     moved = _moved(prediction, *last)
     depth = np.stack([bent(plane, sounded) for plane, sounded in zip(moved.depth, told, strict=True)])
     return Refinement(replace(moved, depth=depth), joint, _errors(last[0], normal))
@@ -204,23 +189,23 @@ def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.nd
 
 
 def _sightings(a: int, b: int, places: _Places, prediction: WindowPrediction,
-               sound: list[np.ndarray]) -> tuple[_Sightings, _Sightings]:
+               sound: list[np.ndarray]) -> tuple[Sightings, Sightings]:
     """What two views share, as points of a seen by b, and as points of b seen by a; only where the depth of the view
     is `sound` (h, w)."""
     size = np.array(prediction.depth.shape[:0:-1])
     ends = []                                        # rays, points, errors of their depth, whether they are sound
     for view, shares in ((a, places.a), (b, places.b)):
         pixels = shares * size
-        rays = np.linalg.inv(prediction.K[view]) @ np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1).T
+        rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(prediction.K[view]).T
         column, row = np.clip(pixels.astype(int), 0, size - 1).T
-        points = rays * prediction.depth[view][row, column].astype(np.float64)
+        points = rays * prediction.depth[view][row, column, None].astype(np.float64)
         doubt = 1 - prediction.confidence[view][row, column].astype(np.float64)
         ends.append((rays, points, DEPTH_SIGMA + DEPTH_DOUBT * doubt, sound[view][row, column]))
 
-    def seen(view: int, other: int, end: tuple[np.ndarray, ...], rays_other: np.ndarray) -> _Sightings:
+    def seen(view: int, other: int, end: tuple[np.ndarray, ...], rays_other: np.ndarray) -> Sightings:
         _, points, depth_sigma, good = end
-        return _Sightings(view, other, points[:, good], rays_other[:2, good], places.sigma[good],
-                          places.confidence[good], depth_sigma[good])
+        rows = np.column_stack([points, rays_other[:, :2], places.sigma, depth_sigma, places.confidence])
+        return Sightings.of_pair(view, other, rows[good])
 
     return seen(a, b, ends[0], ends[1][0]), seen(b, a, ends[1], ends[0][0])
 
@@ -250,7 +235,7 @@ def _followed(a: int, b: int, prediction: WindowPrediction, pictures: Sequence[P
     return _Places(in_a, in_b, np.full(len(in_a), TRACKED_CONFIDENCE), np.full(len(in_a), TRACKED_SIGMA))
 
 
-def _hypotheses(forth: _Sightings, back: _Sightings) -> Iterator[np.ndarray]:
+def _hypotheses(forth: Sightings, back: Sightings) -> Iterator[np.ndarray]:
     """Poses T_a_b (4, 4) of two views under outliers: from points of a seen by b, of b seen by a, and from the
     directions alone, which a wrong depth does not mislead where the views lie far apart."""
     for sightings, turned in ((forth, False), (back, True)):
@@ -262,11 +247,11 @@ def _hypotheses(forth: _Sightings, back: _Sightings) -> Iterator[np.ndarray]:
         yield T
 
 
-def _resection(sightings: _Sightings) -> np.ndarray | None:
+def _resection(sightings: Sightings) -> np.ndarray | None:
     """T_a_b by PnP, or None."""
-    if len(sightings.sigma) < MIN_MATCHES:
+    if len(sightings.rows) < MIN_MATCHES:
         return None
-    found, turn, shift, _ = cv2.solvePnPRansac(sightings.points.T.copy(), sightings.rays.T.copy(), np.eye(3), None,
+    found, turn, shift, _ = cv2.solvePnPRansac(sightings.points.copy(), sightings.rays.copy(), np.eye(3), None,
                                                iterationsCount=RANSAC_ROUNDS, reprojectionError=RANSAC_ERROR,
                                                flags=cv2.SOLVEPNP_AP3P)
     if not found or not (np.isfinite(turn).all() and np.isfinite(shift).all()):
@@ -276,11 +261,11 @@ def _resection(sightings: _Sightings) -> np.ndarray | None:
     return inverse(T_b_a)
 
 
-def _epipolar(sightings: _Sightings) -> np.ndarray | None:
+def _epipolar(sightings: Sightings) -> np.ndarray | None:
     """T_a_b by five points (Nister 2004) with MAGSAC++ (Barath et al. 2020), its length from the depth; or None."""
-    if len(sightings.sigma) < MIN_MATCHES:
+    if len(sightings.rows) < MIN_MATCHES:
         return None
-    from_a, from_b = (sightings.points[:2] / sightings.points[2]).T.copy(), sightings.rays.T.copy()
+    from_a, from_b = sightings.points[:, :2] / sightings.points[:, 2:], sightings.rays.copy()
     E, inliers = cv2.findEssentialMat(from_a, from_b, np.eye(3), cv2.USAC_MAGSAC, 0.999, EPIPOLAR_ERROR,
                                       maxIters=EPIPOLAR_ROUNDS)
     if E is None or E.shape != (3, 3):
@@ -291,19 +276,19 @@ def _epipolar(sightings: _Sightings) -> np.ndarray | None:
         return None
     rays = np.concatenate([from_b[chosen], np.ones((chosen.sum(), 1))], axis=1)
     apart = np.cross(rays, t[:, 0])                     # ray x (R point + length t) = 0
-    points = sightings.points[:, chosen].T @ R.T
+    points = sightings.points[chosen] @ R.T
     length = -(np.cross(rays, points) * apart).sum(1) / np.maximum((apart ** 2).sum(1), 1e-12)
     T_b_a = np.eye(4)
     T_b_a[:3, :3], T_b_a[:3, 3] = R, max(np.median(length), 0.0) * t[:, 0]
     return inverse(T_b_a)
 
 
-def _best_pose(sightings: _Sightings, hypotheses: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _best_pose(sightings: Sightings, hypotheses: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The pose T_a_b with which most matches agree, weighed by their confidence, and which (N,) do.
 
     The first that nearly all agree with is taken: a hypothesis costs milliseconds.
     """
-    best, most = None, np.zeros(len(sightings.sigma), bool)
+    best, most = None, np.zeros(len(sightings.rows), bool)
     for T_a_b in hypotheses:
         agree = _agree(sightings, T_a_b)
         if best is None or sightings.confidence[agree].sum() > sightings.confidence[most].sum():
@@ -313,11 +298,11 @@ def _best_pose(sightings: _Sightings, hypotheses: Iterable[np.ndarray]) -> tuple
     return best, most
 
 
-def _holds(sightings: _Sightings, agree: np.ndarray) -> bool:
+def _holds(sightings: Sightings, agree: np.ndarray) -> bool:
     """Whether enough matches agree, spread over enough of the image to tell a turn from a shift."""
     if agree.sum() < MIN_SUPPORT or sightings.confidence[agree].sum() < MIN_SHARE * sightings.confidence.sum():
         return False
-    narrow = np.linalg.eigvalsh(np.cov(sightings.rays[:, agree]))[0]
+    narrow = np.linalg.eigvalsh(np.cov(sightings.rays[agree].T))[0]
     return bool(narrow > MIN_SPREAD ** 2)
 
 
@@ -342,82 +327,18 @@ def _chain(relative: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.nd
     return T_window_cam, joint
 
 
-def _agree(sightings: _Sightings, T_a_b: np.ndarray, scale: float = 1.0, zoom: float = 1.0) -> np.ndarray:
-    """(N,) bool: matches within the gate."""
-    residuals, _, good = _residuals(sightings, inverse(T_a_b)[..., None], scale, zoom, jacobian=False)
-    return good & (_total(np.square(residuals)) < GATE ** 2)
+def _agree(sightings: Sightings, T_a_b: np.ndarray, scale: float = 1.0, zoom: float = 1.0) -> np.ndarray:
+    """(N,) bool: matches of a pair within the gate."""
+    return sightings.agreement(inverse(T_a_b)[None], np.array([scale]), zoom)
 
 
-def _contradicting(kept: dict[tuple[int, int], tuple[_Sightings, _Sightings]], support: np.ndarray,
+def _contradicting(kept: dict[tuple[int, int], tuple[Sightings, Sightings]], support: np.ndarray,
                    T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> tuple[int, int] | None:
     """The pair of views that lost the largest share of its `support` (S, S) to what `adjust` made of all, if most."""
     left = {(a, b): _agree(forth, inverse(T_window_cam[a]) @ T_window_cam[b], scales[a], zoom).sum() / support[a, b]
             for (a, b), (forth, _) in kept.items()}
     pair = min(left, key=left.get)
     return pair if left[pair] < STAYS and len(kept) > 1 else None
-
-
-def _residuals(sightings: _Sightings, T_b_a: np.ndarray, scales: np.ndarray | float = 1.0, zoom: float = 1.0,
-               jacobian: bool = True) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """How far off the matches are, in sigmas (2, N), their Jacobian (8, 2, N) and whether they are seen (N,).
-
-    The Jacobian is by a step of the pose, T_b_a <- T_b_a exp(step), by the log of the depth scale of a, and by the log
-    of `zoom`, which multiplies the focal lengths. A point's depth is not exact, which moves it along its epipolar line;
-    that error joins the covariance of the residual, so along the line a match says little and across it all that the
-    image knows. It is what remains of a bundle adjustment where every point has its own depth under a prior, once those
-    depths are eliminated.
-
-    Args:
-        T_b_a: (4, 4, N), or (4, 4, 1) for all.
-        scales: of the depth of a, (N,) or one for all.
-    """
-    points = _scaled(sightings.points, scales, zoom)
-    place, turned, by_depth, good = _projected(points, T_b_a, zoom)
-
-    # (sigma^2 I + d d^T)^-1/2 in closed form: near b's lens d is so long that no Cholesky factor is left.
-    d = sightings.depth_sigma * by_depth
-    length2 = _total(np.square(d))
-    shrink = (1 - 1 / np.sqrt(1 + length2 / sightings.sigma ** 2)) / np.maximum(length2, 1e-12)
-
-    def whiten(values: np.ndarray) -> np.ndarray:
-        return (values - d * (shrink * _total(d * values))[..., None, :]) / sightings.sigma
-
-    residuals = whiten(zoom * place - sightings.rays)
-    if not jacobian:
-        return residuals, None, good
-    J = np.empty((8, *place.shape), place.dtype)
-    J[:3] = turned.swapaxes(0, 1)
-    x, y, z = points
-    J[3], J[4], J[5] = y * J[2] - z * J[1], z * J[0] - x * J[2], x * J[1] - y * J[0]
-    J[6] = by_depth
-    J[7] = zoom * place - _total(turned[:, :2] * points[:2])
-    return residuals, whiten(J), good
-
-
-def _projected(points: np.ndarray, T_b_a: np.ndarray,
-               zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where view b sees points (3, N) of view a, on its plane z = 1 (2, N); how that place, times `zoom`, moves with
-    the point in a (2, 3, N) and with the log of its depth (2, N); and whether the point is before the camera (N,)."""
-    R, t = T_b_a[:3, :3], T_b_a[:3, 3]
-    seen = _total(R * points) + t
-    nearest = NEAR * points[2]
-    z = np.maximum(seen[2], nearest)
-    place = seen[:2] / z
-    turned = (R[:2] - place[:, None] * R[2]) * (zoom / z)
-    return place, turned, _total(turned * points), seen[2] > nearest
-
-
-def _total(rows: np.ndarray) -> np.ndarray:
-    """(..., k, N) -> (..., N): the sum of few long rows; numpy's own adds them in short pieces, and takes several times
-    as long."""
-    return reduce(np.add, (rows[..., row, :] for row in range(rows.shape[-2])))
-
-
-def _scaled(points: np.ndarray, scales: np.ndarray | float, zoom: float) -> np.ndarray:
-    """Points (3, N) of a view whose depth is `scales` times as large and whose focal length `zoom` times."""
-    points = points * scales
-    points[:2] /= zoom
-    return points
 
 
 def _pose_sigma(prediction: WindowPrediction) -> np.ndarray | None:
@@ -436,7 +357,7 @@ def _apart(T: np.ndarray) -> np.ndarray:
     return np.concatenate([T[:, :3, 3], sines / cosine[:, None]], axis=1)
 
 
-def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list[_Sightings], K_known: bool,
+def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, sightings: Sightings, K_known: bool,
            T_predicted: np.ndarray, pose_sigma: np.ndarray | None,
            steps: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """The poses (S, 4, 4), depth scales (S,) and zoom that all matches agree with best, from those given on, and the
@@ -446,61 +367,53 @@ def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, kept: list
     Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1, and under the
     same kernel poses near `T_predicted` (S, 4, 4), as far as their errors `pose_sigma` (S, 6) are told.
     """
-    S, P = len(T_window_cam), len(kept)
-    a, b, counts = np.array([(pair.a, pair.b, len(pair.sigma)) for pair in kept]).T
-    pair, slices = np.repeat(np.arange(P), counts), [slice(end - n, end) for n, end in zip(counts, counts.cumsum())]
-    sightings = _Sightings(a[pair], b[pair], *(np.concatenate([getattr(part, name) for part in kept], -1, dtype=FLOAT)
-                                               for name in ("points", "rays", "sigma", "confidence", "depth_sigma")))
+    S, P, a, b = len(T_window_cam), len(sightings.counts), sightings.a, sightings.b
     logs = np.zeros(7 * S + 1)                                   # of scales and zoom, in their places
-    logs[6:-1:7], logs[-1] = np.log(scales), np.log(zoom)
+    logs[6::7], logs[-1] = np.log(scales), np.log(zoom)
     prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)          # faint on the poses: a view without matches stays
     prior[:6] = 1e12
-    poses = 7 * np.arange(S)[:, None] + np.arange(6)             # their places
     prior = np.append(prior, 1e12 if K_known else FOCAL_SIGMA ** -2)
-    ours = np.zeros((P, 8, len(prior)))                          # what all unknowns do to those of a pair
-    ours[np.arange(P)[:, None], np.arange(7), 7 * a[:, None] + np.arange(7)] = ours[:, 7, -1] = 1
+    views = 7 * np.arange(S)[:, None] + np.arange(7)             # the places of a view's seven,
+    poses = views[:, :6]                                         # and of its pose
+    ours = np.zeros((P, 7, len(prior)))                          # what all unknowns do to those of a pair
+    of_a = np.arange(P)[:, None, None], np.arange(6)[:, None], views[a][:, None]
+    ours[np.arange(P)[:, None], np.arange(6), poses[b]] = -1
+    ours[:, 6, -1] = 1
+    stacked = ours.reshape(7 * P, -1)                            # the same memory
+    T_cam_predicted = inverse(T_predicted)
     for _ in range(steps):
-        T_a_b = inverse(T_window_cam[a]) @ T_window_cam[b]
-        ours[np.arange(P)[:, None, None], np.arange(6)[:, None], (7 * b[:, None] + np.arange(6))[:, None]] = \
-            -adjoint(T_a_b)[:, :6, :6]
-        residuals, J, good = _residuals(sightings, np.moveaxis(inverse(T_a_b), 0, -1).astype(FLOAT)[..., pair],
-                                        np.exp(logs[7 * sightings.a + 6]).astype(FLOAT), float(np.exp(logs[-1])))
-        weights = good * sightings.confidence / (1 + _total(np.square(residuals)) / GATE ** 2)
-        rows = np.concatenate([J, residuals[None]])
-        weighted = weights * J
-        normal = np.stack([weighted[..., part].reshape(8, -1) @ rows[..., part].reshape(9, -1).T for part in slices])
-        A = np.diag(prior) + (ours.swapaxes(1, 2) @ normal[..., :8] @ ours).sum(axis=0)
-        gradient = prior * logs + (normal[:, None, :, 8] @ ours).sum(axis=(0, 1))
+        T_b_a = inverse(T_window_cam)[b] @ T_window_cam[a]
+        ours[of_a] = adjoint(T_b_a)[:, :6]                       # depth that grows is a Sim(3)'s scale that does
+        normal = sightings.normal_equations(T_b_a, np.exp(logs[6::7])[a], float(np.exp(logs[-1])))
+        A = np.diag(prior) + stacked.T @ (normal[..., :7] @ ours).reshape(stacked.shape)
+        gradient = prior * logs + normal[..., 7].ravel() @ stacked
         if pose_sigma is not None:
-            off = _apart(inverse(T_predicted) @ T_window_cam) / pose_sigma
+            off = _apart(T_cam_predicted @ T_window_cam) / pose_sigma
             trust = 1 / (1 + np.square(off).sum(axis=1, keepdims=True) / GATE ** 2) / pose_sigma
             A[poses, poses] += trust / pose_sigma
             gradient[poses] += trust * off
         step = np.linalg.solve(A, -gradient)
-        T_window_cam = T_window_cam @ exp(step[:-1].reshape(S, 7)[:, :6])
-        logs[6:-1:7] += step[6:-1:7]
+        T_window_cam = T_window_cam @ exp(step[poses])
+        logs[6::7] += step[6::7]
         logs[-1] += step[-1]
-    return T_window_cam, np.exp(logs[6:-1:7]), float(np.exp(logs[-1])), A
+    return T_window_cam, np.exp(logs[6::7]), float(np.exp(logs[-1])), A
 
 
-def _soundings(prediction: WindowPrediction, kept: Iterable[_Sightings], T_window_cam: np.ndarray, scales: np.ndarray,
+def _soundings(prediction: WindowPrediction, sightings: Sightings, T_window_cam: np.ndarray, scales: np.ndarray,
                zoom: float) -> list[Soundings]:
     """What the views tell of each other's depth once they lie where `adjust` has put them: a point moves along its
     epipolar line as its depth changes, and one that is not near that line is another point."""
     size = np.array(prediction.depth.shape[:0:-1])
-    found: list[list[Soundings]] = [[] for _ in scales]
-    for sightings in kept:
-        a, points = sightings.a, sightings.points
-        T_b_a = inverse(T_window_cam[sightings.b]) @ T_window_cam[a]
-        place, _, by_depth, good = _projected(_scaled(points, scales[a], zoom), T_b_a[..., None], zoom)
-        off = sightings.rays - zoom * place
-        length = np.linalg.norm(by_depth, axis=0) + 1e-9
-        good &= np.abs(by_depth[0] * off[1] - by_depth[1] * off[0]) < GATE * sightings.sigma * length
-        pixels = (prediction.K[a] @ (points / points[2]))[:2].T
-        error = _total(by_depth * off) / length ** 2
-        parts = pixels / size, points[2] * scales[a], error, sightings.sigma / length
-        found[a].append(Soundings(*(part[good] for part in parts), sightings.confidence[good]))
-    return [Soundings.joined(parts) for parts in found]
+    a, b = sightings.a, sightings.b
+    error, sigma, good = sightings.depth_errors(inverse(T_window_cam)[b] @ T_window_cam[a], scales[a], zoom)
+    views, found = np.repeat(a, sightings.counts), []
+    for view, (K, scale) in enumerate(zip(prediction.K, scales, strict=True)):
+        told = good & (views == view)
+        points = sightings.points[told]
+        pixels = (points / points[:, 2:] @ K.T)[:, :2]
+        found.append(Soundings(pixels / size, points[:, 2] * scale, error[told], sigma[told],
+                               sightings.confidence[told]))
+    return found
 
 
 def _errors(T_window_cam: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -1,0 +1,113 @@
+"""What the matches between views say of their poses, and of the depth of their points.
+
+A point that view a shows is placed by a's depth and projected into view b; how far that lies from where b shows it is
+the residual. The point's depth is not exact, which moves it along its epipolar line; that error joins the covariance of
+the residual, so along the line a match says little and across it all that the image knows. It is what remains of a
+bundle adjustment where every point has its own depth under a prior, once those depths are eliminated.
+
+The loops over matches are compiled, src/adjustment.cpp; in float64, for float32 would save a tenth of their time.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from lsm_ros.mapping.kernels import COUNT, NUMBER, array, kernel
+
+NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
+GATE = 2.0                 # sigmas; a match that is farther off does not support a pose, and counts less and less
+
+_POSES = (array(np.float64, 2), array(np.int64, 1), COUNT, array(np.float64, 3), array(np.float64, 1), NUMBER, NUMBER,
+          NUMBER)          # what all of them begin with
+_NORMAL_EQUATIONS = kernel("normal_equations", None, *_POSES, array(np.float64, 3))
+_AGREEMENT = kernel("agreement", None, *_POSES, array(np.bool_, 1))
+_DEPTH_ERRORS = kernel("depth_errors", None, *_POSES, array(np.float64, 1), array(np.float64, 1), array(np.bool_, 1))
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """N points of P views `a`, placed by their depth, as views `b` see them."""
+    a: np.ndarray              # (P,) int64
+    b: np.ndarray              # (P,) int64
+    counts: np.ndarray         # (P,) int64, how many each pair has; its rows follow those of the pair before
+    rows: np.ndarray           # (N, 8) float64 without gaps: what the properties below say
+
+    def __post_init__(self):
+        if not len(self.a) == len(self.b) == len(self.counts):
+            raise ValueError(f"{len(self.a)}, {len(self.b)} and {len(self.counts)} views and counts of as many pairs")
+        if (self.counts < 0).any() or self.rows.shape != (self.counts.sum(), 8):
+            raise ValueError(f"rows {self.rows.shape} of {self.counts} sightings")
+
+    @classmethod
+    def of_pair(cls, a: int, b: int, rows: np.ndarray) -> Sightings:
+        """Those of one pair."""
+        return cls(np.array([a]), np.array([b]), np.array([len(rows)]), rows)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Sightings]) -> Sightings:
+        """Those of all pairs of at least one of them."""
+        parts = list(parts)
+        return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+
+    @property
+    def points(self) -> np.ndarray:
+        """(N, 3) in the camera of a."""
+        return self.rows[:, :3]
+
+    @property
+    def rays(self) -> np.ndarray:
+        """(N, 2) where b sees them, on its plane z = 1."""
+        return self.rows[:, 3:5]
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """(N,) error of the rays."""
+        return self.rows[:, 5]
+
+    @property
+    def depth_sigma(self) -> np.ndarray:
+        """(N,) error of the log of the points' depth."""
+        return self.rows[:, 6]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) probability that it is a match at all."""
+        return self.rows[:, 7]
+
+    def normal_equations(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> np.ndarray:
+        """(P, 7, 8) float64: of each pair J^T W J and J^T W r. r are the residuals, W their inverse covariances times
+        `confidence` and Cauchy's weights.
+
+        J is by a step of the pose, T_b_a <- exp(step) T_b_a, and by the log of `zoom`. The depth scale of a needs no
+        column: what its log does to what b sees, a shift by -t does.
+
+        Args:
+            T_b_a: (P, 4, 4) float64.
+            scales: of the depth of a, (P,) float64.
+            zoom: multiplies the focal lengths of all views.
+        """
+        normal = np.empty((len(self.counts), 7, 8))
+        _NORMAL_EQUATIONS(*self._poses(T_b_a, scales, zoom), normal)
+        return normal
+
+    def agreement(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> np.ndarray:
+        """(N,) bool: matches within the gate, for poses as above."""
+        agree = np.empty(len(self.rows), bool)
+        _AGREEMENT(*self._poses(T_b_a, scales, zoom), agree)
+        return agree
+
+    def depth_errors(self, T_b_a: np.ndarray, scales: np.ndarray,
+                     zoom: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For poses as above, the log of what the depth of each point should be over what it is (N,), the error of that
+        (N,), and whether the match lies within the gate of the point's epipolar line (N,): else it is another point."""
+        error, sigma, agree = np.empty(len(self.rows)), np.empty(len(self.rows)), np.empty(len(self.rows), bool)
+        _DEPTH_ERRORS(*self._poses(T_b_a, scales, zoom), error, sigma, agree)
+        return error, sigma, agree
+
+    def _poses(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> tuple:
+        P = len(self.counts)
+        if T_b_a.shape != (P, 4, 4) or scales.shape != (P,):
+            raise ValueError(f"poses {T_b_a.shape} and scales {scales.shape} of {P} pairs")
+        return self.rows, self.counts, P, T_b_a, scales, zoom, NEAR, GATE

@@ -1,0 +1,169 @@
+"""The compiled loops against plain numpy, one match after another, with derivatives by small steps."""
+from ctypes import ArgumentError
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lsm_ros.geometry.sim3 import exp, inverse
+from lsm_ros.mapping.refinement import FOCAL_SIGMA, VIEW_SIGMA, adjust
+from lsm_ros.mapping.sightings import GATE, NEAR, Sightings
+
+ZOOM, SCALES = 1.06, np.array([1.0, 0.93, 1.08])               # of all views and of each one
+TINY = 1e-5
+
+
+@pytest.fixture
+def poses():
+    """T_window_cam of three views."""
+    return exp(np.array([[0.0] * 6, [0.3, 0.02, 0.1, 0.03, -0.15, 0.02], [0.6, -0.1, 0.2, -0.05, -0.3, 0.1]]))
+
+
+@pytest.fixture
+def sightings(poses):
+    """Of five pairs: 40 points each, some off by many sigmas, but none of one pair."""
+    random, parts = np.random.default_rng(0), []
+    for a, b, count in ((0, 1, 40), (1, 0, 40), (0, 2, 0), (2, 1, 40), (1, 2, 40)):
+        z = random.uniform(1.5, 4, count)
+        points = np.stack([*random.uniform(-0.5, 0.5, (2, count)) * z, z], axis=1)
+        sigma, depth_sigma = random.uniform(0.001, 0.01, count), random.uniform(0.01, 0.1, count)
+        rays = np.array([place(point, T(poses, a, b), SCALES[a], ZOOM) for point in points]).reshape(-1, 2)
+        rays += random.normal(size=(count, 2)) * random.choice([0.003, 0.05], (count, 1))
+        rows = np.column_stack([points, rays, sigma, depth_sigma, random.uniform(0.3, 1, count)])
+        parts.append(Sightings.of_pair(a, b, rows))
+    return Sightings.joined(parts)
+
+
+def T(T_window_cam, a, b):
+    return inverse(T_window_cam[b]) @ T_window_cam[a]
+
+
+def place(point, T_b_a, scale, zoom):
+    """Where b shows a point (3,) of a, on the plane z = 1 of its camera as it was before the zoom."""
+    seen = T_b_a[:3, :3] @ (point * scale / [zoom, zoom, 1]) + T_b_a[:3, 3]
+    return zoom * seen[:2] / seen[2]
+
+
+def derivative(function, count):
+    """(2, count) of a function of `count` numbers, all 0."""
+    return np.stack([(function(step) - function(-step)) / (2 * TINY) for step in TINY * np.eye(count)], axis=1)
+
+
+def each(sightings, T_window_cam):
+    """For each sighting: pair, point, T_b_a, residual (2,) and its inverse covariance (2, 2), and how it moves with the
+    log of the depth (2,)."""
+    pairs = np.repeat(np.arange(len(sightings.counts)), sightings.counts)
+    for pair, point, ray, sigma, depth_sigma in zip(pairs, sightings.points, sightings.rays, sightings.sigma,
+                                                    sightings.depth_sigma, strict=True):
+        a, b = sightings.a[pair], sightings.b[pair]
+        T_b_a, scale = T(T_window_cam, a, b), SCALES[a]
+        by_depth = derivative(lambda step: place(point * np.exp(step), T_b_a, scale, ZOOM), 1)[:, 0]
+        W = np.linalg.inv(sigma ** 2 * np.eye(2) + depth_sigma ** 2 * np.outer(by_depth, by_depth))
+        yield pair, point, T_b_a, place(point, T_b_a, scale, ZOOM) - ray, W, by_depth
+
+
+def arguments(sightings, T_window_cam):
+    return T(T_window_cam, sightings.a, sightings.b), SCALES[sightings.a], ZOOM
+
+
+def test_normal_equations(sightings, poses):
+    expected = np.zeros((5, 7, 8))
+    for row, (pair, point, T_b_a, r, W, _) in enumerate(each(sightings, poses)):
+        def moved(step):
+            return place(point, exp(step[:6]) @ T_b_a, SCALES[sightings.a[pair]], ZOOM * np.exp(step[6]))
+
+        J = derivative(moved, 7)
+        weight = sightings.confidence[row] / (1 + r @ W @ r / GATE ** 2)
+        expected[pair] += weight * J.T @ W @ np.column_stack([J, r])
+    found = sightings.normal_equations(*arguments(sightings, poses))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_array_equal(found[2], 0)
+
+
+def test_a_step_of_the_adjustment(sightings, poses):
+    """From poses, depth scales and a zoom that are not the right ones, all unknowns at once."""
+    a, b, size = sightings.a, sightings.b, 7 * 3 + 1
+    prior = np.append(np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], 3), FOCAL_SIGMA ** -2)
+    prior[:6] = 1e12
+    logs = np.zeros(size)
+    logs[6::7], logs[-1] = np.log(SCALES), np.log(ZOOM)
+    A, gradient = np.diag(prior), prior * logs
+    for row, (pair, point, _, r, W, _) in enumerate(each(sightings, poses)):
+        def moved(step):
+            steps, view = step[:-1].reshape(3, 7), a[pair]
+            T_window_cam = poses @ exp(steps[:, :6])
+            scale, zoom = SCALES[view] * np.exp(steps[view, 6]), ZOOM * np.exp(step[-1])
+            return place(point, T(T_window_cam, view, b[pair]), scale, zoom)
+
+        J = derivative(moved, size)
+        weight = sightings.confidence[row] / (1 + r @ W @ r / GATE ** 2)
+        A, gradient = A + weight * J.T @ W @ J, gradient + weight * J.T @ W @ r
+    step = np.linalg.solve(A, -gradient)
+    T_window_cam, scales, zoom, normal = adjust(poses, SCALES, ZOOM, sightings, False, poses, None, 1)
+    np.testing.assert_allclose(normal, A, rtol=1e-5, atol=1e-6 * np.abs(A[7:, 7:]).max())
+    np.testing.assert_allclose(T_window_cam, poses @ exp(step[:-1].reshape(3, 7)[:, :6]), atol=1e-6)
+    np.testing.assert_allclose(np.append(scales, zoom), np.exp(logs + step)[[6, 13, 20, 21]], rtol=1e-6)
+    assert np.abs(step[7:]).max() > 1e-3
+
+
+def test_agreement(sightings, poses):
+    expected = [r @ W @ r < GATE ** 2 for _, _, _, r, W, _ in each(sightings, poses)]
+    assert 40 < sum(expected) < 120
+    np.testing.assert_array_equal(sightings.agreement(*arguments(sightings, poses)), expected)
+
+
+def test_depth_errors(sightings, poses):
+    error, sigma, agree = sightings.depth_errors(*arguments(sightings, poses))
+    for row, (_, _, _, r, _, by_depth) in enumerate(each(sightings, poses)):
+        length = np.linalg.norm(by_depth)
+        across = (by_depth[0] * r[1] - by_depth[1] * r[0]) / length
+        assert agree[row] == (abs(across) < GATE * sightings.sigma[row])
+        if agree[row]:
+            assert error[row] == pytest.approx(-by_depth @ r / length ** 2, rel=1e-5, abs=1e-6)
+            assert sigma[row] == pytest.approx(sightings.sigma[row] / length, rel=1e-5)
+        else:
+            assert error[row] == sigma[row] == 0
+    assert 40 < agree.sum() < 140
+
+
+def test_points_at_the_other_lens_or_behind_it_say_nothing(sightings, poses):
+    T_b_a, scales, zoom = arguments(sightings, poses)
+    rows = sightings.rows.copy()
+    for row, z in enumerate((-1.0, 0.0, 1e-9, 0.9 * NEAR * 0.11, np.nan)):          # before b, which is 0.1 before a
+        rows[row, :3] = (inverse(T_b_a[0]) @ [0, 0, z, 1])[:3] / SCALES[0] * [ZOOM, ZOOM, 1]
+    near = replace(sightings, rows=rows)
+    without = Sightings(sightings.a, sightings.b, sightings.counts - [5, 0, 0, 0, 0], rows[5:])
+    np.testing.assert_array_equal(near.normal_equations(T_b_a, scales, zoom),
+                                  without.normal_equations(T_b_a, scales, zoom))
+    assert not near.agreement(T_b_a, scales, zoom)[:5].any()
+    assert not np.any(near.depth_errors(T_b_a, scales, zoom), axis=0)[:5].any()
+
+
+@pytest.mark.parametrize("baseline", [0.0, 1e-12])
+def test_views_from_one_place_know_no_depth(sightings, baseline):
+    still = np.tile(np.eye(4), (5, 1, 1))
+    still[:, 0, 3] = baseline
+    for found in (sightings.normal_equations(still, np.ones(5), 1.0),
+                  *sightings.depth_errors(still, np.ones(5), 1.0)[:2]):
+        assert np.isfinite(found).all()
+
+
+def test_what_is_not_as_the_compiled_loops_need_it_is_an_error(sightings, poses):
+    T_b_a, scales, zoom = arguments(sightings, poses)
+    double = np.repeat(sightings.rows, 2, axis=1)[:, ::2]                                       # with gaps
+    for rows in (sightings.rows.astype(np.float32), double, np.asfortranarray(sightings.rows)):
+        with pytest.raises(ArgumentError):
+            replace(sightings, rows=rows).agreement(T_b_a, scales, zoom)
+    with pytest.raises(ArgumentError):
+        replace(sightings, counts=sightings.counts.astype(np.int32)).normal_equations(T_b_a, scales, zoom)
+    for wrong in ((T_b_a.astype(np.float32), scales), (T_b_a.swapaxes(1, 2), scales), (T_b_a, scales.astype(int))):
+        with pytest.raises(ArgumentError):
+            sightings.depth_errors(*wrong, zoom)
+    for wrong in ((T_b_a[:4], scales), (T_b_a, scales[:4]), (T_b_a[:, :3], scales), (T_b_a[0], scales)):
+        with pytest.raises(ValueError):
+            sightings.normal_equations(*wrong, zoom)
+    for wrong in ({"rows": sightings.rows[:-1]}, {"rows": sightings.rows[:, :7]}, {"rows": sightings.rows.ravel()},
+                  {"counts": sightings.counts + 1}, {"counts": np.array([160, -40, 0, 0, 40])},
+                  {"counts": sightings.counts[:4]}, {"a": sightings.a[:4]}):
+        with pytest.raises(ValueError):
+            replace(sightings, **wrong)
