@@ -12,6 +12,7 @@ of the way to a surface counts as seen through, and nothing behind it, so what w
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import scale_of, transform
 from lsm_ros.mapping.kernels import COUNT, NUMBER, array, check_shapes, kernel
 from lsm_ros.mapping.views import View
-from lsm_ros.mapping.voxel_table import VoxelTable
+from lsm_ros.mapping.voxel_table import Block, VoxelTable
 
 BITS = 21                          # of a cell index along each axis; a key packs three, as in src/voxels.cpp
 OFFSET = 1 << (BITS - 1)
@@ -72,6 +73,9 @@ class _Brought(NamedTuple):
     sums: np.ndarray               # (n, columns) float32
     clear: np.ndarray              # (m,) distinct keys, none of the others
     weights: np.ndarray            # (m,) int32
+
+
+_Chosen = tuple[Block, np.ndarray]       # and the rows in it that are meant
 
 
 class _Pixels(NamedTuple):
@@ -148,39 +152,36 @@ class SemanticMap:
 
     def voxels(self, min_observations: int) -> Voxels:
         """Those that at least so many keyframes saw, and that are not seen through, in the order of their keys."""
-        keys, parts = [np.empty(0, np.int64)], [_means(np.empty((0, CLASSES + self._classes), np.float32))]
-        for block in self._table.blocks:
-            seen = _shown(block.rows, min_observations)
-            keys.append(block.keys[seen])
-            parts.append(_means(block.rows[seen]))
-        names = np.concatenate(keys)
-        means = _Means(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        order = np.argsort(names)
-        return self._voxels(names[order], _Means(*(column[order] for column in means)))
+        self._refresh()
+        chosen = [(block, np.flatnonzero(_shown(block.rows, min_observations))) for block in self._table.blocks]
+        return self._voxels(chosen, _order(chosen))
 
     def things(self, min_observations: int, things: np.ndarray) -> tuple[Voxels, np.ndarray]:
         """Those voxels of `voxels` whose most likely class is one of `things` (C,) bool, and (V, C) float32, the
         log-probability of each class in a typical sighting.
 
-        The cost is that of these voxels and of what has changed since the last call, but for a look at three bytes of
-        the others.
+        The cost is that of these voxels and of what has changed since their last readers, but for a look at three bytes
+        of the others.
         """
-        keys, parts = [np.empty(0, np.int64)], [np.empty((0, CLASSES + self._classes), np.float32)]
+        self._refresh()
+        chosen = [(block, np.flatnonzero(things[block.labels])) for block in self._table.blocks]
+        chosen = [(block, rows[_shown(block.rows[rows, :CLASSES], max(min_observations, 1))]) for block, rows in chosen]
+        order = _order(chosen)
+        voxels = self._voxels(chosen, order)
+        evidence = _gathered(chosen, lambda block: block.rows[:, EVIDENCE_WEIGHT:])[order]
+        evidence = evidence[:, CLASSES - EVIDENCE_WEIGHT:] / evidence[:, :1]
+        evidence += (np.log(voxels.certainty) - evidence.max(axis=1))[:, None]
+        return voxels, evidence
+
+    def _refresh(self) -> None:
+        """What the classes of the rows that have changed say."""
         for block in self._table.blocks:
             rows = np.flatnonzero(block.stale)
-            block.labels[rows], block.stale[rows] = block.rows[rows, CLASSES:].argmax(axis=1), False
-            rows = np.flatnonzero(things[block.labels])
-            values = block.rows[rows]
-            seen = _shown(values, max(min_observations, 1))
-            keys.append(block.keys[rows[seen]])
-            parts.append(values[seen])
-        names = np.concatenate(keys)
-        order = np.argsort(names)
-        rows = np.concatenate(parts)[order]
-        voxels = self._voxels(names[order], _means(rows))
-        evidence = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
-        evidence += (np.log(voxels.certainty) - evidence.max(axis=1, initial=-np.inf))[:, None]
-        return voxels, evidence
+            block.stale[rows] = False
+            rows = rows[block.rows[rows, SIGHTINGS] > 0.5]
+            mean = block.rows[rows, CLASSES:] / block.rows[rows, EVIDENCE_WEIGHT, None]
+            block.labels[rows] = mean.argmax(axis=1)
+            block.certainty[rows] = 1 / np.exp(mean - mean.max(axis=1, keepdims=True)).sum(axis=1)
 
     def take_changes(self, min_observations: int, anew: bool = False) -> Changes:
         """What has changed since the last call, or with `anew` since there was nothing, the values as `voxels` would
@@ -197,24 +198,20 @@ class SemanticMap:
             self._anew = True
             for block in self._table.blocks:
                 block.taken[:] = False
-        keys, sums, gone = [], [], []
+        self._refresh()
+        chosen, gone = [], []
         for number, block in enumerate(self._table.blocks):
             rows = np.flatnonzero(block.changed)
-            if not len(rows):
-                continue
             block.changed[rows] = False
-            values = block.rows[rows]
+            values = block.rows[rows, :CLASSES]
             seen = _shown(values, min_observations)
-            keys.append(block.keys[rows[seen]])
-            sums.append(values[seen])
+            chosen.append((block, rows[seen]))
             gone.append(block.keys[rows[~seen & block.taken[rows]]])
             block.taken[rows] = seen
             self._table.told_as_gone(number * BLOCK + rows[values[:, SIGHTINGS] < 0.5])
+        now = self._voxels(chosen).cloud
         self._table.reclaim()
-        nothing = np.empty(0, np.int64)
-        now = self._voxels(np.concatenate([nothing, *keys]), _means(np.concatenate(
-            [np.empty((0, CLASSES + self._classes), np.float32), *sums]))).cloud
-        centres = ((unpack(np.concatenate([nothing, *gone])) + 0.5) * self._size).astype(np.float32)
+        centres = ((unpack(np.concatenate(gone)) + 0.5) * self._size).astype(np.float32)
         anew, self._anew = self._anew, False
         return Changes(anew, Cloud(points=np.concatenate([now.points, centres]),
                                    colors=np.concatenate([now.colors, np.zeros((len(centres), 3), np.uint8)]),
@@ -226,15 +223,18 @@ class SemanticMap:
         for block in self._table.blocks:
             block.changed[block.rows[:, SIGHTINGS] > 0.5] = True
 
-    def _voxels(self, keys: np.ndarray, means: _Means) -> Voxels:
-        cells = unpack(keys)
+    def _voxels(self, chosen: list[_Chosen], order: np.ndarray | slice = slice(None)) -> Voxels:
+        """Those voxels, in this order of them, or as they come."""
+        cells = unpack(_gathered(chosen, lambda block: block.keys)[order])
+        sums = _gathered(chosen, lambda block: block.rows[:, :CLASSES])[order]
         # Never quite on the border, so that a reader who rounds a point down finds its cell in spite of float32.
-        points = (cells + 0.5) * self._size + means.offsets.clip(-INSIDE * self._size, INSIDE * self._size)
-        return Voxels(cells, Cloud(points=points.astype(np.float32),
-                                   colors=np.rint(means.colors).clip(0, 255).astype(np.uint8),
-                                   labels=means.labels.astype(np.uint16),
-                                   confidence=np.rint(255 * means.confidence).clip(1, 255).astype(np.uint8)),
-                      means.certainty.astype(np.float32), means.pixels)
+        offsets = (sums[:, POSITION] / sums[:, WEIGHT, None]).clip(-INSIDE * self._size, INSIDE * self._size)
+        colors, confidence = sums[:, COLOR] / sums[:, WEIGHT, None], sums[:, WEIGHT] / sums[:, POINTS]
+        return Voxels(cells, Cloud(points=((cells + 0.5) * self._size + offsets).astype(np.float32),
+                                   colors=np.rint(colors).clip(0, 255).astype(np.uint8),
+                                   labels=_gathered(chosen, lambda block: block.labels)[order],
+                                   confidence=np.rint(255 * confidence).clip(1, 255).astype(np.uint8)),
+                      _gathered(chosen, lambda block: block.certainty)[order], sums[:, POINTS])
 
     def _brought(self, fused: _Fused) -> _Brought:
         view, S = fused.view, np.ascontiguousarray(fused.S_map_cam)
@@ -276,27 +276,19 @@ class SemanticMap:
         self._table.clear(brought.clear, brought.weights, sign)
 
 
-class _Means(NamedTuple):
-    """What rows (n, columns) say."""
-    offsets: np.ndarray            # (n, 3) from the centres of the cells, metres
-    colors: np.ndarray             # (n, 3) 0..255
-    labels: np.ndarray             # (n,)
-    confidence: np.ndarray         # (n,) 0..1
-    certainty: np.ndarray          # (n,) 0..1
-    pixels: np.ndarray             # (n,)
-
-
 def _shown(rows: np.ndarray, min_observations: int) -> np.ndarray:
-    """(n,) bool: those rows (n, columns) that are part of the map."""
+    """(n,) bool: those rows (n, at least 3) that are part of the map."""
     return (rows[:, SIGHTINGS] >= min_observations) & (rows[:, THROUGH] <= rows[:, SEEN])
 
 
-def _means(rows: np.ndarray) -> _Means:
-    weight = rows[:, WEIGHT, None]
-    mean = rows[:, CLASSES:] / rows[:, EVIDENCE_WEIGHT, None]
-    mean = np.exp(mean - mean.max(axis=1, keepdims=True))
-    return _Means(rows[:, POSITION] / weight, rows[:, COLOR] / weight, rows[:, CLASSES:].argmax(axis=1),
-                  rows[:, WEIGHT] / rows[:, POINTS], 1 / mean.sum(axis=1), rows[:, POINTS])
+def _gathered(chosen: list[_Chosen], of: Callable[[Block], np.ndarray]) -> np.ndarray:
+    """(V, ...): what `of` (R, ...) says of the chosen rows, one block after another."""
+    return np.concatenate([of(block)[rows] for block, rows in chosen])
+
+
+def _order(chosen: list[_Chosen]) -> np.ndarray:
+    """(V,): which comes first by the order of keys."""
+    return np.argsort(_gathered(chosen, lambda block: block.keys))
 
 
 def pack(cells: np.ndarray) -> np.ndarray:

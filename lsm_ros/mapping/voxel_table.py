@@ -31,8 +31,9 @@ class Block:
     keys: np.ndarray               # (R,) int64
     changed: np.ndarray            # (R,) bool, since the last `SemanticMap.take_changes`
     taken: np.ndarray              # (R,) bool, was in the map when that was last called
-    stale: np.ndarray              # (R,) bool, since `labels` was last right
+    stale: np.ndarray              # (R,) bool, since the next two were last right
     labels: np.ndarray             # (R,) uint16, the most likely class
+    certainty: np.ndarray          # (R,) float32, its probability in a typical sighting
 
 
 class VoxelTable:
@@ -43,6 +44,7 @@ class VoxelTable:
         self._handle = _new(columns, block_rows)
         weakref.finalize(self, _delete, self._handle)
         self.blocks: list[Block] = []
+        self._add_block()
 
     def __len__(self) -> int:
         """Rows that are given to a voxel."""
@@ -52,11 +54,7 @@ class VoxelTable:
         """Adds `sign` times sums (n, columns) to the rows of n distinct keys, which get a row if they have none."""
         check_shapes(sums=(sums, (len(keys), self._columns)))
         while _room(self._handle) < len(keys):
-            R = self._block_rows
-            block = Block(np.zeros((R, self._columns), np.float32), np.zeros(R, np.int64), *np.zeros((3, R), bool),
-                          np.zeros(R, np.uint16))
-            self.blocks.append(block)
-            _add_block(self._handle, block.rows, block.keys, block.changed, block.taken, block.stale)
+            self._add_block()
         _add(self._handle, len(keys), keys, sums, sign)
 
     def clear(self, keys: np.ndarray, weights: np.ndarray, sign: int) -> None:
@@ -71,3 +69,10 @@ class VoxelTable:
     def reclaim(self) -> None:
         """Gives rows without a sighting back that no reader of the changes has."""
         _reclaim(self._handle)
+
+    def _add_block(self) -> None:
+        R = self._block_rows
+        block = Block(np.zeros((R, self._columns), np.float32), np.zeros(R, np.int64), *np.zeros((3, R), bool),
+                      np.zeros(R, np.uint16), np.zeros(R, np.float32))
+        self.blocks.append(block)
+        _add_block(self._handle, block.rows, block.keys, block.changed, block.taken, block.stale)
