@@ -153,7 +153,7 @@ class SemanticMap:
     def voxels(self, min_observations: int) -> Voxels:
         """Those that at least so many keyframes saw, and that are not seen through, in the order of their keys."""
         self._refresh()
-        chosen = [(block, np.flatnonzero(_shown(block.rows, min_observations))) for block in self._table.blocks]
+        chosen = [(block, np.flatnonzero(_shown(block, slice(None), min_observations))) for block in self._table.blocks]
         return self._voxels(chosen, _order(chosen))
 
     def things(self, min_observations: int, things: np.ndarray) -> tuple[Voxels, np.ndarray]:
@@ -165,7 +165,7 @@ class SemanticMap:
         """
         self._refresh()
         chosen = [(block, np.flatnonzero(things[block.labels])) for block in self._table.blocks]
-        chosen = [(block, rows[_shown(block.rows[rows, :CLASSES], max(min_observations, 1))]) for block, rows in chosen]
+        chosen = [(block, rows[_shown(block, rows, max(min_observations, 1))]) for block, rows in chosen]
         order = _order(chosen)
         voxels = self._voxels(chosen, order)
         evidence = _gathered(chosen, lambda block: block.rows[:, EVIDENCE_WEIGHT:])[order]
@@ -203,12 +203,11 @@ class SemanticMap:
         for number, block in enumerate(self._table.blocks):
             rows = np.flatnonzero(block.changed)
             block.changed[rows] = False
-            values = block.rows[rows, :CLASSES]
-            seen = _shown(values, min_observations)
+            seen = _shown(block, rows, min_observations)
             chosen.append((block, rows[seen]))
             gone.append(block.keys[rows[~seen & block.taken[rows]]])
             block.taken[rows] = seen
-            self._table.told_as_gone(number * BLOCK + rows[values[:, SIGHTINGS] < 0.5])
+            self._table.told_as_gone(number * BLOCK + rows[block.rows[rows, SIGHTINGS] < 0.5])
         now = self._voxels(chosen).cloud
         self._table.reclaim()
         centres = ((unpack(np.concatenate(gone)) + 0.5) * self._size).astype(np.float32)
@@ -276,9 +275,10 @@ class SemanticMap:
         self._table.clear(brought.clear, brought.weights, sign)
 
 
-def _shown(rows: np.ndarray, min_observations: int) -> np.ndarray:
-    """(n,) bool: those rows (n, at least 3) that are part of the map."""
-    return (rows[:, SIGHTINGS] >= min_observations) & (rows[:, THROUGH] <= rows[:, SEEN])
+def _shown(block: Block, rows: np.ndarray | slice, min_observations: int) -> np.ndarray:
+    """Bool: those rows that are part of the map."""
+    values = block.rows
+    return (values[rows, SIGHTINGS] >= min_observations) & (values[rows, THROUGH] <= values[rows, SEEN])
 
 
 def _gathered(chosen: list[_Chosen], of: Callable[[Block], np.ndarray]) -> np.ndarray:
