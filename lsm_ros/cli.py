@@ -137,9 +137,9 @@ def make_parser() -> argparse.ArgumentParser:
                             help="take every N-th image [default %(default)s]")
     map_parser.add_argument("--max-frames", metavar="N", type=positive, help="stop after N images")
     map_parser.add_argument("--intrinsics", metavar="FX,FY,CX,CY|none|source", type=read_intrinsics, default="source",
-                            help="the camera's calibration in pixels, as OpenCV gives it; none lets the network "
-                                 "estimate it even where the source knows it [default %(default)s: what that says, if "
-                                 "anything]")
+                            help="the camera's calibration in pixels of the source's images, as OpenCV gives it; none "
+                                 "lets the network estimate it even where the source knows it [default %(default)s: "
+                                 "what that says, if anything]")
     map_parser.add_argument("--rate", metavar="HZ", type=positive_number, default=DEFAULT_RATE_HZ,
                             help="images a second of a folder whose names are no times [default %(default)s]")
     map_parser.add_argument("--image-topic", metavar="TOPIC", help="the camera, in a rosbag2 that has several")

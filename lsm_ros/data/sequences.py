@@ -95,7 +95,9 @@ class FolderSequence:
         self._levels = Levels()
         K_file = folder / "intrinsics.txt"
         self.K = None if isinstance(intrinsics, str) else intrinsics
+        self._K_source = "the intrinsics"
         if isinstance(intrinsics, str) and K_file.exists():
+            self._K_source = str(K_file)
             try:
                 self.K = from_opencv(_matrix(K_file)[:3, :3])
             except InputError as error:
@@ -106,7 +108,9 @@ class FolderSequence:
 
     def __getitem__(self, index: int) -> SequenceFrame:
         """Reads one frame. Raises InputError naming the file that is damaged or doesn't fit its image."""
-        return self._with_truth(index, self._image(self.images[index]))
+        image = self._image(self.images[index])
+        check_size(self.K, image, self._K_source)
+        return self._with_truth(index, image)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
         self.skipped, first_error = 0, None
@@ -117,7 +121,7 @@ class FolderSequence:
                 self.skipped, first_error = self.skipped + 1, first_error or error
                 continue
             if index == self.skipped:               # the first; another size later on is the mapper's business
-                check_size(self.K, image)
+                check_size(self.K, image, self._K_source)
             yield self._with_truth(index, image)
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")

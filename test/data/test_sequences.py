@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lsm_ros.data.calibration import from_opencv, to_opencv
 from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError
@@ -57,13 +58,15 @@ def test_stride_and_intrinsics_are_the_callers_choice(truth):
     frames = list(open_sequence(truth, stride=2, intrinsics=None))
     assert [frame.frame.stamp_ns for frame in frames] == [0, 200_000_000]
     assert frames[0].frame.K is None
-    assert open_sequence(truth, intrinsics=2 * K - np.diag([0, 0, 1]))[1].frame.K[0, 0] == 100
+    assert open_sequence(truth, intrinsics=K + np.diag([50, 50, 0]))[1].frame.K[0, 0] == 100
     with pytest.raises(InputError, match="stride 0"):
         open_sequence(truth, stride=0)
 
 
+@pytest.mark.parametrize(("times", "named"), [(30, r"\(960, 720\)"), (2, r"\(64, 48\)"), (1.5, r"\(48, 36\)"),
+                                              (0.5, r"\(16, 12\)")])
 @pytest.mark.parametrize("kind", ["images", "video", "bag", "camera"])
-def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind):
+def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind, times, named):
     source = tmp_path / "source.avi"
     if kind == "images":
         write_folder(source)
@@ -75,9 +78,19 @@ def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind):
     else:
         source = 0
         monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    of_full_hd = np.array([[1400.0, 0, 959.5], [0, 1400, 539.5], [0, 0, 1]])
-    with pytest.raises(InputError, match=r"principal point \(960, 540\) .* outside of the 64x48 image"):
-        list(open_sequence(source, intrinsics=of_full_hd))
+    of_another = to_opencv(np.diag([times, times, 1]) @ from_opencv(K))
+    with pytest.raises(InputError, match=f"principal point {named} of the intrinsics .* 64x48 image"):
+        list(open_sequence(source, intrinsics=of_another))
+
+
+def test_intrinsics_of_twice_the_images_size_are_told_with_their_file(truth):
+    np.savetxt(truth / "intrinsics.txt", np.diag([2.0, 2, 1]) @ K)
+    said = r"principal point \(63.5, 47.5\) of .*/intrinsics.txt lies outside of the middle of the 64x48 image"
+    with pytest.raises(InputError, match=said):
+        list(open_sequence(truth))
+    with pytest.raises(InputError, match=said):
+        open_sequence(truth)[1]
+    assert len(list(open_sequence(truth, intrinsics=None))) == 3
 
 
 def test_images_are_in_natural_order(tmp_path):
