@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
 TRUTH_TOPICS = {TRUTH_POSE_TOPIC: POSE_STAMPED, TRUTH_DEPTH_TOPIC: COMPRESSED_IMAGE,
                 TRUTH_LABELS_TOPIC: COMPRESSED_IMAGE}
+# Sub-topics of an image that image_transport's plugins may send as CompressedImage, and that are not decoded here.
+OTHER_TRANSPORTS = ("compressedDepth", "ffmpeg", "theora", "zstd")
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
 logger = logging.getLogger(__name__)
@@ -190,10 +193,11 @@ class RecordingSequence:
         self._types = ros_types()
         with _opened(self.path) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
-            self.image_topic = choose_image_topic(self.topics, image_topic, path)
-            images = sum(connection.msgcount for connection in reader.connections
-                         if connection.topic == self.image_topic)
-        self.length = -(-images // stride)
+            counts = Counter()
+            for connection in reader.connections:
+                counts[connection.topic] += connection.msgcount
+        self.image_topic = choose_image_topic(self.topics, counts, image_topic, path)
+        self.length = -(-counts[self.image_topic] // stride)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
         self.skipped, first_error, levels = 0, None, Levels()
@@ -409,20 +413,24 @@ def _named(path: Path) -> Iterator[None]:
 
 def camera_topics(topics: dict[str, str]) -> list[str]:
     """Those of colour images that are neither truth nor the node's own."""
-    colour = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE) and "depth" not in topic
+    colour = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)
+              and "depth" not in topic.lower() and topic.rpartition("/")[2] not in OTHER_TRANSPORTS
               and topic not in TRUTH_TOPICS and not topic.endswith(PUBLISHED_IMAGES)]
     return [topic for topic in colour if f"{topic}/compressed" not in colour]     # the same image twice
 
 
-def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) -> str:
-    """The topic asked for, or the only one that can be meant. Raises InputError, which lists what there is."""
+def choose_image_topic(topics: dict[str, str], counts: Mapping[str, int], asked: str | None, path: Path) -> str:
+    """The topic asked for, or the only one that can be meant; one without messages is not where another has some.
+
+    `topics` tells their types, `counts` how many messages. Raises InputError, which lists what there is.
+    """
     images = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
     listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items())) or "none"
     if asked is not None:
         if asked not in images:
             raise InputError(f"{path} has no image topic {asked!r}; its topics: {listing}")
         return asked
-    colour = camera_topics(topics)
+    colour = camera_topics({topic: kind for topic, kind in topics.items() if counts[topic]}) or camera_topics(topics)
     if len(colour) == 1:
         return colour[0]
     trouble = f"several image topics in {path}, choose one of {', '.join(colour)}" if colour else \

@@ -192,6 +192,27 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     assert open_sequence(of_the_node).image_topic == "/cam/image"
 
 
+@pytest.mark.parametrize("other", ["image_raw/compressedDepth", "image_raw/zstd", "image_raw/theora",
+                                   "image_raw/ffmpeg", "Depth/image"])
+def test_other_transports_of_an_image_are_no_second_camera(tmp_path, other):
+    with RecordingWriter(tmp_path / "all") as writer:
+        for topic in ("/camera/image_raw/compressed", f"/camera/{other}"):
+            writer.write_image(1, picture(), topic=topic)
+    assert open_sequence(tmp_path / "all").image_topic == "/camera/image_raw/compressed"
+
+
+@pytest.mark.parametrize(("sent", "silent"), [("/left/image/compressed", "/right/image/compressed"),
+                                              ("/cam/image", "/cam/image/compressed"),
+                                              ("/cam/image/compressed", "/cam/image")])
+def test_a_topic_without_messages_is_no_second_camera(tmp_path, sent, silent):
+    """As `ros2 bag record -a` leaves them of a camera that offers more than it sends."""
+    with RecordingWriter(tmp_path / "all") as writer:
+        writer.add_topic(silent, recording_module.COMPRESSED_IMAGE)
+        writer.write_image(1, picture(), topic=sent)
+    sequence = open_sequence(tmp_path / "all")
+    assert (sequence.image_topic, sequence.length) == (sent, 1)
+
+
 @pytest.mark.parametrize(("topics", "calibrated", "told"), [
     ({"/front/image": "front", "/rear/camera_info": "rear"}, False, "there are /rear/camera_info"),
     ({"/front/image": "", "/rear/camera_info": ""}, False, "there are /rear/camera_info"),
