@@ -28,6 +28,7 @@ from lsm_ros.errors import AlignmentError, InputError, OutputError
 from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
+from lsm_ros.ros.doctor import PROFILES
 from lsm_ros.ros.player import PlayerConfig, RecordedMessages, SequenceMessages
 from lsm_ros.srv import SaveMap
 
@@ -161,15 +162,24 @@ def program(name: str, folder: Path, parameters: dict, file: Path | None = None)
     command = [sys.executable, "-m", f"lsm_ros.ros.{name}", "--ros-args"]
     command += ["--params-file", str(file.absolute())] if file else []
     command += [part for key, value in parameters.items() for part in ("-p", f"{key}:={in_yaml(value)}")]
+    environment = os.environ | room_for_images()
     log = folder / "logs" / f"{name}.log"
     with log.open("w") as output:
         # From a folder that holds no source tree of lsm_ros, which would hide the installed package's messages.
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
     running = Program(name, process, log)
     try:
         yield running
     finally:
         running.stop()
+
+
+def room_for_images() -> dict[str, str]:
+    """The variables of the environment by which Fast DDS has room for raw images, most of which it loses otherwise;
+    none where the caller has chosen profiles for it."""
+    if any(name in os.environ for name in PROFILES):
+        return {}
+    return dict.fromkeys(PROFILES, str(resource("config/fastdds_large_messages.xml")))
 
 
 def in_yaml(value: float | str | Path) -> str:
