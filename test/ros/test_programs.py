@@ -234,6 +234,28 @@ def test_what_a_node_said_in_a_recording_is_not_said_again(tmp_path):
     assert set(RecordedMessages(sequence, only="/lsm/map_cloud").types) == {"/lsm/map_cloud"}
 
 
+def test_the_demo_is_in_a_domain_of_its_own_unless_it_is_told_one(monkeypatch):
+    own = 1 + os.getpid() % 100
+    for exported, asked, expected in ((None, [], (own, "LOCALHOST")), ("42", [], (own, "LOCALHOST")),
+                                      (str(own), [], (1 + own % 100, "LOCALHOST")),
+                                      ("42", ["--domain", "42"], (42, "SUBNET")),
+                                      (None, ["--domain", "0"], (0, "LOCALHOST"))):
+        for name, value in (("ROS_DOMAIN_ID", exported), ("ROS_AUTOMATIC_DISCOVERY_RANGE", exported and "SUBNET")):
+            if value:
+                monkeypatch.setenv(name, value)
+            else:
+                monkeypatch.delenv(name, raising=False)
+        corner = demo.own_corner_of_dds(demo.build_parser().parse_args(asked).domain)
+        assert tuple(corner.values()) == (str(expected[0]), expected[1])
+        assert corner.items() <= os.environ.items()
+
+
+def test_what_is_no_domain_is_told(capsys):
+    with pytest.raises(SystemExit):
+        demo.build_parser().parse_args(["--domain", "233"])
+    assert "233 is no DDS domain; there are 0 to 232" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("chosen", [None, *PROFILES])
 def test_the_demos_programs_have_room_for_raw_images_unless_profiles_are_chosen(tmp_path, monkeypatch, chosen):
     expected = dict.fromkeys(PROFILES, str(resource("config/fastdds_large_messages.xml")))
