@@ -446,7 +446,7 @@ def _is_rectified(image_topic: str) -> bool:
 
 def _decode(message: Any, levels: Levels) -> np.ndarray:
     if hasattr(message, "format"):
-        return decode_compressed(message.data, levels)
+        return decode_compressed(message.data, levels, message.format)
     return decode_image(message.data, message.encoding, message.width, message.height, message.step,
                         bool(message.is_bigendian), levels)
 

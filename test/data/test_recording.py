@@ -230,6 +230,16 @@ def test_bad_encoding_is_named(tmp_path):
         list(open_sequence(write_raw(tmp_path / "nv", ["/cam/image"], encoding="nv21")))
 
 
+def test_a_compressed_mosaic_is_in_colour(tmp_path):
+    mosaic = np.full((48, 64), 40, np.uint8)
+    mosaic[::2, ::2] = 200                              # red, in rggb
+    png = recording_module.encode_image(".png", mosaic)
+    with RecordingWriter(tmp_path / "walk") as writer:
+        writer._write_compressed(recording_module.IMAGE_TOPIC, 1, png, "bayer_rggb8; png compressed ")
+    (item,) = open_sequence(tmp_path / "walk")
+    assert (item.frame.image == (200, 40, 40)).all()
+
+
 def test_a_topic_without_images_is_named(tmp_path):
     with RecordingWriter(tmp_path / "walk") as writer:
         writer.add_topic("/cam/image", recording_module.IMAGE)
