@@ -120,11 +120,16 @@ def _mosaic(format: str) -> str:
 
 
 def decode_compressed_plane(data) -> np.ndarray:
-    """A PNG of one channel, 8 or 16 bits, to (H, W) as it is stored: labels, or depth for `millimetres`."""
+    """A PNG of one channel, 8 or 16 bits, to (H, W) as it is stored, such as labels."""
     plane = _decode_file(data, cv2.IMREAD_UNCHANGED)
     if plane.ndim != 2:
         raise InputError(f"an image of one channel was expected; this one has {plane.shape[2]}")
     return plane
+
+
+def decode_compressed_depth(data) -> np.ndarray:
+    """A PNG of one channel, 16 bits, millimetres, to depth as `millimetres` has it. Raises InputError if it is none."""
+    return millimetres(decode_compressed_plane(data))
 
 
 def millimetres(depth_mm: np.ndarray) -> np.ndarray:

@@ -20,7 +20,13 @@ from rosbags.typesys.store import Typestore
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier, calibration, check_size, to_opencv
 from lsm_ros.data.frames import SequenceFrame, check_same_shape
-from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_plane, decode_image, millimetres
+from lsm_ros.data.images import (
+    Levels,
+    decode_compressed,
+    decode_compressed_depth,
+    decode_compressed_plane,
+    decode_image,
+)
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
 from lsm_ros.data.topics import info_topic
 from lsm_ros.errors import InputError, OutputError
@@ -182,7 +188,8 @@ class RecordingSequence:
 
     Images are decoded one by one, and freed from lens distortion by the recording's first CameraInfo that can be used;
     where there is none, or it is of another image, that is told once, and K is unknown. One that can't be decoded is
-    skipped. `image_topic` is needed only where several topics could be meant.
+    skipped; one whose truth can't be decoded is given without it, which is told once. `image_topic` is needed only
+    where several topics could be meant.
     """
 
     def __init__(self, path: Path, stride: int = 1, intrinsics: np.ndarray | None | str = "source",
@@ -200,7 +207,7 @@ class RecordingSequence:
         self.length = -(-counts[self.image_topic] // stride)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
-        self.skipped, first_error, levels = 0, None, Levels()
+        self.skipped, first_error, levels, told = 0, None, Levels(), False
         with _opened(self.path) as reader:
             rectify = self._rectifier(reader)
             for stamp_ns, message, truth in self._paired(reader):
@@ -211,8 +218,14 @@ class RecordingSequence:
                     continue
                 with _named(self.path):
                     image, K = rectify(image)
-                    frame = SequenceFrame(Frame(stamp_ns, image, K), **_decode_truth(truth, image))
-                yield frame
+                try:
+                    known = _decode_truth(truth, image)
+                except InputError as error:
+                    if not told:
+                        logger.warning("%s: truth of the image at %d ns: %s; it is given without truth, as are others "
+                                       "whose truth can't be decoded", self.path, stamp_ns, error)
+                    known, told = {}, True
+                yield SequenceFrame(Frame(stamp_ns, image, K), **known)
         if not self.length:
             raise InputError(f"no image was recorded on {self.image_topic} of {self.path}")
         if self.skipped == self.length:
@@ -459,7 +472,7 @@ def _decode_truth(truth: dict[str, Any], image: np.ndarray) -> dict[str, np.ndar
         if np.isfinite(T_world_cam).all():
             known["T_world_cam"] = T_world_cam
     if TRUTH_DEPTH_TOPIC in truth:
-        known["depth"] = millimetres(decode_compressed_plane(truth[TRUTH_DEPTH_TOPIC].data))
+        known["depth"] = decode_compressed_depth(truth[TRUTH_DEPTH_TOPIC].data)
         check_same_shape(known["depth"], image, TRUTH_DEPTH_TOPIC)
     if TRUTH_LABELS_TOPIC in truth:
         known["labels"] = decode_compressed_plane(truth[TRUTH_LABELS_TOPIC].data).astype(np.uint16)

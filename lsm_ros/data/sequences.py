@@ -16,7 +16,7 @@ import numpy as np
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import check_size, from_opencv
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence, SequenceFrame, check_same_shape
-from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_plane, millimetres
+from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_depth, decode_compressed_plane
 from lsm_ros.data.recording import RecordingSequence, is_recording
 from lsm_ros.errors import InputError
 
@@ -71,8 +71,9 @@ class FolderSequence:
 
     Layout: color/*.jpg, depth/NAME.png (16 bits, millimetres, 0 = none), pose/NAME.txt (camera to world, OpenCV axes),
     label/NAME.png (class index), intrinsics.txt; or the images alone. A stamp is the name where that is a time, as in
-    the TUM and EuRoC data sets, else the place in the natural order of the names (2 before 10) at `rate_hz`. An image
-    that can't be read is skipped.
+    the TUM and EuRoC data sets, else the place in the natural order of the names (2 before 10) at `rate_hz`. An
+    iteration skips an image that can't be read, and gives one whose truth can't be read without it, which is told once;
+    for single frames both are errors.
     """
 
     def __init__(self, folder: Path, stride: int = 1, intrinsics: Intrinsics = "source",
@@ -113,7 +114,7 @@ class FolderSequence:
         return self._with_truth(index, image)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
-        self.skipped, first_error = 0, None
+        self.skipped, first_error, told = 0, None, False
         for index, path in enumerate(self.images):
             try:
                 image = self._image(path)
@@ -122,7 +123,15 @@ class FolderSequence:
                 continue
             if index == self.skipped:               # the first; another size later on is the mapper's business
                 check_size(self.K, image, self._K_source)
-            yield self._with_truth(index, image)
+            try:
+                item = self._with_truth(index, image)
+            except InputError as error:
+                if not told:
+                    logger.warning("%s; its image is given without truth, as are others whose truth can't be read",
+                                   error)
+                told = True
+                item = SequenceFrame(Frame(self.stamps[index], image, self.K))
+            yield item
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")
 
@@ -135,7 +144,7 @@ class FolderSequence:
                                              (("depth", ".png"), ("pose", ".txt"), ("label", ".png")))
         depth = labels = T_world_cam = None
         if depth_file.exists():
-            depth = millimetres(_read(depth_file, decode_compressed_plane))
+            depth = _read(depth_file, decode_compressed_depth)
             check_same_shape(depth, image, str(depth_file))
         if label_file.exists():
             labels = _read(label_file, decode_compressed_plane).astype(np.uint16)

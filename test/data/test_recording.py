@@ -264,6 +264,22 @@ def test_a_damaged_image_is_skipped(tmp_path):
     assert [item.frame.stamp_ns for item in sequence] == [1, 3] and sequence.skipped == 1
 
 
+def test_an_image_whose_truth_is_damaged_is_given_without_it(tmp_path, caplog):
+    with RecordingWriter(tmp_path / "walk") as writer:
+        for stamp_ns in (1, 2, 3):
+            writer.write_image(stamp_ns, picture(1))
+            writer.write_truth_pose(stamp_ns, T_WORLD_CAM)
+            depth = recording_module.encode_image(".png", np.full((48, 64), 1000, np.uint16))
+            writer._write_compressed(recording_module.TRUTH_DEPTH_TOPIC, stamp_ns,
+                                     depth if stamp_ns == 2 else depth[:-30], "png")
+    items = list(open_sequence(tmp_path / "walk"))
+    assert [item.frame.stamp_ns for item in items] == [1, 2, 3]
+    known = [(item.depth is not None, item.T_world_cam is not None) for item in items]
+    assert known == [(False, False), (True, True), (False, False)]
+    (told,) = caplog.messages
+    assert "walk: truth of the image at 1 ns: compressed image is truncated" in told
+
+
 def test_damaged_files(bag):
     file = bag / "walk.mcap"
     whole = file.read_bytes()

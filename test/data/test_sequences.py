@@ -161,7 +161,7 @@ def test_a_folder_of_damaged_images_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(("kind", "plane", "said"), [
     ("depth", np.zeros((48, 48), np.uint16), "depth/frame0.png is 48x48.* 64x48 image"),
-    ("depth", np.zeros((48, 64), np.uint8), "stored in 16 bits; this image has uint8"),
+    ("depth", np.zeros((48, 64), np.uint8), "depth/frame0.png: .* stored in 16 bits; this image has uint8"),
     ("label", np.zeros((64, 48), np.uint8), "label/frame0.png is 48x64"),
     ("label", np.zeros((48, 64, 3), np.uint8), "this one has 3"),
 ])
@@ -169,6 +169,24 @@ def test_truth_that_does_not_fit_is_an_error(truth, kind, plane, said):
     cv2.imwrite(str(truth / kind / "frame0.png"), plane)
     with pytest.raises(InputError, match=said):
         open_sequence(truth)[0]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("depth", "frame{}.png"), ("label", "frame{}.png"),
+                                            ("pose", "frame{}.txt")])
+def test_an_image_whose_truth_is_damaged_is_given_without_it(truth, caplog, kind, name):
+    for index in (0, 2):
+        (truth / kind / name.format(index)).write_bytes(b"damaged")
+    sequence = open_sequence(truth)
+    for _ in range(2):
+        caplog.clear()
+        items = list(sequence)
+        assert [item.frame.image[0, 0, 0] for item in items] == [0, 20, 40] and sequence.skipped == 0
+        assert [(item.depth is None, item.T_world_cam is None, item.labels is None) for item in items] == [
+            (True,) * 3, (False,) * 3, (True,) * 3]
+        (told,) = caplog.messages
+        assert f"{kind}/{name.format(0)}" in told and "without truth" in told
+    with pytest.raises(InputError, match=name.format(2)):
+        sequence[2]
 
 
 def test_poses_and_intrinsics_are_checked(truth):
