@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             return DELEGATES[argv[0]](argv[1:]) or 0
         arguments = make_parser().parse_args(argv)
         return arguments.run(arguments)
-    except LsmError as error:
+    except (LsmError, OSError) as error:        # an OSError is of the system: no permission, a disk that is gone, ...
         print(f"lsm: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError as error:

@@ -195,6 +195,21 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path
     assert said in told and told.count("\n") == 1 and told.startswith("lsm: ")
 
 
+@pytest.mark.parametrize(("command", "method"), [("map", "iterdir"), ("map", "stat"), ("view", "stat"),
+                                                 ("eval", "iterdir")])
+def test_a_folder_without_permission_is_one_line_and_exit_code_2(room, monkeypatch, capsys, command, method):
+    def refuse(path, *arguments, **options):
+        if room in (path, *path.parents):
+            raise PermissionError(13, "Permission denied", str(path))
+        return before(path, *arguments, **options)
+
+    before = getattr(Path, method)
+    monkeypatch.setattr(Path, method, refuse)
+    assert cli.main([command, str(room)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("lsm: ") and f"Permission denied: '{room}" in told and told.count("\n") == 1
+
+
 @pytest.mark.parametrize("arguments", [["map", "x", "--stride", "0"], ["map", "x", "--intrinsics", "1,2,3"], ["fly"],
                                        ["map", "x", "--rate", "nan"],
                                        []])
