@@ -65,8 +65,9 @@ Maps a camera without ROS: the same mapper as the node's.
 
 SOURCE is one of
   a video file            anything that OpenCV opens
-  a folder of images      in the natural order of their names, or by time where these are times; with color/, depth/,
-                          pose/, intrinsics.txt inside it is read as a data set
+  a folder of images      in the natural order of their names, or by time where these are times (1305031102.175304 in
+                          seconds; milli-, micro- or nanoseconds since 1970); with color/, depth/, pose/,
+                          intrinsics.txt inside it is read as a data set
   a rosbag2               a folder, or its .mcap or .db3 file; Image or CompressedImage, CameraInfo where there is one
   a camera                0, 1, ... or /dev/video0, or a stream such as rtsp://...
 

@@ -62,7 +62,10 @@ def open_sequence(source: str | Path | int, *, stride: int = 1, intrinsics: Intr
     if path.suffix == ".bag":
         raise InputError(f"{path} is a ROS 1 bag; `rosbags-convert --src {path} --dst {path.stem}` makes a rosbag2")
     if path.is_dir():
-        return FolderSequence(path, stride, intrinsics, rate_hz)
+        sequence = FolderSequence(path, stride, intrinsics, rate_hz)
+        if not sequence.timed:
+            logger.warning("%s: the names of its images are no times; their stamps are made at %g Hz", path, rate_hz)
+        return sequence
     return VideoSequence(path, stride, intrinsics)
 
 
@@ -71,9 +74,9 @@ class FolderSequence:
 
     Layout: color/*.jpg, depth/NAME.png (16 bits, millimetres, 0 = none), pose/NAME.txt (camera to world, OpenCV axes),
     label/NAME.png (class index), intrinsics.txt; or the images alone. A stamp is the name where that is a time, as in
-    the TUM and EuRoC data sets, else the place in the natural order of the names (2 before 10) at `rate_hz`. An
-    iteration skips an image that can't be read, and gives one whose truth can't be read without it, which is told once;
-    for single frames both are errors.
+    the TUM and EuRoC data sets (`timed`), else the place in the natural order of the names (2 before 10) at `rate_hz`.
+    An iteration skips an image that can't be read, and gives one whose truth can't be read without it, which is told
+    once; for single frames both are errors.
     """
 
     def __init__(self, folder: Path, stride: int = 1, intrinsics: Intrinsics = "source",
@@ -88,7 +91,9 @@ class FolderSequence:
         if unread := [path.name for path in sorted(color.iterdir()) if path.suffix.lower() in UNREAD_SUFFIXES]:
             logger.warning("%s: %d images of kinds that can't be read are left out, such as %s; convert them to JPEG",
                            color, len(unread), unread[0])
-        stamps = _stamps(images, rate_hz)
+        times = _times(images)
+        self.timed = times is not None
+        stamps = times or [round(index * 1e9 / rate_hz) for index in range(len(images))]
         # Digits behind a point are no whole number: 7.5 comes after 7.25.
         images, stamps = zip(*sorted(zip(images, stamps, strict=True), key=lambda pair: pair[1]), strict=True)
         self.images, self.stamps = list(images[::stride]), list(stamps[::stride])
@@ -243,14 +248,16 @@ def _natural(path: Path) -> list:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _stamps(images: list[Path], rate_hz: float) -> list[int]:
-    """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763555584 (nanoseconds), else made up."""
+def _times(images: list[Path]) -> list[int] | None:
+    """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763 (milliseconds since 1970; three digits
+    more are microseconds, six more nanoseconds); None where not all are like that."""
     stems = [path.stem for path in images]
-    if all(re.fullmatch(r"[1-8]\d{18}", stem) for stem in stems):
-        return [int(stem) for stem in stems]
+    for digits, unit_ns in ((13, 10**6), (16, 10**3), (19, 1)):
+        if all(re.fullmatch(rf"[1-8]\d{{{digits - 1}}}", stem) for stem in stems):
+            return [int(stem) * unit_ns for stem in stems]
     if all(re.fullmatch(r"(\d{1,9}|[1-8]\d{9})\.\d{1,9}", stem) for stem in stems):
         return [int(sec) * 10**9 + int(part.ljust(9, "0")) for sec, part in (stem.split(".") for stem in stems)]
-    return [round(index * 1e9 / rate_hz) for index in range(len(images))]
+    return None
 
 
 def _read(path: Path, decode) -> np.ndarray:

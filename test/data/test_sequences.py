@@ -105,15 +105,21 @@ def test_images_are_in_natural_order(tmp_path):
     (["1403636579763555584", "1403636579813555456"], [1403636579763555584, 1403636579813555456]),
     (["1305031102.075304", "1305031102.1753", "1305031102.9", "1305031103.25"],        # as Python prints them
      [1305031102075304000, 1305031102175300000, 1305031102900000000, 1305031103250000000]),
+    (["1403636579763", "1403636579813"], [1403636579763000000, 1403636579813000000]),
+    (["1403636579763555", "1403636579813555"], [1403636579763555000, 1403636579813555000]),
     (["000007", "000009"], [0, 100_000_000]),
     (["12²1", "12²3"], [0, 100_000_000]),
+    (["1403636579763", "1403636579813555"], [0, 100_000_000]),
+    (["14036365797635", "14036365798135"], [0, 100_000_000]),
 ])
-def test_stamps_come_from_names_that_are_times(tmp_path, names, stamps):
+def test_stamps_come_from_names_that_are_times(tmp_path, caplog, names, stamps):
     for index, name in enumerate(names):
         cv2.imwrite(str(tmp_path / f"{name}.png"), picture(index)[..., ::-1])
     sequence = list(open_sequence(tmp_path))
     assert [item.frame.stamp_ns for item in sequence] == stamps
     assert [item.frame.image[0, 0, 0] for item in sequence] == [20 * index for index in range(len(names))]
+    told = "the names of its images are no times; their stamps are made at 10 Hz"
+    assert caplog.text.count(told) == (stamps[0] == 0)
 
 
 def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(tmp_path):
@@ -135,7 +141,7 @@ def test_hidden_files_are_no_images(tmp_path):
 
 def test_images_of_kinds_that_are_not_read_are_told(tmp_path, caplog):
     write_folder(tmp_path, 2)
-    assert open_sequence(tmp_path).length == 2 and not caplog.text
+    assert open_sequence(tmp_path).length == 2 and "left out" not in caplog.text
     for name in ("IMG_1.HEIC", "IMG_2.HEIC", "notes.txt"):
         (tmp_path / name).touch()
     assert open_sequence(tmp_path).length == 2
