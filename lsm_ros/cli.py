@@ -65,8 +65,9 @@ Maps a camera without ROS: the same mapper as the node's.
 
 SOURCE is one of
   a video file            anything that OpenCV opens
-  a folder of images      in the natural order of their names, or by time where these are times; with color/, depth/,
-                          pose/, intrinsics.txt inside it is read as a data set
+  a folder of images      in the natural order of their names, or by time where these are times (1305031102.175304 in
+                          seconds; milli-, micro- or nanoseconds since 1970); with color/, depth/, pose/,
+                          intrinsics.txt inside it is read as a data set
   a rosbag2               a folder, or its .mcap or .db3 file; Image or CompressedImage, CameraInfo where there is one
   a camera                0, 1, ... or /dev/video0, or a stream such as rtsp://...
 
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
             return DELEGATES[argv[0]](argv[1:]) or 0
         arguments = make_parser().parse_args(argv)
         return arguments.run(arguments)
-    except LsmError as error:
+    except (LsmError, OSError) as error:        # an OSError is of the system: no permission, a disk that is gone, ...
         print(f"lsm: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except ModuleNotFoundError as error:
@@ -137,9 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
                             help="take every N-th image [default %(default)s]")
     map_parser.add_argument("--max-frames", metavar="N", type=positive, help="stop after N images")
     map_parser.add_argument("--intrinsics", metavar="FX,FY,CX,CY|none|source", type=read_intrinsics, default="source",
-                            help="the camera's calibration in pixels, as OpenCV gives it; none lets the network "
-                                 "estimate it even where the source knows it [default %(default)s: what that says, if "
-                                 "anything]")
+                            help="the camera's calibration in pixels of the source's images, as OpenCV gives it; none "
+                                 "lets the network estimate it even where the source knows it [default %(default)s: "
+                                 "what that says, if anything]")
     map_parser.add_argument("--rate", metavar="HZ", type=positive_number, default=DEFAULT_RATE_HZ,
                             help="images a second of a folder whose names are no times [default %(default)s]")
     map_parser.add_argument("--image-topic", metavar="TOPIC", help="the camera, in a rosbag2 that has several")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,8 @@ from mapping.room import FakeNetwork, K, frames, walk
 from lsm_ros import cli
 from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.data import outputs
+from lsm_ros.data.sequences import FolderSequence
+from lsm_ros.errors import InputError
 from lsm_ros.evaluation.run import read_trajectory
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.labels import LabelSet
@@ -96,14 +99,29 @@ def test_frames_whose_stamps_go_back_are_told_once_and_counted(room, tmp_path, n
 
 
 @pytest.mark.parametrize(("broken", "saved"), [(20, True), (0, False)])
-def test_what_was_mapped_before_the_source_failed_is_saved(room, tmp_path, no_pictures, capsys, broken, saved):
-    (room / "depth").mkdir()
-    (room / f"depth/{broken:06}.png").write_bytes(b"damaged")
+def test_what_was_mapped_before_the_source_failed_is_saved(room, tmp_path, no_pictures, monkeypatch, capsys, broken,
+                                                           saved):
+    def failing(sequence):
+        yield from islice(whole(sequence), broken)
+        raise InputError(f"{sequence.images[broken]} is where it fails")
+
+    whole = FolderSequence.__iter__
+    monkeypatch.setattr(FolderSequence, "__iter__", failing)
     assert cli.main(["map", str(room), "-o", str(tmp_path / "out")]) == 2
-    assert f"{broken:06}.png" in capsys.readouterr().err
+    assert f"{broken:06}.png is where it fails" in capsys.readouterr().err
     assert (tmp_path / "out").exists() == saved
     if saved:
         assert json.loads((tmp_path / "out/summary.json").read_text())["counters"]["frames"] == broken
+
+
+def test_truth_that_is_damaged_takes_nothing_from_the_map(room, tmp_path, no_pictures, caplog):
+    (room / "depth").mkdir()
+    for index in (0, 7):
+        (room / f"depth/{index:06}.png").write_bytes(b"damaged")
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out")]) == 0
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["counters"]["frames"] == 24 and summary["trajectory_errors"]["ate_sim3_m"] < 0.15
+    assert caplog.text.count("depth/000000.png") == 1 and "000007" not in caplog.text
 
 
 def test_a_map_is_saved_though_the_camera_was_lost_after_it(room, tmp_path, no_pictures, monkeypatch, capsys):
@@ -175,6 +193,21 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path
     assert cli.main(arguments) == 2
     told = capsys.readouterr().err
     assert said in told and told.count("\n") == 1 and told.startswith("lsm: ")
+
+
+@pytest.mark.parametrize(("command", "method"), [("map", "iterdir"), ("map", "stat"), ("view", "stat"),
+                                                 ("eval", "iterdir")])
+def test_a_folder_without_permission_is_one_line_and_exit_code_2(room, monkeypatch, capsys, command, method):
+    def refuse(path, *arguments, **options):
+        if room in (path, *path.parents):
+            raise PermissionError(13, "Permission denied", str(path))
+        return before(path, *arguments, **options)
+
+    before = getattr(Path, method)
+    monkeypatch.setattr(Path, method, refuse)
+    assert cli.main([command, str(room)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("lsm: ") and f"Permission denied: '{room}" in told and told.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["map", "x", "--stride", "0"], ["map", "x", "--intrinsics", "1,2,3"], ["fly"],

@@ -29,7 +29,8 @@ def load(monkeypatch):
     """Runs a launch file; returns its LaunchDescription's entities, by the name of their class."""
     classes = {
         "launch": ["LaunchContext", "LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "IncludeLaunchDescription", "OpaqueFunction"],
+        "launch.actions": ["DeclareLaunchArgument", "IncludeLaunchDescription", "OpaqueFunction",
+                           "SetEnvironmentVariable"],
         "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
         "launch.substitutions": ["LaunchConfiguration"],
         "launch_ros": [],
@@ -126,3 +127,16 @@ def test_the_demo_plays_what_the_node_listens_to(load):
     bag = yaml.safe_load(recording.read_text())["rosbag2_bagfile_information"]
     topics = {item["topic_metadata"]["name"] for item in bag["topics_with_message_count"]}
     assert config.topic in topics
+
+
+def test_the_demo_has_room_for_raw_images_unless_profiles_are_chosen(load, monkeypatch):
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    profiles = str(ROOT / "config" / "fastdds_large_messages.xml")
+    assert [entity.values for entity in load("demo.launch.py")["SetEnvironmentVariable"]] == [
+        (name, profiles) for name in names]
+    for name in names:
+        with monkeypatch.context() as own:
+            own.setenv(name, "/home/me/profiles.xml")
+            assert not load("demo.launch.py")["SetEnvironmentVariable"]

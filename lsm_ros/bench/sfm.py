@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -78,7 +77,7 @@ def read_frames(folder: str | Path, count: int, gap: int) -> list[SequenceFrame]
     sequence = FolderSequence(Path(folder), gap)
     if sequence.K is None:
         raise InputError(f"{folder} has no intrinsics.txt")
-    frames = list(islice(sequence, count))
+    frames = [sequence[index] for index in range(min(count, len(sequence)))]
     if len(frames) < 3 or all(frame.T_world_cam is None for frame in frames):
         raise InputError(f"{folder} gives {len(frames)} frames {gap} apart; 3 are needed, with true poses in pose/")
     return frames

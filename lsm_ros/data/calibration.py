@@ -19,6 +19,9 @@ SHORTEST, LONGEST = 0.05, 50.0    # focal length in sides of the image: fields o
 FARTHEST = 20.0                   # principal point from the image's corner, in sides: not every region holds it
 FISHEYE = ("equidistant", "fisheye")
 BROWN = ("plumb_bob", "rational_polynomial", "")
+# Shares of the sides between which the principal point of a whole image lies: cameras have it within a tenth of the
+# middle. Intrinsics of half the image's size have it at 0.25, those of 1.5 times it at 0.75, of twice it at 1.
+MIDDLE = 0.3, 0.7
 
 
 @dataclass(frozen=True)
@@ -74,18 +77,24 @@ def to_opencv(K: np.ndarray) -> np.ndarray:
     return crop_intrinsics(K, 0.5, 0.5)
 
 
-def check_size(K: np.ndarray | None, image: np.ndarray) -> None:
-    """Raises InputError where the principal point of K (3, 3) lies outside of the image (H, W, 3) that it is said to be
-    of. None is fine."""
+def check_size(K: np.ndarray | None, image: np.ndarray, source: str = "the intrinsics") -> None:
+    """Raises InputError, which names `source`, where the principal point of K (3, 3) is not about in the middle of the
+    image (H, W, 3) that K is said to be of: then K is of an image of another size. None is fine.
+
+    It is for intrinsics that tell no size, where nothing else shows a wrong one. A CameraInfo tells it, and the
+    Rectifier compares; there the principal point may lie anywhere on the sensor, for drivers that cut the image by
+    hand give its size and fill in no region of interest.
+    """
     height, width = image.shape[:2]
-    if K is not None and not _holds_axis(K, width, height):
-        raise InputError(f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of the intrinsics lies outside of the "
-                         f"{width}x{height} image; they are of another size")
+    if K is not None and not _holds_axis(K, width, height, *MIDDLE):
+        raise InputError(f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of {source} lies outside of the middle of "
+                         f"the {width}x{height} image ({MIDDLE[0]} to {MIDDLE[1]} of its sides); the calibration is of "
+                         "another size, or the image was cut out of a larger one")
 
 
-def _holds_axis(K: np.ndarray, width: int, height: int) -> bool:
-    """Whether the principal point of K (3, 3) lies in an image of that size."""
-    return bool(0 <= K[0, 2] <= width and 0 <= K[1, 2] <= height)
+def _holds_axis(K: np.ndarray, width: int, height: int, least: float = 0.0, most: float = 1.0) -> bool:
+    """Whether the principal point of K (3, 3) lies between these shares of the sides of an image of that size."""
+    return bool(least * width <= K[0, 2] <= most * width and least * height <= K[1, 2] <= most * height)
 
 
 class Rectifier:

@@ -94,23 +94,42 @@ def decode_depth(data, encoding: str, width: int, height: int, step: int, is_big
         return np.where((depth >= NEAREST_M) & (depth <= FARTHEST_M), depth, np.float32(np.nan))
 
 
-def decode_compressed(data, levels: Levels | None = None) -> np.ndarray:
+def decode_compressed(data, levels: Levels | None = None, format: str = "") -> np.ndarray:
     """A whole JPEG, PNG or other image file in memory to (H, W, 3) uint8 RGB; 16 bits as `decode_image` has them.
 
-    Raises InputError if it is damaged.
+    `format` is that of a sensor_msgs/CompressedImage, which may say that the file holds a Bayer mosaic. Raises
+    InputError if it is damaged.
     """
-    pixels = _decode_file(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    mosaic = _mosaic(format)
+    pixels = _decode_file(data, (cv2.IMREAD_ANYCOLOR if mosaic else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH)
     if pixels.dtype not in (np.uint8, np.uint16):           # TIFF has others
         raise InputError(f"an image of 8 or 16 bits was expected; this one has {pixels.dtype}")
-    return cv2.cvtColor(_eight_bits(pixels, levels), cv2.COLOR_BGR2RGB)
+    conversion = ENCODINGS[mosaic][2] if mosaic and pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+    return cv2.cvtColor(_eight_bits(pixels, levels), conversion)
+
+
+def _mosaic(format: str) -> str:
+    """The Bayer encoding of the mosaic that an image file of one channel holds, or "".
+
+    image_transport says what the image was, and behind "compressed" what it was turned into for the file, or nothing:
+    "bayer_rggb8; png compressed " and "bayer_rggb8; jpeg compressed bayer_rggb8" are mosaics, and what ROS 2 sends for
+    a Bayer image unless it is told otherwise, "bayer_rggb8; jpeg compressed mono8", is grey.
+    """
+    encoding, held = format.partition(";")[0].strip(), format.rpartition("compressed")[2].strip()
+    return encoding if encoding.startswith("bayer_") and encoding in ENCODINGS and held in ("", encoding) else ""
 
 
 def decode_compressed_plane(data) -> np.ndarray:
-    """A PNG of one channel, 8 or 16 bits, to (H, W) as it is stored: labels, or depth for `millimetres`."""
+    """A PNG of one channel, 8 or 16 bits, to (H, W) as it is stored, such as labels."""
     plane = _decode_file(data, cv2.IMREAD_UNCHANGED)
     if plane.ndim != 2:
         raise InputError(f"an image of one channel was expected; this one has {plane.shape[2]}")
     return plane
+
+
+def decode_compressed_depth(data) -> np.ndarray:
+    """A PNG of one channel, 16 bits, millimetres, to depth as `millimetres` has it. Raises InputError if it is none."""
+    return millimetres(decode_compressed_plane(data))
 
 
 def millimetres(depth_mm: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,13 @@ from rosbags.typesys.store import Typestore
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier, calibration, check_size, to_opencv
 from lsm_ros.data.frames import SequenceFrame, check_same_shape
-from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_plane, decode_image, millimetres
+from lsm_ros.data.images import (
+    Levels,
+    decode_compressed,
+    decode_compressed_depth,
+    decode_compressed_plane,
+    decode_image,
+)
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
 from lsm_ros.data.topics import info_topic
 from lsm_ros.errors import InputError, OutputError
@@ -42,6 +49,8 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
 TRUTH_TOPICS = {TRUTH_POSE_TOPIC: POSE_STAMPED, TRUTH_DEPTH_TOPIC: COMPRESSED_IMAGE,
                 TRUTH_LABELS_TOPIC: COMPRESSED_IMAGE}
+# Sub-topics of an image that image_transport's plugins may send as CompressedImage, and that are not decoded here.
+OTHER_TRANSPORTS = ("compressedDepth", "ffmpeg", "theora", "zstd")
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
 logger = logging.getLogger(__name__)
@@ -179,7 +188,8 @@ class RecordingSequence:
 
     Images are decoded one by one, and freed from lens distortion by the recording's first CameraInfo that can be used;
     where there is none, or it is of another image, that is told once, and K is unknown. One that can't be decoded is
-    skipped. `image_topic` is needed only where several topics could be meant.
+    skipped; one whose truth can't be decoded is given without it, which is told once. `image_topic` is needed only
+    where several topics could be meant.
     """
 
     def __init__(self, path: Path, stride: int = 1, intrinsics: np.ndarray | None | str = "source",
@@ -190,13 +200,14 @@ class RecordingSequence:
         self._types = ros_types()
         with _opened(self.path) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
-            self.image_topic = choose_image_topic(self.topics, image_topic, path)
-            images = sum(connection.msgcount for connection in reader.connections
-                         if connection.topic == self.image_topic)
-        self.length = -(-images // stride)
+            counts = Counter()
+            for connection in reader.connections:
+                counts[connection.topic] += connection.msgcount
+        self.image_topic = choose_image_topic(self.topics, counts, image_topic, path)
+        self.length = -(-counts[self.image_topic] // stride)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
-        self.skipped, first_error, levels = 0, None, Levels()
+        self.skipped, first_error, levels, told = 0, None, Levels(), False
         with _opened(self.path) as reader:
             rectify = self._rectifier(reader)
             for stamp_ns, message, truth in self._paired(reader):
@@ -207,8 +218,14 @@ class RecordingSequence:
                     continue
                 with _named(self.path):
                     image, K = rectify(image)
-                    frame = SequenceFrame(Frame(stamp_ns, image, K), **_decode_truth(truth, image))
-                yield frame
+                try:
+                    known = _decode_truth(truth, image)
+                except InputError as error:
+                    if not told:
+                        logger.warning("%s: truth of the image at %d ns: %s; it is given without truth, as are others "
+                                       "whose truth can't be decoded", self.path, stamp_ns, error)
+                    known, told = {}, True
+                yield SequenceFrame(Frame(stamp_ns, image, K), **known)
         if not self.length:
             raise InputError(f"no image was recorded on {self.image_topic} of {self.path}")
         if self.skipped == self.length:
@@ -409,20 +426,24 @@ def _named(path: Path) -> Iterator[None]:
 
 def camera_topics(topics: dict[str, str]) -> list[str]:
     """Those of colour images that are neither truth nor the node's own."""
-    colour = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE) and "depth" not in topic
+    colour = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)
+              and "depth" not in topic.lower() and topic.rpartition("/")[2] not in OTHER_TRANSPORTS
               and topic not in TRUTH_TOPICS and not topic.endswith(PUBLISHED_IMAGES)]
     return [topic for topic in colour if f"{topic}/compressed" not in colour]     # the same image twice
 
 
-def choose_image_topic(topics: dict[str, str], asked: str | None, path: Path) -> str:
-    """The topic asked for, or the only one that can be meant. Raises InputError, which lists what there is."""
+def choose_image_topic(topics: dict[str, str], counts: Mapping[str, int], asked: str | None, path: Path) -> str:
+    """The topic asked for, or the only one that can be meant; one without messages is not where another has some.
+
+    `topics` tells their types, `counts` how many messages. Raises InputError, which lists what there is.
+    """
     images = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
     listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items())) or "none"
     if asked is not None:
         if asked not in images:
             raise InputError(f"{path} has no image topic {asked!r}; its topics: {listing}")
         return asked
-    colour = camera_topics(topics)
+    colour = camera_topics({topic: kind for topic, kind in topics.items() if counts[topic]}) or camera_topics(topics)
     if len(colour) == 1:
         return colour[0]
     trouble = f"several image topics in {path}, choose one of {', '.join(colour)}" if colour else \
@@ -438,7 +459,7 @@ def _is_rectified(image_topic: str) -> bool:
 
 def _decode(message: Any, levels: Levels) -> np.ndarray:
     if hasattr(message, "format"):
-        return decode_compressed(message.data, levels)
+        return decode_compressed(message.data, levels, message.format)
     return decode_image(message.data, message.encoding, message.width, message.height, message.step,
                         bool(message.is_bigendian), levels)
 
@@ -451,7 +472,7 @@ def _decode_truth(truth: dict[str, Any], image: np.ndarray) -> dict[str, np.ndar
         if np.isfinite(T_world_cam).all():
             known["T_world_cam"] = T_world_cam
     if TRUTH_DEPTH_TOPIC in truth:
-        known["depth"] = millimetres(decode_compressed_plane(truth[TRUTH_DEPTH_TOPIC].data))
+        known["depth"] = decode_compressed_depth(truth[TRUTH_DEPTH_TOPIC].data)
         check_same_shape(known["depth"], image, TRUTH_DEPTH_TOPIC)
     if TRUTH_LABELS_TOPIC in truth:
         known["labels"] = decode_compressed_plane(truth[TRUTH_LABELS_TOPIC].data).astype(np.uint16)

@@ -16,7 +16,7 @@ import numpy as np
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import check_size, from_opencv
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence, SequenceFrame, check_same_shape
-from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_plane, millimetres
+from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_depth, decode_compressed_plane
 from lsm_ros.data.recording import RecordingSequence, is_recording
 from lsm_ros.errors import InputError
 
@@ -62,7 +62,10 @@ def open_sequence(source: str | Path | int, *, stride: int = 1, intrinsics: Intr
     if path.suffix == ".bag":
         raise InputError(f"{path} is a ROS 1 bag; `rosbags-convert --src {path} --dst {path.stem}` makes a rosbag2")
     if path.is_dir():
-        return FolderSequence(path, stride, intrinsics, rate_hz)
+        sequence = FolderSequence(path, stride, intrinsics, rate_hz)
+        if not sequence.timed:
+            logger.warning("%s: the names of its images are no times; their stamps are made at %g Hz", path, rate_hz)
+        return sequence
     return VideoSequence(path, stride, intrinsics)
 
 
@@ -71,8 +74,9 @@ class FolderSequence:
 
     Layout: color/*.jpg, depth/NAME.png (16 bits, millimetres, 0 = none), pose/NAME.txt (camera to world, OpenCV axes),
     label/NAME.png (class index), intrinsics.txt; or the images alone. A stamp is the name where that is a time, as in
-    the TUM and EuRoC data sets, else the place in the natural order of the names (2 before 10) at `rate_hz`. An image
-    that can't be read is skipped.
+    the TUM and EuRoC data sets (`timed`), else the place in the natural order of the names (2 before 10) at `rate_hz`.
+    An iteration skips an image that can't be read, and gives one whose truth can't be read without it, which is told
+    once; for single frames both are errors.
     """
 
     def __init__(self, folder: Path, stride: int = 1, intrinsics: Intrinsics = "source",
@@ -87,7 +91,9 @@ class FolderSequence:
         if unread := [path.name for path in sorted(color.iterdir()) if path.suffix.lower() in UNREAD_SUFFIXES]:
             logger.warning("%s: %d images of kinds that can't be read are left out, such as %s; convert them to JPEG",
                            color, len(unread), unread[0])
-        stamps = _stamps(images, rate_hz)
+        times = _times(images)
+        self.timed = times is not None
+        stamps = times or [round(index * 1e9 / rate_hz) for index in range(len(images))]
         # Digits behind a point are no whole number: 7.5 comes after 7.25.
         images, stamps = zip(*sorted(zip(images, stamps, strict=True), key=lambda pair: pair[1]), strict=True)
         self.images, self.stamps = list(images[::stride]), list(stamps[::stride])
@@ -95,7 +101,9 @@ class FolderSequence:
         self._levels = Levels()
         K_file = folder / "intrinsics.txt"
         self.K = None if isinstance(intrinsics, str) else intrinsics
+        self._K_source = "the intrinsics"
         if isinstance(intrinsics, str) and K_file.exists():
+            self._K_source = str(K_file)
             try:
                 self.K = from_opencv(_matrix(K_file)[:3, :3])
             except InputError as error:
@@ -106,10 +114,12 @@ class FolderSequence:
 
     def __getitem__(self, index: int) -> SequenceFrame:
         """Reads one frame. Raises InputError naming the file that is damaged or doesn't fit its image."""
-        return self._with_truth(index, self._image(self.images[index]))
+        image = self._image(self.images[index])
+        check_size(self.K, image, self._K_source)
+        return self._with_truth(index, image)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
-        self.skipped, first_error = 0, None
+        self.skipped, first_error, told = 0, None, False
         for index, path in enumerate(self.images):
             try:
                 image = self._image(path)
@@ -117,8 +127,16 @@ class FolderSequence:
                 self.skipped, first_error = self.skipped + 1, first_error or error
                 continue
             if index == self.skipped:               # the first; another size later on is the mapper's business
-                check_size(self.K, image)
-            yield self._with_truth(index, image)
+                check_size(self.K, image, self._K_source)
+            try:
+                item = self._with_truth(index, image)
+            except InputError as error:
+                if not told:
+                    logger.warning("%s; its image is given without truth, as are others whose truth can't be read",
+                                   error)
+                told = True
+                item = SequenceFrame(Frame(self.stamps[index], image, self.K))
+            yield item
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")
 
@@ -131,7 +149,7 @@ class FolderSequence:
                                              (("depth", ".png"), ("pose", ".txt"), ("label", ".png")))
         depth = labels = T_world_cam = None
         if depth_file.exists():
-            depth = millimetres(_read(depth_file, decode_compressed_plane))
+            depth = _read(depth_file, decode_compressed_depth)
             check_same_shape(depth, image, str(depth_file))
         if label_file.exists():
             labels = _read(label_file, decode_compressed_plane).astype(np.uint16)
@@ -230,14 +248,16 @@ def _natural(path: Path) -> list:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _stamps(images: list[Path], rate_hz: float) -> list[int]:
-    """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763555584 (nanoseconds), else made up."""
+def _times(images: list[Path]) -> list[int] | None:
+    """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763 (milliseconds since 1970; three digits
+    more are microseconds, six more nanoseconds); None where not all are like that."""
     stems = [path.stem for path in images]
-    if all(re.fullmatch(r"[1-8]\d{18}", stem) for stem in stems):
-        return [int(stem) for stem in stems]
+    for digits, unit_ns in ((13, 10**6), (16, 10**3), (19, 1)):
+        if all(re.fullmatch(rf"[1-8]\d{{{digits - 1}}}", stem) for stem in stems):
+            return [int(stem) * unit_ns for stem in stems]
     if all(re.fullmatch(r"(\d{1,9}|[1-8]\d{9})\.\d{1,9}", stem) for stem in stems):
         return [int(sec) * 10**9 + int(part.ljust(9, "0")) for sec, part in (stem.split(".") for stem in stems)]
-    return [round(index * 1e9 / rate_hz) for index in range(len(images))]
+    return None
 
 
 def _read(path: Path, decode) -> np.ndarray:

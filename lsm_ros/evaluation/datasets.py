@@ -73,7 +73,7 @@ class FolderWindows(Sequence[TruthWindow]):
     (world/edges.py), is drawn around the images, in black, before the borders of the camera are found and filled; what
     it hides has no truth. `turned`, quarters of a turn, shows the images as a camera would that is held on its side or
     upside down. Raises InputError for a folder without intrinsics, poses or depth, or one that is too short
-    for a window.
+    for a window; and at a window with a file that is damaged, or with intrinsics of another size than its images.
     """
 
     def __init__(self, folder: str | Path, views: int = 4, gap: int = 8, stride: int = 2, intrinsics: bool = False,

@@ -128,7 +128,7 @@ def folder_walk(folder: str | Path, turned: int = 0, mount: bool = False) -> Wal
         turned: quarters by which the camera is turned clockwise, as one on its side or upside down.
         mount: frames tell which way is up, as an IMU would.
 
-    Raises InputError for a folder without poses, depth or intrinsics.
+    Raises InputError for a folder without poses, depth or intrinsics, or with a file that is damaged.
     """
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder}")
@@ -137,8 +137,8 @@ def folder_walk(folder: str | Path, turned: int = 0, mount: bool = False) -> Wal
         raise InputError(f"{folder} has no intrinsics.txt; its walk has no truth")
     grid = GRID[::-1] if turned % 2 else GRID
     frames, poses, depth = [], [], []
-    for frame in sequence:
-        frame = turned_frame(frame, turned)
+    for index in range(len(sequence)):          # not by iteration, which does without truth that can't be read
+        frame = turned_frame(sequence[index], turned)
         frames.append(frame.frame)
         poses.append(true_pose(frame))
         depth.append(np.full(grid, np.nan, np.float32) if frame.depth is None else at_grid(frame.depth, *grid))

@@ -60,7 +60,7 @@ def image_to_array(message: Image | CompressedImage, levels: Levels | None = Non
     Raises InputError naming the encoding or the size that can't be used.
     """
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.data, levels)
+        return decode_compressed(message.data, levels, message.format)
     if message.encoding not in ENCODINGS:
         return _decode_with_cv_bridge(message)
     return decode_image(message.data, message.encoding, message.width, message.height, message.step,

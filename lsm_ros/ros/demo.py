@@ -28,11 +28,13 @@ from lsm_ros.errors import AlignmentError, InputError, OutputError
 from lsm_ros.evaluation.run import RunScore, read_trajectory, score_run
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
+from lsm_ros.ros.doctor import PROFILES
 from lsm_ros.ros.player import PlayerConfig, RecordedMessages, SequenceMessages
 from lsm_ros.srv import SaveMap
 
 START_S, SAVE_S, STOP_S = 60.0, 300.0, 10.0     # how long the node may take to start, to save, to stop
 IDLE_S = 2.5                                    # no window for this long after the last image: the node is done
+LAST_DOMAIN = 232                               # beyond it DDS has no ports
 SETTLE_S = 2.0                                  # for the map's last publication to reach the recorder
 
 
@@ -51,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     source = open_source(arguments.recording, arguments.image_topic)
     folder = arguments.output.absolute()
     prepare(folder, source.path)
-    print("to look on:", *(f"{name}={value}" for name, value in own_corner_of_dds().items()), "rviz2", flush=True)
+    corner = own_corner_of_dds(arguments.domain)
+    print("to look on:", *(f"{name}={value}" for name, value in corner.items()), "rviz2", flush=True)
     play(source, folder, arguments)
     report(folder, source, score_recording(folder, source))
     return 0
@@ -68,9 +71,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-topic", metavar="TOPIC", help="the camera, in a rosbag2 that has several")
     parser.add_argument("--rate", type=float, default=PlayerConfig().rate, help="speed of the player (%(default)s)")
     parser.add_argument("--device", default=None, help="where the network runs: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--domain", metavar="N", type=domain_id, default=None,
+                        help="the DDS domain (ROS_DOMAIN_ID) of the demo [default: one of its own, so that no running "
+                             "node takes its images for a camera's]")
     parser.add_argument("--params", type=Path, default=None,
                         help="a parameter file for the node (config/lsm.yaml shows all)")
     return parser
+
+
+def domain_id(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= LAST_DOMAIN:
+        raise argparse.ArgumentTypeError(f"{value} is no DDS domain; there are 0 to {LAST_DOMAIN}")
+    return value
 
 
 def open_source(recording: Path | None, image_topic: str | None = None) -> Source:
@@ -103,13 +116,20 @@ def prepare(folder: Path, source: Path) -> None:
         raise OutputError(f"the demo can't write into {folder}: {error.strerror or error}") from error
 
 
-def own_corner_of_dds() -> dict[str, str]:
-    """Keeps this process, those that it starts and other ROS systems apart, unless the caller has chosen a domain (to
-    look on with RViz, say). Returns the variables of the environment that say so."""
-    chosen = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    for name, value in chosen.items():
-        os.environ.setdefault(name, value)
-    return {name: os.environ[name] for name in chosen}
+def own_corner_of_dds(domain: int | None = None) -> dict[str, str]:
+    """Keeps this process and those that it starts apart from other ROS systems: on this machine alone, in a domain that
+    is not the shell's, where a robot may be listening. With `domain` they are in that one, and discover as far as the
+    shell says. Returns the variables of the environment that say so."""
+    reach = "LOCALHOST"
+    if domain is None:
+        domain = 1 + os.getpid() % 100
+        if str(domain) == os.environ.get("ROS_DOMAIN_ID"):
+            domain = 1 + domain % 100
+    else:
+        reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", reach)
+    corner = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": reach}
+    os.environ.update(corner)
+    return corner
 
 
 def play(source: Source, folder: Path, arguments: argparse.Namespace) -> None:
@@ -161,15 +181,24 @@ def program(name: str, folder: Path, parameters: dict, file: Path | None = None)
     command = [sys.executable, "-m", f"lsm_ros.ros.{name}", "--ros-args"]
     command += ["--params-file", str(file.absolute())] if file else []
     command += [part for key, value in parameters.items() for part in ("-p", f"{key}:={in_yaml(value)}")]
+    environment = os.environ | room_for_images()
     log = folder / "logs" / f"{name}.log"
     with log.open("w") as output:
         # From a folder that holds no source tree of lsm_ros, which would hide the installed package's messages.
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
     running = Program(name, process, log)
     try:
         yield running
     finally:
         running.stop()
+
+
+def room_for_images() -> dict[str, str]:
+    """The variables of the environment by which Fast DDS has room for raw images, most of which it loses otherwise;
+    none where the caller has chosen profiles for it."""
+    if any(name in os.environ for name in PROFILES):
+        return {}
+    return dict.fromkeys(PROFILES, str(resource("config/fastdds_large_messages.xml")))
 
 
 def in_yaml(value: float | str | Path) -> str:

@@ -42,6 +42,10 @@ def test_a_region_of_interest_need_not_hold_the_principal_point(D):
         calibration(camera_info(width=300, roi=roi))
 
 
+def test_the_principal_point_of_an_image_that_was_cut_without_a_word_lies_anywhere_in_it():
+    assert calibration(camera_info(width=340, height=480)).K[:2, 2].tolist() == [320, 240]
+
+
 def test_rectified_images_use_p():
     camera = calibration(camera_info(d=[0.1, 0, 0, 0, 0]), rectified=True)
     assert camera.K[0, 0] == 1000 and not camera.distorted

@@ -101,6 +101,31 @@ def test_compressed_images_of_16_bits_are_those_of_raw_ones():
         decode_compressed(cv2.imencode(".tiff", np.zeros((4, 4), np.int16))[1].tobytes())
 
 
+@pytest.mark.parametrize(("format", "is_mosaic"), [
+    ("bayer_rggb8; png compressed ", True), ("bayer_rggb8; jpeg compressed bayer_rggb8", True), ("bayer_rggb8", True),
+    ("bayer_rggb8; jpeg compressed mono8", False), ("mono8; png compressed ", False), ("png", False), ("", False),
+    ("bayer_cmyk8; png compressed ", False)])
+def test_a_compressed_mosaic_is_as_colourful_as_a_raw_one(format, is_mosaic):
+    mosaic = np.random.default_rng(0).integers(0, 255, (32, 48), np.uint8)
+    data = cv2.imencode(".png", mosaic)[1].tobytes()
+    expected = decode_image(mosaic.tobytes(), "bayer_rggb8" if is_mosaic else "mono8", 48, 32, 48)
+    np.testing.assert_array_equal(decode_compressed(data, format=format), expected)
+
+
+def test_a_compressed_mosaic_of_12_bits_is_as_bright_as_a_raw_one():
+    mosaic = np.random.default_rng(0).integers(0, 4095, (32, 48), np.uint16)
+    np.testing.assert_array_equal(
+        decode_compressed(cv2.imencode(".png", mosaic)[1].tobytes(), Levels(), "bayer_grbg16; png compressed "),
+        decode_image(mosaic.tobytes(), "bayer_grbg16", 48, 32, 96, levels=Levels()))
+
+
+@pytest.mark.parametrize("format", ["bayer_rggb8; jpeg compressed bgr8", "bayer_rggb8; jpeg compressed "])
+def test_a_compressed_image_of_a_mosaic_that_is_in_colour_stays_so(format):
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(decode_compressed(data, format=format), image)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_what_phones_append_to_an_image_is_no_damage(suffix):
     image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)

@@ -192,6 +192,27 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     assert open_sequence(of_the_node).image_topic == "/cam/image"
 
 
+@pytest.mark.parametrize("other", ["image_raw/compressedDepth", "image_raw/zstd", "image_raw/theora",
+                                   "image_raw/ffmpeg", "Depth/image"])
+def test_other_transports_of_an_image_are_no_second_camera(tmp_path, other):
+    with RecordingWriter(tmp_path / "all") as writer:
+        for topic in ("/camera/image_raw/compressed", f"/camera/{other}"):
+            writer.write_image(1, picture(), topic=topic)
+    assert open_sequence(tmp_path / "all").image_topic == "/camera/image_raw/compressed"
+
+
+@pytest.mark.parametrize(("sent", "silent"), [("/left/image/compressed", "/right/image/compressed"),
+                                              ("/cam/image", "/cam/image/compressed"),
+                                              ("/cam/image/compressed", "/cam/image")])
+def test_a_topic_without_messages_is_no_second_camera(tmp_path, sent, silent):
+    """As `ros2 bag record -a` leaves them of a camera that offers more than it sends."""
+    with RecordingWriter(tmp_path / "all") as writer:
+        writer.add_topic(silent, recording_module.COMPRESSED_IMAGE)
+        writer.write_image(1, picture(), topic=sent)
+    sequence = open_sequence(tmp_path / "all")
+    assert (sequence.image_topic, sequence.length) == (sent, 1)
+
+
 @pytest.mark.parametrize(("topics", "calibrated", "told"), [
     ({"/front/image": "front", "/rear/camera_info": "rear"}, False, "there are /rear/camera_info"),
     ({"/front/image": "", "/rear/camera_info": ""}, False, "there are /rear/camera_info"),
@@ -207,6 +228,16 @@ def test_the_camera_info_is_of_the_same_camera(tmp_path, caplog, topics, calibra
 def test_bad_encoding_is_named(tmp_path):
     with pytest.raises(InputError, match="none of the 1 images on /cam/image .*'nv21'"):
         list(open_sequence(write_raw(tmp_path / "nv", ["/cam/image"], encoding="nv21")))
+
+
+def test_a_compressed_mosaic_is_in_colour(tmp_path):
+    mosaic = np.full((48, 64), 40, np.uint8)
+    mosaic[::2, ::2] = 200                              # red, in rggb
+    png = recording_module.encode_image(".png", mosaic)
+    with RecordingWriter(tmp_path / "walk") as writer:
+        writer._write_compressed(recording_module.IMAGE_TOPIC, 1, png, "bayer_rggb8; png compressed ")
+    (item,) = open_sequence(tmp_path / "walk")
+    assert (item.frame.image == (200, 40, 40)).all()
 
 
 def test_a_topic_without_images_is_named(tmp_path):
@@ -231,6 +262,22 @@ def test_a_damaged_image_is_skipped(tmp_path):
             writer.write_image_jpeg(stamp_ns, data)
     sequence = open_sequence(tmp_path / "walk")
     assert [item.frame.stamp_ns for item in sequence] == [1, 3] and sequence.skipped == 1
+
+
+def test_an_image_whose_truth_is_damaged_is_given_without_it(tmp_path, caplog):
+    with RecordingWriter(tmp_path / "walk") as writer:
+        for stamp_ns in (1, 2, 3):
+            writer.write_image(stamp_ns, picture(1))
+            writer.write_truth_pose(stamp_ns, T_WORLD_CAM)
+            depth = recording_module.encode_image(".png", np.full((48, 64), 1000, np.uint16))
+            writer._write_compressed(recording_module.TRUTH_DEPTH_TOPIC, stamp_ns,
+                                     depth if stamp_ns == 2 else depth[:-30], "png")
+    items = list(open_sequence(tmp_path / "walk"))
+    assert [item.frame.stamp_ns for item in items] == [1, 2, 3]
+    known = [(item.depth is not None, item.T_world_cam is not None) for item in items]
+    assert known == [(False, False), (True, True), (False, False)]
+    (told,) = caplog.messages
+    assert "walk: truth of the image at 1 ns: compressed image is truncated" in told
 
 
 def test_damaged_files(bag):

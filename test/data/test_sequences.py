@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lsm_ros.data.calibration import from_opencv, to_opencv
 from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError
@@ -57,13 +58,15 @@ def test_stride_and_intrinsics_are_the_callers_choice(truth):
     frames = list(open_sequence(truth, stride=2, intrinsics=None))
     assert [frame.frame.stamp_ns for frame in frames] == [0, 200_000_000]
     assert frames[0].frame.K is None
-    assert open_sequence(truth, intrinsics=2 * K - np.diag([0, 0, 1]))[1].frame.K[0, 0] == 100
+    assert open_sequence(truth, intrinsics=K + np.diag([50, 50, 0]))[1].frame.K[0, 0] == 100
     with pytest.raises(InputError, match="stride 0"):
         open_sequence(truth, stride=0)
 
 
+@pytest.mark.parametrize(("times", "named"), [(30, r"\(960, 720\)"), (2, r"\(64, 48\)"), (1.5, r"\(48, 36\)"),
+                                              (0.5, r"\(16, 12\)")])
 @pytest.mark.parametrize("kind", ["images", "video", "bag", "camera"])
-def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind):
+def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind, times, named):
     source = tmp_path / "source.avi"
     if kind == "images":
         write_folder(source)
@@ -75,9 +78,19 @@ def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind):
     else:
         source = 0
         monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    of_full_hd = np.array([[1400.0, 0, 959.5], [0, 1400, 539.5], [0, 0, 1]])
-    with pytest.raises(InputError, match=r"principal point \(960, 540\) .* outside of the 64x48 image"):
-        list(open_sequence(source, intrinsics=of_full_hd))
+    of_another = to_opencv(np.diag([times, times, 1]) @ from_opencv(K))
+    with pytest.raises(InputError, match=f"principal point {named} of the intrinsics .* 64x48 image"):
+        list(open_sequence(source, intrinsics=of_another))
+
+
+def test_intrinsics_of_twice_the_images_size_are_told_with_their_file(truth):
+    np.savetxt(truth / "intrinsics.txt", np.diag([2.0, 2, 1]) @ K)
+    said = r"principal point \(63.5, 47.5\) of .*/intrinsics.txt lies outside of the middle of the 64x48 image"
+    with pytest.raises(InputError, match=said):
+        list(open_sequence(truth))
+    with pytest.raises(InputError, match=said):
+        open_sequence(truth)[1]
+    assert len(list(open_sequence(truth, intrinsics=None))) == 3
 
 
 def test_images_are_in_natural_order(tmp_path):
@@ -92,15 +105,21 @@ def test_images_are_in_natural_order(tmp_path):
     (["1403636579763555584", "1403636579813555456"], [1403636579763555584, 1403636579813555456]),
     (["1305031102.075304", "1305031102.1753", "1305031102.9", "1305031103.25"],        # as Python prints them
      [1305031102075304000, 1305031102175300000, 1305031102900000000, 1305031103250000000]),
+    (["1403636579763", "1403636579813"], [1403636579763000000, 1403636579813000000]),
+    (["1403636579763555", "1403636579813555"], [1403636579763555000, 1403636579813555000]),
     (["000007", "000009"], [0, 100_000_000]),
     (["12²1", "12²3"], [0, 100_000_000]),
+    (["1403636579763", "1403636579813555"], [0, 100_000_000]),
+    (["14036365797635", "14036365798135"], [0, 100_000_000]),
 ])
-def test_stamps_come_from_names_that_are_times(tmp_path, names, stamps):
+def test_stamps_come_from_names_that_are_times(tmp_path, caplog, names, stamps):
     for index, name in enumerate(names):
         cv2.imwrite(str(tmp_path / f"{name}.png"), picture(index)[..., ::-1])
     sequence = list(open_sequence(tmp_path))
     assert [item.frame.stamp_ns for item in sequence] == stamps
     assert [item.frame.image[0, 0, 0] for item in sequence] == [20 * index for index in range(len(names))]
+    told = "the names of its images are no times; their stamps are made at 10 Hz"
+    assert caplog.text.count(told) == (stamps[0] == 0)
 
 
 def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(tmp_path):
@@ -122,7 +141,7 @@ def test_hidden_files_are_no_images(tmp_path):
 
 def test_images_of_kinds_that_are_not_read_are_told(tmp_path, caplog):
     write_folder(tmp_path, 2)
-    assert open_sequence(tmp_path).length == 2 and not caplog.text
+    assert open_sequence(tmp_path).length == 2 and "left out" not in caplog.text
     for name in ("IMG_1.HEIC", "IMG_2.HEIC", "notes.txt"):
         (tmp_path / name).touch()
     assert open_sequence(tmp_path).length == 2
@@ -148,7 +167,7 @@ def test_a_folder_of_damaged_images_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(("kind", "plane", "said"), [
     ("depth", np.zeros((48, 48), np.uint16), "depth/frame0.png is 48x48.* 64x48 image"),
-    ("depth", np.zeros((48, 64), np.uint8), "stored in 16 bits; this image has uint8"),
+    ("depth", np.zeros((48, 64), np.uint8), "depth/frame0.png: .* stored in 16 bits; this image has uint8"),
     ("label", np.zeros((64, 48), np.uint8), "label/frame0.png is 48x64"),
     ("label", np.zeros((48, 64, 3), np.uint8), "this one has 3"),
 ])
@@ -156,6 +175,24 @@ def test_truth_that_does_not_fit_is_an_error(truth, kind, plane, said):
     cv2.imwrite(str(truth / kind / "frame0.png"), plane)
     with pytest.raises(InputError, match=said):
         open_sequence(truth)[0]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("depth", "frame{}.png"), ("label", "frame{}.png"),
+                                            ("pose", "frame{}.txt")])
+def test_an_image_whose_truth_is_damaged_is_given_without_it(truth, caplog, kind, name):
+    for index in (0, 2):
+        (truth / kind / name.format(index)).write_bytes(b"damaged")
+    sequence = open_sequence(truth)
+    for _ in range(2):
+        caplog.clear()
+        items = list(sequence)
+        assert [item.frame.image[0, 0, 0] for item in items] == [0, 20, 40] and sequence.skipped == 0
+        assert [(item.depth is None, item.T_world_cam is None, item.labels is None) for item in items] == [
+            (True,) * 3, (False,) * 3, (True,) * 3]
+        (told,) = caplog.messages
+        assert f"{kind}/{name.format(0)}" in told and "without truth" in told
+    with pytest.raises(InputError, match=name.format(2)):
+        sequence[2]
 
 
 def test_poses_and_intrinsics_are_checked(truth):

@@ -115,6 +115,12 @@ def test_a_folder_without_intrinsics(folder):
         FolderWindows(folder)
 
 
+def test_intrinsics_of_another_size(folder):
+    np.savetxt(folder / "intrinsics.txt", [[140, 0, 79.5], [0, 140, 59.5], [0, 0, 1]])
+    with pytest.raises(InputError, match=r"principal point \(80, 60\) of .*/intrinsics.txt .* 80x60 image"):
+        FolderWindows(folder, 2, 1)[0]
+
+
 def write_boxes(folder, entries):
     path = folder.parent / "boxes" / "boxes.json"
     path.parent.mkdir(exist_ok=True)

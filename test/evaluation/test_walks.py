@@ -402,6 +402,10 @@ def test_a_folder_is_a_walk(folder):
     assert found.labels is None and found.frames[0].K is not None
     with pytest.raises(InputError, match="nowhere"):
         folder_walk(folder / "nowhere")
+    depth = folder / "depth/000003.png"
+    depth.write_bytes(depth.read_bytes()[:-30])
+    with pytest.raises(InputError, match="000003.png: compressed image is truncated"):
+        folder_walk(folder)
     (folder / "intrinsics.txt").unlink()
     with pytest.raises(InputError, match="intrinsics.txt"):
         folder_walk(folder)

@@ -140,6 +140,9 @@ def test_compressed_images():
     png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     message = conversions.compressed_message(png, "png", conversions.header(STAMP, "camera"))
     np.testing.assert_array_equal(conversions.image_to_array(message), image)
+    mosaic = cv2.imencode(".png", np.tile(np.array([[200, 100], [100, 50]], np.uint8), (4, 4)))[1].tobytes()
+    message = conversions.compressed_message(mosaic, "bayer_rggb8; png compressed ", message.header)
+    np.testing.assert_array_equal(conversions.image_to_array(message), image)
     jpeg = cv2.imencode(".jpg", image)[1].tobytes()
     with pytest.raises(InputError, match="truncated"):
         conversions.image_to_array(CompressedImage(format="jpeg", data=jpeg[:-20]))

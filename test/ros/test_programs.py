@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,8 +25,10 @@ from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
+from lsm_ros.resources import resource
 from lsm_ros.ros import demo, recorder
 from lsm_ros.ros.conversions import stamp_ns
+from lsm_ros.ros.doctor import PROFILES
 from lsm_ros.ros.player import RecordedMessages, Timeline
 
 
@@ -229,6 +232,49 @@ def test_what_a_node_said_in_a_recording_is_not_said_again(tmp_path):
     sequence = open_sequence(tmp_path / "bag")
     assert set(RecordedMessages(sequence).types) == {"/lsm/camera_info", "/lsm/image/compressed", "/truth/pose"}
     assert set(RecordedMessages(sequence, only="/lsm/map_cloud").types) == {"/lsm/map_cloud"}
+
+
+def test_the_demo_is_in_a_domain_of_its_own_unless_it_is_told_one(monkeypatch):
+    own = 1 + os.getpid() % 100
+    for exported, asked, expected in ((None, [], (own, "LOCALHOST")), ("42", [], (own, "LOCALHOST")),
+                                      (str(own), [], (1 + own % 100, "LOCALHOST")),
+                                      ("42", ["--domain", "42"], (42, "SUBNET")),
+                                      (None, ["--domain", "0"], (0, "LOCALHOST"))):
+        for name, value in (("ROS_DOMAIN_ID", exported), ("ROS_AUTOMATIC_DISCOVERY_RANGE", exported and "SUBNET")):
+            if value:
+                monkeypatch.setenv(name, value)
+            else:
+                monkeypatch.delenv(name, raising=False)
+        corner = demo.own_corner_of_dds(demo.build_parser().parse_args(asked).domain)
+        assert tuple(corner.values()) == (str(expected[0]), expected[1])
+        assert corner.items() <= os.environ.items()
+
+
+def test_what_is_no_domain_is_told(capsys):
+    with pytest.raises(SystemExit):
+        demo.build_parser().parse_args(["--domain", "233"])
+    assert "233 is no DDS domain; there are 0 to 232" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chosen", [None, *PROFILES])
+def test_the_demos_programs_have_room_for_raw_images_unless_profiles_are_chosen(tmp_path, monkeypatch, chosen):
+    expected = dict.fromkeys(PROFILES, str(resource("config/fastdds_large_messages.xml")))
+    for name in PROFILES:
+        monkeypatch.delenv(name, raising=False)
+    if chosen:
+        expected = {chosen: "/home/me/profiles.xml"}
+        monkeypatch.setenv(chosen, expected[chosen])
+    (tmp_path / "logs").mkdir()
+    started = []
+
+    def start(*_, env=os.environ, **__):
+        started.append({name: env[name] for name in PROFILES if name in env})
+        return SimpleNamespace(poll=lambda: 0)
+
+    monkeypatch.setattr(demo.subprocess, "Popen", start)
+    with demo.program("node", tmp_path, {}):
+        pass
+    assert started == [expected]
 
 
 @pytest.mark.parametrize("value", [Path("/tmp/a #2/rec"), "x: y", "0", "", 'Küche "1"', 1.0])
