@@ -17,7 +17,7 @@ REDRESSED = .5                 # share of the models that get materials of other
 SCALES = {                     # of a model, all axes together; the others: SCALE
     "chair": (.92, 1.08), "office chair": (.92, 1.08), "person": (.93, 1.06), "box": (.35, .9), "toilet": (.93, 1.07),
     "desk": (.9, 1.1), "bed": (.92, 1.1), "television": (.9, 1.8), "hung television": (.8, 1.4), "monitor": (.9, 1.25),
-    "floor lamp": (1.0, 1.15), "bottle": (.85, 1.25), "plant": (.85, 2.0), "small plant": (.6, 1.1), "book": (.7, 1.0),
+    "floor lamp": (1.0, 1.15), "bottle": (.85, 1.25), "plant": (.85, 1.3), "small plant": (.6, 1.1), "book": (.7, 1.0),
     "small object": (.6, 1.2), "refrigerator": (.9, 1.12), "bathtub": (.92, 1.05)}
 SCALE = (.87, 1.16)
 HEIGHTS = {"table": (.66, .80), "desk": (.68, .80), "coffee table": (.30, .52), "chair": (.70, 1.12),

@@ -373,17 +373,31 @@ def test_a_catalogue_becomes_a_file(tmp_path):
 
 
 def test_plants_stand_in_their_pots():
-    models = list(plants.grown_models(3, large=16, small=8))
-    assert [model.index for model, *_ in models] == list(range(3, 27))
-    for model, vertices, faces, part in models:
+    models = list(plants.grown_models(3, large=16, small=8, tall=16))
+    assert [model.index for model, *_ in models] == list(range(3, 43))
+    for n, (model, vertices, faces, part) in enumerate(models):
         metric = (vertices / 65535 - (.5, .5, 0)) * model.size
         leaves, pot = np.isin(part, (plants.LEAF, plants.YOUNG)), metric[faces[part == plants.POT]]
         assert faces.max() < len(vertices) and leaves.sum() > 60 and len(model.parts) > part.max()
         assert abs(pot[..., :2]).max() < .26 and abs(pot.min(axis=(0, 1))[:2] + pot.max(axis=(0, 1))[:2]).max() < .03
         assert pot[..., 2].min() == 0 and metric[faces[leaves]][..., 2].max() > .9 * model.size[2]
-        assert max(model.size[:2]) < (plants.WIDEST + .01) / (3 if model.role == "small plant" else 1)
+        widest = plants.WIDEST_TALL if n >= 24 else plants.WIDEST
+        assert max(model.size[:2]) < (widest + .01) / (3 if model.role == "small plant" else 1)
     again = next(plants.grown_models(0))
     assert np.array_equal(again[1], models[0][1]) and not np.array_equal(models[0][1].shape, models[8][1].shape)
+
+
+def test_a_plant_twice_as_high_has_more_leaves_not_larger_ones():
+    def edges(model, vertices, faces, part):
+        """Metres, of the leaves' triangles."""
+        corners = ((vertices / 65535 - (.5, .5, 0)) * model.size)[faces[np.isin(part, (plants.LEAF, plants.YOUNG))]]
+        return np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).ravel()
+
+    models = list(plants.grown_models(0, large=16, small=0, tall=16))
+    large, tall = (sorted(model.size[2] for model, *_ in part) for part in (models[:16], models[16:]))
+    assert np.median(tall) > 1.6 * np.median(large)
+    large, tall = (np.concatenate([edges(*each) for each in part]) for part in (models[:16], models[16:]))
+    assert len(tall) > 1.3 * len(large) and .85 < np.median(tall) / np.median(large) < 1.25
 
 
 def test_sources_that_hold_nothing(tmp_path):
