@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
-from scipy.sparse import bsr_matrix, coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import bsr_matrix, coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
@@ -206,16 +206,18 @@ class PoseGraph:
         return sum(edge.loop for edge in self.edges)
 
     def turn_sigma(self, first: int, last: int) -> float:
-        """Radians: the turn errors of the edges from each keyframe to the next, added up from one id to another, as if
-        all were wrong the same way. Infinite where a keyframe is not tied to the one before it: a camera that was
-        carried, or lost and found, may be anywhere."""
-        begin, end = self._index[first], self._index[last]
-        links = np.full(end - begin, np.inf)
+        """Radians: the turn errors of the edges from each keyframe to the next, and of loops, added up on the way from
+        one id to another that is least in doubt, as if all were wrong the same way. Infinite where there is no way: a
+        camera that was carried, or lost and found, may be anywhere."""
+        links: dict[tuple[int, int], float] = {}
         for edge in self.edges:
-            n = self._index[edge.i] - begin
-            if 0 <= n < len(links) and self._index[edge.j] - begin == n + 1:
-                links[n] = min(links[n], edge.sigma[3:6].max())
-        return float(links.sum())
+            i, j = self._index[edge.i], self._index[edge.j]
+            if edge.loop or abs(i - j) == 1:
+                links[i, j] = min(links.get((i, j), np.inf), edge.sigma[3:6].max())
+        ends = np.array(list(links), int).reshape(-1, 2).T
+        ways = csr_matrix((list(links.values()), ends), (len(self), len(self)))
+        begin, end = self._index[first], self._index[last]
+        return float(dijkstra(ways, directed=False, indices=begin)[end])
 
     def optimise(self, free: Collection[int] | None = None, loop: bool = False) -> None:
         """Moves the keyframes with the ids `free` (None: all) to the least robust cost; the others stay.

@@ -304,6 +304,16 @@ def test_what_looks_the_same_from_both_sides_does_not_turn_the_map():
     assert offered(graph, 40, i=18) == 0, "but not so few of them"
 
 
+def test_a_map_that_loops_hold_turns_less_than_its_windows_alone_could():
+    """By 40 degrees over 23 windows, but not where a loop ties their ends and says that they have not drifted."""
+    rng = np.random.default_rng(7)
+    graph = chain(ring(30, rng), rng)
+    assert offered(graph, 40) == 2
+    graph.connect([Edge(4, 24, inverse(graph.pose(4)) @ graph.pose(24), SIGMA, loop=True)])
+    assert graph.turn_sigma(3, 26) == pytest.approx(4 * SIGMA[3])
+    assert offered(graph, 40) == 0 and offered(graph, 5) == 2
+
+
 def test_a_camera_that_was_carried_may_be_turned_by_any_angle():
     rng = np.random.default_rng(7)
     graph = chain(ring(30, rng), rng)
