@@ -34,6 +34,11 @@ class Work:
     rectify: Rectifier | None       # None where the intrinsics are unknown
     received_s: float               # time.perf_counter() at its arrival
 
+    @property
+    def frame_id(self) -> str:
+        """The camera's frame, without the leading slash of ROS 1, which tf2 refuses."""
+        return self.message.header.frame_id.lstrip("/")
+
 
 class Intake:
     """Subscribes to the camera and hands every image on; says so if none comes."""

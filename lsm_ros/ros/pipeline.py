@@ -203,8 +203,7 @@ class Pipeline:
 
     def _map(self, work: Work) -> None:
         started_s = time.perf_counter()
-        message_header = work.message.header
-        stamp = stamp_ns(message_header.stamp)
+        stamp = stamp_ns(work.message.header.stamp)
         frame = self._frame(work, stamp)
         decoded_s = time.perf_counter()
         if not elongated(frame.image.shape):            # the mapper refuses it, whatever else is odd about it
@@ -214,14 +213,14 @@ class Pipeline:
 
         def publish(update: MapUpdate) -> None:
             mapped_s = time.perf_counter()
-            if not message_header.frame_id:
+            if not work.frame_id:
                 self._health.problem("frame_ids_missing", "the images have no frame_id, so TF can't place the clouds; "
                                      "the driver must name the camera's optical frame (x right, y down, z forward)")
             if update.map_id != self._map_id:           # nothing ties the transform of the map before to this one
                 self._map_odom.forget()
                 self._map_id = update.map_id
             self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
-            self._publishers.publish_update(update, message_header.frame_id, self._options_for_update())
+            self._publishers.publish_update(update, work.frame_id, self._options_for_update())
             seconds.update(mapper=mapped_s - decoded_s, image_to_cloud=time.perf_counter() - work.received_s)
             age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
             if abs(age_s) < PLAUSIBLE_AGE_S:
@@ -290,10 +289,10 @@ class Pipeline:
                 image, K = work.rectify(image)
             except InputError as error:
                 self._health.problem("camera_info_refused", f"{error}; the network estimates the intrinsics")
-        frame = self._inputs.complete(Frame(stamp, image, K), work.message.header.frame_id,
+        frame = self._inputs.complete(Frame(stamp, image, K), work.frame_id,
                                       None if K is None else work.rectify, self.options.node.input_wait_s)
         height, width = image.shape[:2]
-        self.camera = {"size": f"{width}x{height}", "frame_id": work.message.header.frame_id,
+        self.camera = {"size": f"{width}x{height}", "frame_id": work.frame_id,
                        "encoding": getattr(work.message, "encoding", None) or work.message.format,
                        "intrinsics": "estimated" if K is None else "camera_info", **self._inputs.shown}
         return frame

@@ -24,6 +24,7 @@ from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
+from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
 from lsm_ros.ros.pipeline import Pipeline
 from lsm_ros.ros.publishers import Publishers
@@ -61,7 +62,7 @@ class Robot:
         for frame in film:
             image = frame.image[::2, ::2].copy() if small else frame.image
             message = image_message(image, Header(stamp=ros_time(frame.stamp_ns), frame_id=frame_id))
-            self.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
+            self.pipeline.handle(Work(message, None, time.perf_counter()))
 
     def published(self, topic: str) -> list:
         self.pipeline.publish_map()
@@ -101,7 +102,7 @@ def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch, comp
         at, pixels = Header(stamp=ros_time(stamp), frame_id=FRAME_ID), np.full((120, 160), value, "<u2")
         message = compressed_message(cv2.imencode(".png", pixels)[1], "mono16; png compressed", at) if compressed else \
             Image(header=at, width=160, height=120, step=320, encoding="mono16", data=pixels.tobytes())
-        robot.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
+        robot.pipeline.handle(Work(message, None, time.perf_counter()))
     assert seen == [255, 100]
 
 
@@ -343,6 +344,16 @@ def test_images_without_a_frame_are_mapped_and_told():
     named = Robot()
     named.see(FILM[:4])
     assert "frame_ids_missing" not in named.counts()
+
+
+def test_a_frame_with_a_leading_slash_is_sent_without():
+    """ROS 1 and some drivers write it so; tf2 throws it out, so nobody could use the clouds or the TF."""
+    robot = Robot("obstacle_cloud", "/tf")
+    robot.pipeline.configure(replace(robot.options, node=replace(robot.options.node, tf_mode="leaf")))
+    robot.see(FILM[:4], frame_id=f"/{FRAME_ID}")
+    assert {cloud.header.frame_id for cloud in robot.node.said["obstacle_cloud"]} == {FRAME_ID}
+    assert {edge.header.frame_id for message in robot.node.said["/tf"] for edge in message.transforms} == {FRAME_ID}
+    assert robot.pipeline.camera["frame_id"] == FRAME_ID
 
 
 def test_other_words_keep_the_distances_of_objects():
