@@ -132,3 +132,8 @@ class MapUpdate:
     map_id: int = 0                             # another number is another map, which nothing ties to the one before
     loops: int = 0                              # places that were recognised in this map so far
     on_floor: bool = False                      # whether z = 0 is the floor; until then it is the first camera's height
+
+
+def elongated(shape: tuple[int, ...]) -> bool:
+    """Whether an image (H, W, ...) is a strip, which nobody maps."""
+    return max(shape[:2]) > MOST_ELONGATED * min(shape[:2])

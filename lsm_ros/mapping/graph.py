@@ -205,19 +205,17 @@ class PoseGraph:
         """Edges that tie the present to the past."""
         return sum(edge.loop for edge in self.edges)
 
-    def turn_sigma(self, first: int, last: int) -> float:
-        """Radians: the turn errors of the edges from each keyframe to the next, and of loops, added up on the way from
-        one id to another that is least in doubt, as if all were wrong the same way. Infinite where there is no way: a
-        camera that was carried, or lost and found, may be anywhere."""
+    def turn_sigma(self, first: int, last: int, loops: Iterable[Edge] = ()) -> float:
+        """Radians: the turn errors of the edges from each keyframe to the next, and of these `loops`, added up on the
+        way from one id to another that is least in doubt, as if all were wrong the same way. Infinite where there is no
+        way: a camera that was carried, or lost and found, may be anywhere."""
         links: dict[tuple[int, int], float] = {}
-        for edge in self.edges:
-            i, j = self._index[edge.i], self._index[edge.j]
-            if edge.loop or abs(i - j) == 1:
-                links[i, j] = min(links.get((i, j), np.inf), edge.sigma[3:6].max())
-        ends = np.array(list(links), int).reshape(-1, 2).T
-        ways = csr_matrix((list(links.values()), ends), (len(self), len(self)))
-        begin, end = self._index[first], self._index[last]
-        return float(dijkstra(ways, directed=False, indices=begin)[end])
+        steps = [edge for edge in self.edges if abs(self._index[edge.i] - self._index[edge.j]) == 1]
+        for edge in chain(steps, loops):
+            ends = self._index[edge.i], self._index[edge.j]
+            links[ends] = min(links.get(ends, np.inf), edge.sigma[3:6].max())
+        ways = csr_matrix((list(links.values()), np.array(list(links), int).reshape(-1, 2).T), (len(self), len(self)))
+        return float(dijkstra(ways, directed=False, indices=self._index[first])[self._index[last]])
 
     def optimise(self, free: Collection[int] | None = None, loop: bool = False) -> None:
         """Moves the keyframes with the ids `free` (None: all) to the least robust cost; the others stay.

@@ -27,9 +27,9 @@ CLOSE_SIGMAS, CLOSE_M, CLOSE_RAD = 5.0, 0.4, np.radians(12.0)     # an edge that
 WITNESS_WITHIN = 25        # keyframes within which the second window must come
 SAME_M, SAME_RAD, SAME_LOG = 0.35, np.radians(8.0), 0.2     # how far the corrections of two windows may differ
 
-# Sigmas by which every link on the way, and the loop itself, would have to turn wrong, all the same way, for the loop to
-# be true. True loops ask for .1 to 1.9, after a false step for 2.3; the far side of a symmetric cabinet for 5 to 6, a room
-# that looks the same from both ends, after 150 keyframes and 77 loops, for 6.3 to 7.4 (and for 1.9 without the loops).
+# Sigmas by which every link on the way, and the loop itself, would have to turn wrong, all the same way, for the loop
+# to be true. True loops ask for .1 to 1.9, after a false step for 2.3; the far side of a symmetric cabinet for 5 to 6,
+# a room that looks the same from both ends, after 150 keyframes and 77 loops, for 6.3 to 7.4 (1.9 without the loops).
 STRAIN = 3.5
 
 
@@ -118,9 +118,11 @@ def fulfilled(edge: Edge, graph: PoseGraph) -> bool:
 
 
 def tears(edge: Edge, graph: PoseGraph) -> bool:
-    """Whether an edge turns the map by more than the way between its keyframes can have drifted."""
+    """Whether an edge turns the map by more than the way between its keyframes can have drifted. Loops that the map
+    fulfils shorten the way; those that wait to move it say nothing of where it is now."""
     turn = rotation_angle(rotation_of(correction(edge, graph)), np.eye(3))
-    return bool(turn > STRAIN * (graph.turn_sigma(edge.i, edge.j) + edge.sigma[3:6].max()))
+    loops = [other for other in graph.edges if other.loop and fulfilled(other, graph)]
+    return bool(turn > STRAIN * (graph.turn_sigma(edge.i, edge.j, loops) + edge.sigma[3:6].max()))
 
 
 def correction(edge: Edge, graph: PoseGraph) -> np.ndarray:

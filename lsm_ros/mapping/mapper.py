@@ -7,7 +7,17 @@ from dataclasses import fields, replace
 import numpy as np
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import MOST_ELONGATED, Cloud, Frame, Keyframe, MapObject, MapUpdate, Predictor, Window
+from lsm_ros.contracts import (
+    MOST_ELONGATED,
+    Cloud,
+    Frame,
+    Keyframe,
+    MapObject,
+    MapUpdate,
+    Predictor,
+    Window,
+    elongated,
+)
 from lsm_ros.data.borders import Borders
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
@@ -329,7 +339,7 @@ class Mapper:
             count.bad_images += 1
             what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise InputError(f"image is {what}; it must be uint8 (H, W, 3)")
-        if max(image.shape[:2]) > MOST_ELONGATED * min(image.shape[:2]):
+        if elongated(image.shape):
             count.bad_images += 1
             raise InputError(f"image is {image.shape[1]} x {image.shape[0]} pixels; its sides may differ by a factor "
                              f"of {MOST_ELONGATED} at most")

@@ -70,7 +70,7 @@ class Finding:
 class Images:
     """What came on the image topic."""
     stamps: list[int] = field(default_factory=list)     # ns, in the order of their coming
-    ages_s: list[float] = field(default_factory=list)   # by this machine's clock, or the simulation's
+    ages_s: list[float] = field(default_factory=list)   # by this machine's clock, or the simulation's once that came
     sizes: list[int] = field(default_factory=list)      # bytes on the wire
     frame_id: str = ""
 
@@ -141,6 +141,7 @@ class Examiner(Node):
                 self.parameters = dict(zip(PARAMETERS, map(parameter_value_to_python, values().values), strict=False))
                 if self.parameters.get("use_sim_time"):
                     self.set_parameters([rclpy.parameter.Parameter("use_sim_time", value=True)])
+                    self.images.ages_s.clear()          # by the other clock
             if self._image_subscription is None and self.image_topic:
                 self._listen(self.image_topic)
 
@@ -161,7 +162,7 @@ class Examiner(Node):
     def findings(self) -> list[Finding]:
         found = self._check_node()
         if self.state is not None:
-            found += [*self._check_topics(), *self._check_diagnostics()]
+            found += [*self._check_topics(), *self._check_clock(), *self._check_diagnostics()]
         if self.image_topic:
             found += [*check_images(self.image_topic, self.images, rclpy.get_rmw_implementation_identifier(),
                                     large_profile()), *self._check_camera_info()]
@@ -188,7 +189,9 @@ class Examiner(Node):
     def _on_image(self, data: bytes) -> None:
         stamp, frame_id = read_header(data)
         self.images.stamps.append(stamp)
-        self.images.ages_s.append((self.get_clock().now().nanoseconds - stamp) * 1e-9)
+        now = self.get_clock().now().nanoseconds
+        if now:                         # a simulation's time has come
+            self.images.ages_s.append((now - stamp) * 1e-9)
         self.images.sizes.append(len(data))
         self.images.frame_id = frame_id
 
@@ -249,6 +252,12 @@ class Examiner(Node):
                 found += self._check_pairs(topic, types[0], self._own(topic, self.get_publishers_info_by_topic),
                                            self._endpoints(topic, self.get_subscriptions_info_by_topic), heard=False)
         return found
+
+    def _check_clock(self) -> list[Finding]:
+        if not self.parameters.get("use_sim_time") or self.count_publishers("/clock"):
+            return []
+        return [Finding(PROBLEM, "/clock", "nobody publishes it, and the node has use_sim_time", "start the simulator, "
+                        "play the recording with --clock, or set use_sim_time to false")]
 
     def _endpoints(self, topic: str, of: Callable) -> list:
         return [info for info in of(topic) if info.node_name != self.get_name()]
@@ -409,6 +418,8 @@ def _check_stamps(topic: str, images: Images, gaps_s: np.ndarray) -> list[Findin
     elif (gaps_s <= 0).any():
         found.append(Finding(PROBLEM, topic, f"the stamps go back or stand still {int((gaps_s <= 0).sum())} times, by "
                              f"up to {-gaps_s.min():.3f} s", "two publishers on one topic, or a recording that loops"))
+    if not images.ages_s:
+        return found or [Finding(OK, topic, "stamps in order")]
     age_s = float(np.median(images.ages_s))
     if abs(age_s) > OTHER_CLOCK_S:
         found.append(Finding(NOTE, topic, f"the images are {age_s:.0f} s old by this clock",

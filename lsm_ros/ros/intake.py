@@ -1,6 +1,7 @@
 """The node's ears: the image and camera_info subscriptions, and the words for a silence."""
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Work:
     message: Image | CompressedImage
     rectify: Rectifier | None       # None where the intrinsics are unknown
     received_s: float               # time.perf_counter() at its arrival
+
+    @property
+    def frame_id(self) -> str:
+        """The camera's frame, without the leading slash of ROS 1, which tf2 refuses."""
+        return self.message.header.frame_id.lstrip("/")
 
 
 class Intake:
@@ -97,6 +103,9 @@ class Intake:
         try:
             camera = calibration(info, self._rectified)
             self._rectify = Rectifier(camera) if camera else None
+            if camera and camera.distorted and named_rectified(self.topic):
+                self._health.problem("rectified_twice", f"{self.topic} is called rectified, and the distortion of "
+                                     f"{self.info_topic} is taken out of it once more; set image_rectified to true")
         except InputError as error:
             self._rectify = None
             self._health.problem("camera_info_refused",
@@ -164,6 +173,12 @@ def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
     if not config.camera_info_topic and own == beside:
         own = node.resolve_topic_name(info_topic(image))
     return transported(image, config.image_transport), own
+
+
+def named_rectified(image_topic: str) -> bool:
+    """By the names of image_proc and of drivers: image_rect, image_rect_color, rect/image. As `lsm map` has it in
+    data/recording.py, which loads rosbags."""
+    return "rect" in re.split("[/_]", image_topic)
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:

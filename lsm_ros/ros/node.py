@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -125,7 +126,7 @@ class LsmNode(LifecycleNode):
             self._output = Publishers(self, predictor.labels, self._options.node)
             self._map_odom = MapOdomPublisher(self, self._options.node, self._health)
             self._answers = QueryPublisher(self)
-            self._inputs = Inputs(self, self._options.node, self._health, self._map_odom.heard)
+            self._inputs = Inputs(self, self._options.node, self._health, self._on_transform)
             self._pipeline = Pipeline(predictor, self._inputs, self._output, self._map_odom, self._answers,
                                       self._health, self.get_clock(), self._options)
             self._offer_services()
@@ -221,6 +222,13 @@ class LsmNode(LifecycleNode):
             self._health.count("images_while_paused")
         elif self._worker.offer(work):
             self._health.count("images_replaced_by_newer")
+
+    def _on_transform(self, edge: TransformStamped, static: bool) -> None:
+        self._map_odom.heard(edge, static)
+        if self._output.is_foreign(edge):
+            self._health.problem("frames_shared", f"somebody else publishes {edge.header.frame_id} -> "
+                                 f"{edge.child_frame_id}, too; each node needs a map_frame and a camera_frame of its "
+                                 "own")
 
     def _discard(self) -> None:
         if self._worker and self._worker.discard():

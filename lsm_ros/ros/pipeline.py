@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rclpy.clock import Clock
 
-from lsm_ros.contracts import Frame, MapUpdate
+from lsm_ros.contracts import Frame, MapUpdate, elongated
 from lsm_ros.data.images import Levels
 from lsm_ros.data.outputs import Run, RunLog, save_run
 from lsm_ros.errors import InputError, LsmError
@@ -65,7 +65,7 @@ class Pipeline:
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._camera_shape: tuple[int, ...] | None = None       # of the newest image, whatever became of the map
         self._stamp: int | None = None                  # of the newest image
-        self._ahead: int | None = None                  # the stamp of an image that was refused for it
+        self._odd: tuple[tuple[int, ...], int] | None = None    # shape and stamp of the last image, refused for them
         self._most_views = options.mapper.window_views  # fewer than wanted once the device was out of memory
 
     def handle(self, work: Work) -> None:
@@ -114,7 +114,7 @@ class Pipeline:
         self._predictor.reset()
         self._show_no_map(self._stamp)
         self._log, self._T_map_cam = RunLog(), None
-        self._shape, self._stamp, self._ahead = None, None, None
+        self._shape, self._stamp, self._odd = None, None, None
         self.state, self.matches = "waiting", None
 
     def _show_no_map(self, stamp: int | None) -> None:
@@ -203,25 +203,24 @@ class Pipeline:
 
     def _map(self, work: Work) -> None:
         started_s = time.perf_counter()
-        message_header = work.message.header
-        stamp = stamp_ns(message_header.stamp)
+        stamp = stamp_ns(work.message.header.stamp)
         frame = self._frame(work, stamp)
         decoded_s = time.perf_counter()
-        self._camera_shape = frame.image.shape
-        self._reset_if_another_stream(frame)
+        if not elongated(frame.image.shape):            # the mapper refuses it, whatever else is odd about it
+            self._follow_stream(frame.image.shape, stamp)
         before = replace(self.mapper.counters)
         seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s}
 
         def publish(update: MapUpdate) -> None:
             mapped_s = time.perf_counter()
-            if not message_header.frame_id:
+            if not work.frame_id:
                 self._health.problem("frame_ids_missing", "the images have no frame_id, so TF can't place the clouds; "
                                      "the driver must name the camera's optical frame (x right, y down, z forward)")
             if update.map_id != self._map_id:           # nothing ties the transform of the map before to this one
                 self._map_odom.forget()
                 self._map_id = update.map_id
             self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
-            self._publishers.publish_update(update, message_header.frame_id, self._options_for_update())
+            self._publishers.publish_update(update, work.frame_id, self._options_for_update())
             seconds.update(mapper=mapped_s - decoded_s, image_to_cloud=time.perf_counter() - work.received_s)
             age_s = (self._clock.now().nanoseconds - stamp) * 1e-9
             if abs(age_s) < PLAUSIBLE_AGE_S:
@@ -290,32 +289,43 @@ class Pipeline:
                 image, K = work.rectify(image)
             except InputError as error:
                 self._health.problem("camera_info_refused", f"{error}; the network estimates the intrinsics")
-        frame = self._inputs.complete(Frame(stamp, image, K), work.message.header.frame_id,
+        frame = self._inputs.complete(Frame(stamp, image, K), work.frame_id,
                                       None if K is None else work.rectify, self.options.node.input_wait_s)
         height, width = image.shape[:2]
-        self.camera = {"size": f"{width}x{height}", "frame_id": work.message.header.frame_id,
+        self.camera = {"size": f"{width}x{height}", "frame_id": work.frame_id,
                        "encoding": getattr(work.message, "encoding", None) or work.message.format,
                        "intrinsics": "estimated" if K is None else "camera_info", **self._inputs.shown}
         return frame
 
-    def _reset_if_another_stream(self, frame: Frame) -> None:
-        shape, stamp = frame.image.shape, frame.stamp_ns
-        if self._shape is not None and shape != self._shape:
-            self._health.problem("resolution_changes", f"the images changed from {_size(self._shape)} to "
-                                 f"{_size(shape)}; the map starts again, and a saved one stays in its folder")
+    def _follow_stream(self, shape: tuple[int, ...], stamp: int) -> None:
+        """Begins the map anew where the images are another stream's: of another size, or with stamps that jumped back.
+
+        One such image may be a mistake, as may one whose stamp is far ahead, so it is left out (InputError); it counts
+        once the next one goes on from there. Stamps that jumped ahead were a pause, and the map goes on.
+        """
+        change, counter = self._change(shape, stamp)
+        if change and not (self._odd and self._odd[0] == shape and 0 < stamp - self._odd[1] <= JUMP_AHEAD_NS):
+            self._odd = shape, stamp
+            raise InputError(f"{change}; the image is left out, and the map "
+                             f"{'starts again' if counter else 'goes on'} if the next one says so too")
+        if counter:
+            self._health.problem(counter, f"{change}; the map starts again, and a saved one stays in its folder")
             self.reset()
-        elif self._stamp is not None and stamp < self._stamp - JUMP_BACK_NS:
-            self._health.problem("time_jumps_back", f"the stamps jumped back by {(self._stamp - stamp) * 1e-9:.3f} s "
-                                 f"to {stamp} ns; the map starts again")
-            self.reset()
-        elif self._stamp is not None and stamp > self._stamp + JUMP_AHEAD_NS and \
-                (self._ahead is None or stamp <= self._ahead):
-            self._ahead = stamp
-            raise InputError(f"the stamps jumped ahead by {(stamp - self._stamp) * 1e-9:.0f} s to {stamp} ns; the map "
-                             "goes on if the next image says so too")
-        self._ahead = None
-        self._shape = shape
+        self._odd = None
+        self._shape = self._camera_shape = shape
         self._stamp = stamp if self._stamp is None else max(stamp, self._stamp)
+
+    def _change(self, shape: tuple[int, ...], stamp: int) -> tuple[str, str]:
+        """What is another stream's about an image, and the counter of what begins the map anew; empty: nothing is."""
+        if self._shape not in (None, shape):
+            return f"the images changed from {_size(self._shape)} to {_size(shape)}", "resolution_changes"
+        if self._stamp is None:
+            return "", ""
+        if stamp < self._stamp - JUMP_BACK_NS:
+            return f"the stamps jumped back by {(self._stamp - stamp) * 1e-9:.3f} s to {stamp} ns", "time_jumps_back"
+        if stamp > self._stamp + JUMP_AHEAD_NS:
+            return f"the stamps jumped ahead by {(stamp - self._stamp) * 1e-9:.0f} s to {stamp} ns", ""
+        return "", ""
 
 
 def _entry(name: str, known: LabelSet) -> dict[str, Any]:

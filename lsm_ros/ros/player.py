@@ -1,8 +1,8 @@
 """The node `lsm_player`: plays a recording, a folder of images or a video as if it were a camera.
 
-A recording's messages go out as they are, truth topics included; folders and videos become Image or CompressedImage
-with CameraInfo. By default the stamps are moved to the present, so that latencies and TF are those of a live camera;
-where they are 0 or jump back, when the message was recorded takes their place.
+A recording's messages go out as they are, TF and truth topics included; folders and videos become Image or
+CompressedImage with CameraInfo. By default the stamps are moved to the present, so that latencies and TF are those of a
+live camera; where they are 0 or jump back, when the message was recorded takes their place.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
 from lsm_ros.config import Options, option
 from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
@@ -29,7 +30,7 @@ from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_m
 from lsm_ros.data.sequences import open_sequence
 from lsm_ros.data.topics import info_topic, is_compressed, transported
 from lsm_ros.errors import InputError, LsmError
-from lsm_ros.geometry.frame_tree import JUMP_BACK_NS
+from lsm_ros.geometry.frame_tree import HISTORY_NS, JUMP_BACK_NS
 from lsm_ros.resources import resource
 from lsm_ros.ros.conversions import (
     camera_info,
@@ -40,13 +41,15 @@ from lsm_ros.ros.conversions import (
     restamp,
     stamp_ns,
 )
-from lsm_ros.ros.parameters import declare_options
+from lsm_ros.ros.parameters import NodeConfig, declare_options
 from lsm_ros.ros.process import StopSignal, spinning
+from lsm_ros.ros.tf_buffer import MOVING, STATIC
 
 logger = logging.getLogger(__name__)
 
 JPEG_QUALITY = 90
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+IN_THE_MAP = ("odometry", "path", "occupancy", "map_cloud")     # topics of the node that name its map's frame
 MATCH_S = 0.5                   # DDS matches the two ends one after the other; a first message in between is lost
 ACKNOWLEDGE_S = 2.0             # at the end, reliable readers get this long to take the last messages,
 LINGER_S = 0.5                  # and best-effort ones, which don't acknowledge, this long
@@ -75,16 +78,18 @@ class PlayerConfig(Options):
 
 
 class RecordedMessages:
-    """The messages of a rosbag2 that have a header (a player of images needs no TF), of `only` one topic or all.
+    """The messages of a rosbag2 that have a header, and its TF, of `only` one topic or all.
 
-    What a node of this package said is left out, for the node that maps the recording says it anew; and, with a
-    warning, topics whose message type is not installed. Raises InputError if `only` is one of these.
+    What a node of this package said is left out, for the node that maps the recording says it anew. Of TF that is what
+    hangs on its map's frame or carries it: that frame is called lsm_map, or as the node's own topics name it. With a
+    warning are left out topics without a header, whose messages have no stamp to be moved, and those whose message type
+    is not installed. Raises InputError if `only` is one of the latter.
     """
 
     def __init__(self, sequence: RecordingSequence, only: str | None = None):
         self._path = sequence.path
         self.image_topic = sequence.image_topic
-        self.types, unknown = {}, []
+        self.types, unknown, stampless = {}, [], []
         said = said_by_nodes(sequence.topics) - {self.image_topic, info_topic(self.image_topic)}
         for topic, name in sequence.topics.items():
             if only not in (None, topic) or (only is None and topic in said):
@@ -96,11 +101,15 @@ class RecordedMessages:
                     raise
                 unknown.append(f"{topic} ({name})")
                 continue
-            if hasattr(kind, "header"):
+            if hasattr(kind, "header") or kind is TFMessage:
                 self.types[topic] = kind
-        if unknown:
-            logger.warning("%s: left out, for their message types are not installed here: %s", self._path,
-                           ", ".join(unknown))
+            else:
+                stampless.append(f"{topic} ({name})")
+        self._map_frames = self._read_map_frames(said, sequence.topics) if TFMessage in self.types.values() else set()
+        for topics, why in ((unknown, "their message types are not installed here"),
+                            (stampless, "their messages have no header")):
+            if topics:
+                logger.warning("%s: left out, for %s: %s", self._path, why, ", ".join(topics))
 
     def __iter__(self) -> Iterator[tuple[str, int | None, int, Any]]:
         """(topic, its stamp in ns or None where it has none, when it was recorded in ns, message).
@@ -108,11 +117,31 @@ class RecordedMessages:
         Raises InputError where the file is damaged.
         """
         for topic, logged_ns, data in serialized_messages(self._path, self.types):
-            try:
-                message = deserialize_message(data, self.types[topic])
-            except Exception as error:      # noqa: BLE001 rclpy has a type of its own for it
-                raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
-            yield topic, stamp_ns(message.header.stamp) or None, logged_ns, message
+            message = self._read(topic, data, self.types[topic])
+            if not isinstance(message, TFMessage):
+                yield topic, stamp_ns(message.header.stamp) or None, logged_ns, message
+                continue
+            message.transforms = [edge for edge in message.transforms if self._map_frames.isdisjoint(
+                (edge.header.frame_id.lstrip("/"), edge.child_frame_id.lstrip("/")))]
+            if message.transforms:
+                yield topic, None, logged_ns, message
+
+    def _read_map_frames(self, said: set[str], types: dict[str, str]) -> set[str]:
+        """Those of the nodes that `said` something: the default one, and what their first messages in it name."""
+        frames = {NodeConfig().map_frame}
+        for topic in said:
+            if topic.rpartition("/")[2] in IN_THE_MAP:
+                first = next(serialized_messages(self._path, [topic]), None)
+                if first is not None:
+                    frames.add(self._read(topic, first[2], message_type(types[topic])).header.frame_id)
+        return frames
+
+    def _read(self, topic: str, data: bytes, kind: type) -> Any:
+        """Raises InputError where the bytes are no such message."""
+        try:
+            return deserialize_message(data, kind)
+        except Exception as error:          # noqa: BLE001 rclpy has a type of its own for it
+            raise InputError(f"{self._path} is damaged: a message on {topic} is none: {error}") from error
 
 
 def said_by_nodes(topics: dict[str, str]) -> set[str]:
@@ -162,6 +191,8 @@ class Timeline:
         logged_before, due_before = self._furthest = self._furthest or (logged_ns, 0)
         by_log_ns = due_before + logged_ns - logged_before
         if stamp_ns is None:
+            if self._shift_ns is None:      # the stamps to come go on from here
+                self._furthest = max(self._furthest, (logged_ns, by_log_ns))
             return by_log_ns
         if self._shift_ns is None:
             self._shift_ns = due_before - stamp_ns
@@ -177,6 +208,15 @@ class Timeline:
             self._furthest = logged_ns, due_ns
         return due_ns
 
+    def moved_ns(self, stamp_ns: int, due_ns: int) -> int:
+        """The stamp of a transform, on the same scale, where its message is due by when it was recorded.
+
+        It tells of no jump and sets no time, for localisers stamp theirs up to a second ahead. One that is farther off
+        than TF reaches is of another clock, or has jumped before the images have.
+        """
+        moved_ns = due_ns if self._shift_ns is None or not stamp_ns else stamp_ns + self._shift_ns
+        return moved_ns if abs(moved_ns - due_ns) < HISTORY_NS else due_ns
+
 
 class Player(Node):
     """Raises ConfigError or InputError at construction for a parameter or a source that can't be used."""
@@ -189,7 +229,8 @@ class Player(Node):
         self.messages = RecordedMessages(sequence) if isinstance(sequence, RecordingSequence) else \
             SequenceMessages(sequence, self.config)
         self._publishers_by_topic: dict[str, Publisher] = {
-            topic: self.create_publisher(kind, topic, QOS) for topic, kind in self.messages.types.items()}
+            topic: self.create_publisher(kind, topic, _qos(topic, kind))
+            for topic, kind in self.messages.types.items()}
         self.images = 0             # sent so far
 
     def play(self, executor: SingleThreadedExecutor, stop: StopSignal) -> None:
@@ -210,15 +251,17 @@ class Player(Node):
 
         Returns the seconds from one image to the next.
         """
-        timeline, start_ns, start_s = Timeline(), 0, 0.0
+        timeline, start_ns, start_s = Timeline(), None, 0.0
         images_ns = []              # when they were due
         for topic, recorded_ns, logged_ns, message in self.messages:
-            if not start_ns:        # here, for the first message may take a while to be read
+            if start_ns is None:    # here, for the first message may take a while to be read
                 start_ns, start_s = self.get_clock().now().nanoseconds, time.monotonic()
-            elapsed_ns = round(timeline.due_ns(topic, recorded_ns, logged_ns) / self.config.rate)
+            parts = _stamped_parts(topic, message, timeline, timeline.due_ns(topic, recorded_ns, logged_ns))
+            elapsed_ns = round(min(due_ns for _, due_ns in parts) / self.config.rate)
             _spin_until(start_s + elapsed_ns * 1e-9, executor, stop)
             if self.config.stamps == "now":
-                restamp(message, start_ns + elapsed_ns)
+                for part, due_ns in parts:
+                    restamp(part, start_ns + round(due_ns / self.config.rate))
             if stop.is_set():
                 break
             self._publishers_by_topic[topic].publish(message)
@@ -235,6 +278,25 @@ class Player(Node):
         while not stop.is_set() and publisher.get_subscription_count() < wanted:
             executor.spin_once(timeout_sec=0.1)
         _spin_until(time.monotonic() + MATCH_S, executor, stop)
+
+
+def _qos(topic: str, kind: type) -> QoSProfile:
+    if kind is not TFMessage:
+        return QOS
+    return STATIC if _is_static(topic) else MOVING
+
+
+def _is_static(topic: str) -> bool:
+    """Whether TF on it holds for all times."""
+    return topic.endswith("/tf_static")
+
+
+def _stamped_parts(topic: str, message: Any, timeline: Timeline, due_ns: int) -> list[tuple[Any, int]]:
+    """What has a header in a message, and when each is due; the message is with the first of them, and by `due_ns`."""
+    if not isinstance(message, TFMessage):
+        return [(message, due_ns)]
+    return [(edge, due_ns if _is_static(topic) else timeline.moved_ns(stamp_ns(edge.header.stamp), due_ns))
+            for edge in message.transforms]
 
 
 def _spin_until(time_s: float, executor: SingleThreadedExecutor, stop: StopSignal) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import OccupancyGrid, Odometry, Path
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -37,8 +38,8 @@ NO_POINTS = Cloud(points=np.empty((0, 3), np.float32), colors=np.empty((0, 3), n
 
 
 class Publishers:
-    """Made when the node is configured; used by the worker's thread alone, after that, but for `map_is_wanted` and
-    `begin_anew`, which the executor calls.
+    """Made when the node is configured; used by the worker's thread alone, after that, but for `map_is_wanted`,
+    `begin_anew` and `is_foreign`, which the executor calls.
 
     Raises ConfigError for a list of labels that names one that is not there.
     """
@@ -95,6 +96,10 @@ class Publishers:
         if len(self._labels) > MONO8_CLASSES:
             self._node.get_logger().warning(f"segmentation/* stays silent: a mono8 mask tells {MONO8_CLASSES} labels "
                                             f"apart, and there are {len(self._labels)}")
+
+    def is_foreign(self, edge: TransformStamped) -> bool:
+        """Whether somebody else's TF places the camera, or in the mode `leaf` the map, as ours does."""
+        return self._transforms.is_foreign(edge)
 
     def publish_update(self, update: MapUpdate, image_frame: str, options: NodeOptions) -> None:
         """What belongs to one window, with the stamp of its newest image.

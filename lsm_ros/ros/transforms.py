@@ -30,6 +30,8 @@ class TransformPublisher:
         self._publisher = node.create_publisher(TFMessage, "/tf", MOVING)
         self._map_id: int | None = None
         self._newest: dict[int, np.ndarray] = {}            # T_map_cam of the map's newest keyframes, by id
+        self._placed = ""                                   # what the first edge of a window places: camera or map
+        self._sent: tuple[tuple, ...] = ()                  # of these edges; made anew, for another thread reads it
 
     def publish(self, update: MapUpdate, image_frame: str, config: NodeConfig) -> None:
         """An update tells only of keyframes that have moved, so the others are remembered."""
@@ -37,8 +39,14 @@ class TransformPublisher:
         self._map_id = update.map_id
         self._newest = dict(sorted((known | update.T_map_keyframes).items())[-KEYFRAMES:])
         edges = transforms(update, list(self._newest.values())[::-1], image_frame, config)
+        self._placed = edges[0].child_frame_id if edges else ""
         if edges:
+            self._sent = (*self._sent, _signature(edges[0]))[-SENT:]
             self._publisher.publish(TFMessage(transforms=edges))
+
+    def is_foreign(self, edge: TransformStamped) -> bool:
+        """Whether somebody else places the frame that a window places. For any thread."""
+        return edge.child_frame_id.lstrip("/") == self._placed and _signature(edge) not in self._sent
 
     def destroy(self) -> None:
         self._node.destroy_publisher(self._publisher)

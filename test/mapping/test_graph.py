@@ -309,9 +309,13 @@ def test_a_map_that_loops_hold_turns_less_than_its_windows_alone_could():
     rng = np.random.default_rng(7)
     graph = chain(ring(30, rng), rng)
     assert offered(graph, 40) == 2
-    graph.connect([Edge(4, 24, inverse(graph.pose(4)) @ graph.pose(24), SIGMA, loop=True)])
-    assert graph.turn_sigma(3, 26) == pytest.approx(4 * SIGMA[3])
+    loop = Edge(4, 24, inverse(graph.pose(4)) @ graph.pose(24), SIGMA, loop=True)
+    assert graph.turn_sigma(3, 26, [loop]) == pytest.approx(4 * SIGMA[3])
+    graph.connect([loop])
     assert offered(graph, 40) == 0 and offered(graph, 5) == 2
+    elsewhere = sim3(exp_so3(np.array([0, 0, 2.0])), np.zeros(3))
+    graph.edges[-1] = dataclasses.replace(loop, S_i_j=loop.S_i_j @ elsewhere)
+    assert offered(graph, 40) == 2, "a loop that has not moved the map says nothing of it"
 
 
 def test_a_camera_that_was_carried_may_be_turned_by_any_angle():

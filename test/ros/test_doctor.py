@@ -102,6 +102,16 @@ def test_a_topic_of_another_type_and_nobody_on_the_depth(start, camera: Camera):
     assert said(found, PROBLEM, "/no/depth") == "nobody publishes it"
 
 
+def test_a_simulation_whose_clock_nobody_publishes(start, camera: Camera):
+    start("use_sim_time:=true")
+    camera.connect()
+    found = Visit().findings(camera, lambda: camera.walk(1))
+    assert said(found, PROBLEM, "/clock") == "nobody publishes it, and the node has use_sim_time", found
+    texts = [item["text"] for item in found if item["about"] == "/camera/image_raw"]
+    assert not any(word in text for text in texts for word in ("old", "future")), "by no clock are they that"
+    assert "stamps in order" in texts, found
+
+
 def test_a_node_that_is_not_configured(start, camera: Camera):
     start("autostart:=false")
     camera.spin_until(lambda: camera.diagnostics)
@@ -181,7 +191,8 @@ def stream(count: int = 60, arrive: float = 1.0, jitter_ns: int = 0) -> list[int
     (images(stream(9) * 2), "rmw_fastrtps_cpp", False, PROBLEM, "go back or stand still 1 times, by up to 0.267 s"),
     (images(stream(), age_s=-0.4), "rmw_fastrtps_cpp", False, PROBLEM, "0.400 s in the future"),
     (images(stream(), age_s=2.5), "rmw_fastrtps_cpp", False, NOTE, "2.50 s old when they come"),
-    (images(stream()), "rmw_fastrtps_cpp", False, OK, "stamps in order, 20 ms old")])
+    (images(stream()), "rmw_fastrtps_cpp", False, OK, "stamps in order, 20 ms old"),
+    (Images(stream(), [], [60_000] * 60, "camera"), "rmw_fastrtps_cpp", False, OK, "stamps in order")])
 def test_what_is_said_of_images(seen, rmw, profile, level, words):
     found = check_images("/image", seen, rmw, profile)
     assert [item.level for item in found if words in item.text] == [level], found

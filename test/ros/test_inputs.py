@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Frame
+from lsm_ros.data import recording
 from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3
 from lsm_ros.ros import intake
 from lsm_ros.ros.conversions import header, transform
@@ -342,6 +343,24 @@ def test_a_camera_that_starts_late_is_still_waited_for_to_tell_its_intrinsics(ca
         ears._on_image(camera.image())
     ears.destroy()
     assert len(handed) == 1 and health.snapshot()["counts"]["images_before_camera_info"] == 2
+
+
+@pytest.mark.parametrize(("name", "lens", "rectified", "told"), [
+    ("/cam/image_rect", -0.3, False, 1), ("/cam/image_rect_color/compressed", -0.3, False, 1),
+    ("/cam/image_rect", -0.3, True, 0), ("/cam/image_rect", 0.0, False, 0), ("/director/image_raw", -0.3, False, 0)])
+def test_a_rectified_image_that_is_undistorted_once_more_is_told_of_once(camera: Camera, name, lens, rectified, told):
+    health, info = Health(camera.get_logger()), camera.info()
+    info.d = [lens, lens / 3, 0.0, 0.0, 0.0]
+    info.p = [info.k[0], 0.0, info.k[2], 0.0, 0.0, info.k[4], info.k[5], 0.0, 0.0, 0.0, 1.0, 0.0]
+    ears = intake.Intake(camera, NodeConfig(image_topic=name, image_rectified=rectified), health, None)
+    for _ in range(2):
+        ears._on_info(info)
+    ears.destroy()
+    assert health.snapshot()["counts"].get("rectified_twice", 0) == told
+    assert not told or health.snapshot()["problem"] == (
+        f"{name} is called rectified, and the distortion of /cam/camera_info is taken out of it once more; set "
+        "image_rectified to true")
+    assert intake.named_rectified(name) == recording._is_rectified(name), "as `lsm map` decides it"
 
 
 @pytest.mark.parametrize(("name", "transport", "topic", "kind"), [

@@ -237,7 +237,12 @@ def test_a_stamp_out_of_order_costs_one_image(node, camera):
 
 
 def test_a_jump_back_in_time_starts_the_map_again(node, camera):
+    camera.spin(1.2)            # until the diagnostics have counted what came before
+    before = camera.counter("images_refused")
     camera.number -= 60
+    camera.send()
+    camera.spin_until(lambda: camera.counter("images_refused") == before + 1)
+    assert "jumped back by" in camera.levels["lsm/lsm: mapping"][1] and not camera.counter("time_jumps_back")
     camera.send()
     camera.spin_until(lambda: camera.counter("time_jumps_back") == 1)
     assert "jumped back by" in camera.levels["lsm/lsm: mapping"][1]
@@ -245,10 +250,14 @@ def test_a_jump_back_in_time_starts_the_map_again(node, camera):
 
 
 def test_another_resolution_starts_the_map_again(node, camera):
-    camera.number += 1
-    small = Image(header=camera.header(), width=80, height=60, step=240, encoding="rgb8", data=bytes(80 * 60 * 3))
-    camera.send(small)
-    camera.spin_until(lambda: camera.counter("resolution_changes") == 1)
+    camera.spin(1.2)
+    before = camera.counter("images_refused")
+    for count in (0, 1):
+        camera.number += 1
+        camera.send(Image(header=camera.header(), width=80, height=60, step=240, encoding="rgb8",
+                          data=bytes(80 * 60 * 3)))
+        camera.spin_until(lambda count=count: (camera.counter("images_refused"), camera.counter("resolution_changes"))
+                          == (before + 1, count))
     assert "from 160x120 to 80x60" in camera.levels["lsm/lsm: mapping"][1]
     assert camera.counter("camera_info_refused") >= 1, "camera_info is still that of the larger image"
     goes_on(camera)

@@ -24,6 +24,7 @@ from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
+from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
 from lsm_ros.ros.pipeline import Pipeline
 from lsm_ros.ros.publishers import Publishers
@@ -61,7 +62,7 @@ class Robot:
         for frame in film:
             image = frame.image[::2, ::2].copy() if small else frame.image
             message = image_message(image, Header(stamp=ros_time(frame.stamp_ns), frame_id=frame_id))
-            self.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
+            self.pipeline.handle(Work(message, None, time.perf_counter()))
 
     def published(self, topic: str) -> list:
         self.pipeline.publish_map()
@@ -101,7 +102,7 @@ def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(monkeypatch, comp
         at, pixels = Header(stamp=ros_time(stamp), frame_id=FRAME_ID), np.full((120, 160), value, "<u2")
         message = compressed_message(cv2.imencode(".png", pixels)[1], "mono16; png compressed", at) if compressed else \
             Image(header=at, width=160, height=120, step=320, encoding="mono16", data=pixels.tobytes())
-        robot.pipeline.handle(SimpleNamespace(message=message, rectify=None, received_s=time.perf_counter()))
+        robot.pipeline.handle(Work(message, None, time.perf_counter()))
     assert seen == [255, 100]
 
 
@@ -140,14 +141,79 @@ def test_a_camera_of_another_size_than_a_map_that_was_loaded_before_it_came_begi
     robot = Robot()
     robot.pipeline.load(saved)
     robot.see(FILM[:12], small=True)
-    assert robot.counts()["resolution_changes"] == 1 and "images_refused" not in robot.counts()
-    assert robot.warnings == ["resolution_changes (1 so far): the images changed from 160x120 to 80x60; the map starts "
-                              "again, and a saved one stays in its folder"]
+    assert robot.counts()["resolution_changes"] == robot.counts()["images_refused"] == 1
+    assert robot.warnings == [
+        "images_refused (1 so far): the images changed from 160x120 to 80x60; the image is left out, and the map "
+        "starts again if the next one says so too",
+        "resolution_changes (1 so far): the images changed from 160x120 to 80x60; the map starts again, and a saved "
+        "one stays in its folder"]
     assert len(robot.pipeline.mapper.trajectory()) > 3
     same = Robot()
     same.pipeline.load(saved)
     same.see(FILM[12:20])
     assert not same.warnings and not same.pipeline.mapper.lost
+
+
+def of_size(frame: Frame, height: int, width: int, stamp_ns: int | None = None) -> Frame:
+    return replace(frame, image=cv2.resize(frame.image, (width, height)), stamp_ns=stamp_ns or frame.stamp_ns)
+
+
+def at(stamp_s: float) -> Frame:
+    return replace(FILM[20], stamp_ns=round(stamp_s * 1e9))
+
+
+HOURS = 3 * 3600.0
+
+
+@pytest.mark.parametrize("odd", [
+    [at(0.0)], [at(0.5)], [at(HOURS)], [of_size(FILM[20], 60, 80)],
+    [at(0.0), at(0.0)],                                             # a driver that has lost its clock
+    [at(0.5), at(HOURS), of_size(FILM[20], 60, 80)],                # no two of them agree
+    [of_size(FILM[20], 40, 400), of_size(FILM[21], 40, 400)],       # strips are mapped by nobody
+    [of_size(FILM[20], 40, 400, 1), of_size(FILM[21], 40, 400, 2)]])
+def test_an_odd_image_costs_itself_alone(odd):
+    robot = Robot()
+    robot.see(FILM[10:20])
+    before = [stamp for stamp, _ in robot.pipeline.mapper.trajectory()]
+    for image in odd:
+        robot.see([image])
+    robot.see(FILM[22:30])
+    after = [stamp for stamp, _ in robot.pipeline.mapper.trajectory()]
+    assert len(before) > 3 and after[:len(before)] == before and len(after) > len(before)
+    assert robot.counts()["images_refused"] == len(odd) and robot.pipeline.mapper.map_id == 0
+    assert not {"time_jumps_back", "resolution_changes"} & set(robot.counts())
+
+
+@pytest.mark.parametrize(("film", "counter"), [
+    (FILM[:8], "time_jumps_back"), ([of_size(frame, 60, 80) for frame in FILM[20:28]], "resolution_changes"),
+    ([of_size(frame, 60, 80) for frame in FILM[:8]], "resolution_changes")])        # another recording altogether
+def test_the_second_image_of_another_stream_begins_the_map_anew(film, counter):
+    robot = Robot()
+    robot.see(FILM[10:20])
+    robot.see(film[:1])
+    assert len(robot.pipeline.mapper.trajectory()) > 3 and counter not in robot.counts()
+    robot.see(film[1:2])
+    assert [stamp for stamp, _ in robot.pipeline.mapper.trajectory()] == [film[1].stamp_ns]
+    robot.see(film[2:])
+    assert robot.counts()[counter] == robot.counts()["images_refused"] == 1
+    assert len(robot.pipeline.mapper.trajectory()) > 2
+
+
+def test_after_a_long_pause_the_map_goes_on_with_the_second_image():
+    robot = Robot()
+    robot.see(FILM[10:20])
+    before = len(robot.pipeline.mapper.trajectory())
+    robot.see([at(HOURS), at(HOURS + 0.1), replace(FILM[22], stamp_ns=at(HOURS + 0.2).stamp_ns)])
+    assert robot.counts()["images_refused"] == 1 and robot.pipeline.mapper.map_id == 0
+    assert len(robot.pipeline.mapper.trajectory()) >= before and robot.pipeline.mapper.counters.frames == 12
+
+
+def test_a_strip_as_the_first_image_decides_no_size():
+    robot = Robot()
+    robot.see([of_size(FILM[0], 40, 400)])
+    robot.see(FILM[1:9])
+    assert robot.counts()["images_refused"] == robot.pipeline.mapper.counters.bad_images == 1
+    assert robot.pipeline.mapper.counters.frames == 9
 
 
 def test_the_increments_are_the_map_whatever_the_parameters():
@@ -278,6 +344,16 @@ def test_images_without_a_frame_are_mapped_and_told():
     named = Robot()
     named.see(FILM[:4])
     assert "frame_ids_missing" not in named.counts()
+
+
+def test_a_frame_with_a_leading_slash_is_sent_without():
+    """ROS 1 and some drivers write it so; tf2 throws it out, so nobody could use the clouds or the TF."""
+    robot = Robot("obstacle_cloud", "/tf")
+    robot.pipeline.configure(replace(robot.options, node=replace(robot.options.node, tf_mode="leaf")))
+    robot.see(FILM[:4], frame_id=f"/{FRAME_ID}")
+    assert {cloud.header.frame_id for cloud in robot.node.said["obstacle_cloud"]} == {FRAME_ID}
+    assert {edge.header.frame_id for message in robot.node.said["/tf"] for edge in message.transforms} == {FRAME_ID}
+    assert robot.pipeline.camera["frame_id"] == FRAME_ID
 
 
 def test_other_words_keep_the_distances_of_objects():

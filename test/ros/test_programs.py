@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,13 @@ import pytest
 from harness import FRAME_ID, HERE, PATIENCE_S, START_NS, STEP_NS, Camera, Process
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from nav_msgs.msg import Path as PathMessage
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Cloud
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
@@ -27,9 +31,13 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.resources import resource
 from lsm_ros.ros import demo, recorder
-from lsm_ros.ros.conversions import stamp_ns
+from lsm_ros.ros.conversions import header, stamp_ns, transform
 from lsm_ros.ros.doctor import PROFILES
 from lsm_ros.ros.player import RecordedMessages, Timeline
+from lsm_ros.ros.tf_buffer import MOVING, STATIC
+
+MS = 1_000_000
+BAGGED = "/bagged/image/compressed"
 
 
 def program(name: str, log, **parameters) -> Process:
@@ -275,6 +283,91 @@ def test_the_demos_programs_have_room_for_raw_images_unless_profiles_are_chosen(
     with demo.program("node", tmp_path, {}):
         pass
     assert started == [expected]
+
+
+def tf_bag(path: Path, edges: list[tuple[str, int, int, str, str]], images: int = 3) -> Path:
+    """A rosbag2 of images a tenth of a second apart, and of transforms: topic, ms when it was recorded and that its
+    stamp says, both after the first image, parent, child. Messages in the order of the clock."""
+    at = [(100 * n, None) for n in range(images)]
+    at += [(ms, (topic, serialize_message(TFMessage(transforms=[
+        transform(np.eye(4), START_NS + stamp_ms * MS, parent, child)]))))
+        for topic, ms, stamp_ms, parent, child in edges]
+    with RecordingWriter(path) as writer:
+        for topic in sorted({edge[0] for edge in edges}):
+            writer.add_topic(topic, "tf2_msgs/msg/TFMessage", latched=topic == "/tf_static")
+        writer.add_topic("/cmd_vel", "geometry_msgs/msg/Twist")
+        for ms, tf in sorted(at, key=lambda item: item[0]):
+            if tf is None:
+                writer.write_image(START_NS + ms * MS, np.zeros((48, 64, 3), np.uint8), topic=BAGGED)
+            else:
+                writer.write(tf[0], START_NS + ms * MS, tf[1])
+    return path
+
+
+def test_the_tf_of_a_robots_recording_is_played_with_its_images(camera: Camera, tmp_path, caplog):
+    bag = tf_bag(tmp_path / "bag", [
+        ("/tf_static", -40, -10**7, "base_link", "camera"), ("/tf", -5, -8, "odom", "base_link"),
+        ("/tf", 95, 92, "odom", "base_link"), ("/tf", 96, 1096, "map", "odom"),
+        ("/tf", 195, 192, "odom", "base_link")])
+    messages = RecordedMessages(open_sequence(bag))
+    assert set(messages.types) == {BAGGED, "/tf", "/tf_static"}
+    assert "left out, for their messages have no header: /cmd_vel (geometry_msgs/msg/Twist)" in caplog.text
+    images = camera.keep(CompressedImage, BAGGED)
+    moving = camera.keep(TFMessage, "/tf", MOVING)
+    player = program("player", tmp_path / "player.log", source=bag, wait_for_subscribers=1, loop=True)
+    camera.spin_until(lambda: len(images) >= 3 and len(moving) >= 4)
+    static = camera.keep(TFMessage, "/tf_static", STATIC)           # who comes late has it, too
+    camera.spin_until(lambda: static)
+    assert player.stop() == 0, player.output()
+    [mount] = static[0].transforms
+    assert (mount.header.frame_id, mount.child_frame_id) == ("base_link", "camera")
+    first = stamp_ns(images[0].header.stamp)
+    edges = [edge for message in moving[:4] for edge in message.transforms]
+    assert [(edge.header.frame_id, edge.child_frame_id) for edge in edges] == [
+        ("odom", "base_link"), ("odom", "base_link"), ("map", "odom"), ("odom", "base_link")]
+    assert [round((stamp_ns(edge.header.stamp) - first) / MS) for edge in edges] == [0, 92, 1096, 192], \
+        "the first came before any image had told the time"
+    assert "/cmd_vel" in player.output()
+
+
+def test_transforms_of_another_clock_are_of_when_they_were_recorded():
+    timeline, second = Timeline(), 10**9
+    assert timeline.moved_ns(5 * second, 0) == 0, "no stamp has told yet what time it is"
+    assert timeline.due_ns("/image", START_NS, START_NS + 20 * MS) == 0
+    assert timeline.moved_ns(START_NS + second, 30 * MS) == second
+    for stamp in (0, 5 * second, START_NS - 60 * second, START_NS + 60 * second):
+        assert timeline.moved_ns(stamp, 30 * MS) == 30 * MS
+    assert timeline.due_ns("/image", START_NS + 100 * MS, START_NS + 120 * MS) == 100 * MS, "nobody has waited"
+
+
+@pytest.mark.parametrize("map_frame", ["lsm_map", "robot1/map"])
+def test_estimates_of_a_node_in_recorded_tf_are_left_out(tmp_path, map_frame):
+    """As the TF of the robot they would tie the new map to the old one, and give lsm_camera two parents."""
+    estimates = [(map_frame, "lsm_camera"), (map_frame, "lsm_keyframe_0"), ("camera_optical_frame", map_frame),
+                 (map_frame, "odom")]
+    with RecordingWriter(tmp_path / "bag") as writer:
+        writer.register_type(LEGEND_TYPE, LEGEND_FIELDS)
+        writer.add_topic("/lsm/label_legend", LEGEND_TYPE)
+        writer.add_topic("/lsm/path", "nav_msgs/msg/Path")
+        writer.add_topic("/lsm/odometry", "nav_msgs/msg/Odometry")          # that nobody read
+        writer.add_topic("/tf", "tf2_msgs/msg/TFMessage")
+        writer.write_image(START_NS, np.zeros((48, 64, 3), np.uint8))
+        for edges in (estimates, [*estimates[:2], ("odom", "base_link")]):
+            writer.write("/tf", START_NS, serialize_message(TFMessage(transforms=[
+                transform(np.eye(4), START_NS, parent, child) for parent, child in edges])))
+        if map_frame != "lsm_map":
+            writer.write("/lsm/path", START_NS, serialize_message(PathMessage(header=header(START_NS, map_frame))))
+    [message] = [message for topic, *_, message in RecordedMessages(open_sequence(tmp_path / "bag")) if topic == "/tf"]
+    assert [(edge.header.frame_id, edge.child_frame_id) for edge in message.transforms] == [("odom", "base_link")]
+
+
+def test_a_simulations_player_without_a_clock_keeps_the_pace(camera: Camera, tmp_path):
+    bag, heard_s = tf_bag(tmp_path / "bag", [], images=16), []
+    camera.create_subscription(CompressedImage, BAGGED,
+                               lambda _: heard_s.append(time.monotonic()), 10)
+    player = program("player", tmp_path / "player.log", source=bag, use_sim_time=True)
+    camera.spin_until(lambda: player.process.poll() is not None)
+    assert len(heard_s) == 16 and heard_s[-1] - heard_s[0] < 3.0, "1.5 s"
 
 
 @pytest.mark.parametrize("value", [Path("/tmp/a #2/rec"), "x: y", "0", "", 'Küche "1"', 1.0])

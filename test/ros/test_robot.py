@@ -110,6 +110,20 @@ def test_the_robots_own_camera_keeps_its_parent(start, camera: Camera, odometer:
     assert camera.diagnostics["lsm/lsm: camera"]["odometry"] == "odom"
 
 
+def test_two_nodes_with_the_same_frames_are_told_of(start, camera: Camera, odometer: Odometer):
+    start()
+    camera.connect()
+    end = time.monotonic() + 60
+    while len(odometer.odometry) < 3 and time.monotonic() < end:
+        camera.walk(1)
+    camera.spin(1.2)
+    assert odometer.odometry and not camera.counter("frames_shared"), "its own transforms come back to it"
+    odometer.tell("lsm_map", "lsm_camera", time.time_ns(), np.eye(4))
+    camera.spin_until(lambda: camera.counter("frames_shared") == 1)
+    assert camera.levels["lsm/lsm: mapping"][1] == "somebody else publishes lsm_map -> lsm_camera, too; each node " \
+        "needs a map_frame and a camera_frame of its own"
+
+
 def test_a_simulation_without_a_clock_is_said(start, camera: Camera, odometer: Odometer):
     start("tf_mode:=map_odom", "map_frame:=map", "use_sim_time:=true")
     camera.connect()
