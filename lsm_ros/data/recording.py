@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from lsm_ros.data.images import (
     decode_image,
 )
 from lsm_ros.data.messages import LEGEND_FIELDS, LEGEND_TYPE
-from lsm_ros.data.topics import info_topic
+from lsm_ros.data.topics import info_topic, is_rectified
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.sim3 import matrix_from_quaternion, quaternion_from_matrix, sim3
 
@@ -257,7 +256,7 @@ class RecordingSequence:
         refusal = None
         for _, _, info in self._messages(reader, *self._info_topics(reader)):
             try:
-                camera = calibration(info, rectified=_is_rectified(self.image_topic))
+                camera = calibration(info, rectified=is_rectified(self.image_topic))
             except InputError as error:
                 refusal = refusal or error
                 continue
@@ -450,11 +449,6 @@ def choose_image_topic(topics: dict[str, str], counts: Mapping[str, int], asked:
         f"no image topic in {path} is surely a camera's, choose one of {', '.join(images)}" if images else \
         f"no image topic in {path}"
     raise InputError(f"{trouble}; its topics: {listing}")
-
-
-def _is_rectified(image_topic: str) -> bool:
-    """By the names of image_proc and of drivers: image_rect, image_rect_color, rect/image."""
-    return "rect" in re.split("[/_]", image_topic)
 
 
 def _decode(message: Any, levels: Levels) -> np.ndarray:

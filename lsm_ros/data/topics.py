@@ -2,6 +2,8 @@
 camera_info lies beside that."""
 from __future__ import annotations
 
+import re
+
 COMPRESSED = "/compressed"
 
 
@@ -24,3 +26,8 @@ def transported(image_topic: str, transport: str) -> str:
 def info_topic(image_topic: str) -> str:
     """The camera_info that belongs to either name of an image topic."""
     return f"{raw_topic(image_topic).rsplit('/', 1)[0]}/camera_info"
+
+
+def is_rectified(image_topic: str) -> bool:
+    """By the names of image_proc and of drivers: image_rect, image_rect_color, rect/image."""
+    return "rect" in re.split("[/_]", image_topic)

@@ -1,7 +1,6 @@
 """The node's ears: the image and camera_info subscriptions, and the words for a silence."""
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ except ImportError:                     # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from lsm_ros.data.calibration import Rectifier, calibration
-from lsm_ros.data.topics import info_topic, is_compressed, transported
+from lsm_ros.data.topics import info_topic, is_compressed, is_rectified, transported
 from lsm_ros.errors import InputError
 from lsm_ros.ros.diagnostics import SILENCE_S, Health
 from lsm_ros.ros.parameters import NodeConfig
@@ -103,7 +102,7 @@ class Intake:
         try:
             camera = calibration(info, self._rectified)
             self._rectify = Rectifier(camera) if camera else None
-            if camera and camera.distorted and named_rectified(self.topic):
+            if camera and camera.distorted and is_rectified(self.topic):
                 self._health.problem("rectified_twice", f"{self.topic} is called rectified, and the distortion of "
                                      f"{self.info_topic} is taken out of it once more; set image_rectified to true")
         except InputError as error:
@@ -173,12 +172,6 @@ def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
     if not config.camera_info_topic and own == beside:
         own = node.resolve_topic_name(info_topic(image))
     return transported(image, config.image_transport), own
-
-
-def named_rectified(image_topic: str) -> bool:
-    """By the names of image_proc and of drivers: image_rect, image_rect_color, rect/image. As `lsm map` has it in
-    data/recording.py, which loads rosbags."""
-    return "rect" in re.split("[/_]", image_topic)
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:

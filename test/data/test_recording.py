@@ -12,6 +12,7 @@ from lsm_ros.data import recording as recording_module
 from lsm_ros.data.messages import LEGEND_FIELDS
 from lsm_ros.data.recording import RecordingWriter, read_messages, ros_types
 from lsm_ros.data.sequences import open_sequence
+from lsm_ros.data.topics import is_rectified
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.sim3 import exp
 
@@ -171,7 +172,7 @@ def test_a_camera_info_that_cannot_be_used_is_told_once_and_its_images_are_read(
     ("/director/image_raw", False), ("/cam/image_rect", True), ("/cam/image_rect_color/compressed", True),
     ("/zed/rgb/rect/image", True)])
 def test_the_name_tells_rectified_images(topic, rectified):
-    assert recording_module._is_rectified(topic) == rectified
+    assert is_rectified(topic) == rectified
 
 
 def test_the_image_topic_is_chosen_or_asked_for(tmp_path):

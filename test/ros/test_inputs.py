@@ -16,7 +16,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.contracts import Frame
-from lsm_ros.data import recording
 from lsm_ros.geometry.sim3 import R_ROS_CV, exp_so3, inverse, sim3
 from lsm_ros.ros import intake
 from lsm_ros.ros.conversions import header, transform
@@ -360,7 +359,6 @@ def test_a_rectified_image_that_is_undistorted_once_more_is_told_of_once(camera:
     assert not told or health.snapshot()["problem"] == (
         f"{name} is called rectified, and the distortion of /cam/camera_info is taken out of it once more; set "
         "image_rectified to true")
-    assert intake.named_rectified(name) == recording._is_rectified(name), "as `lsm map` decides it"
 
 
 @pytest.mark.parametrize(("name", "transport", "topic", "kind"), [
