@@ -176,6 +176,8 @@ class SemanticMap:
     def _refresh(self) -> None:
         """What the classes of the rows that have changed say."""
         for block in self._table.blocks:
+            if not block.stale.any():                  # most of a large map
+                continue
             rows = np.flatnonzero(block.stale)
             block.stale[rows] = False
             rows = rows[block.rows[rows, SIGHTINGS] > 0.5]
@@ -200,7 +202,8 @@ class SemanticMap:
                 block.taken[:] = False
         self._refresh()
         chosen, gone = [], []
-        for number, block in enumerate(self._table.blocks):
+        for number in [n for n, block in enumerate(self._table.blocks) if block.changed.any()] or [0]:
+            block = self._table.blocks[number]
             rows = np.flatnonzero(block.changed)
             block.changed[rows] = False
             seen = _shown(block, rows, min_observations)
