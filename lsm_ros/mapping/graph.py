@@ -18,7 +18,6 @@ from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of, scaling
-from lsm_ros.mapping.grouping import grouped
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
 ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigmas off before the map has moved
@@ -319,7 +318,7 @@ class PoseGraph:
         row, col = column[rows], column[columns]
         free = np.flatnonzero((row >= 0) & (col >= 0))
         places = row[free] * len(nodes) + col[free]
-        order, first = grouped(places)
+        order, first = _grouped(places)
         sums = np.add.reduceat(values[free[order]], first)
         row, col = np.divmod(places[order[first]], len(nodes))
         system = bsr_matrix((sums, col, np.searchsorted(row, np.arange(len(nodes) + 1))), (7 * len(nodes),) * 2)
@@ -414,3 +413,10 @@ def _height(height_m: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
 
 def _padded(residuals: np.ndarray) -> np.ndarray:
     return np.concatenate([residuals, np.zeros((len(residuals), 7 - residuals.shape[1]))], axis=1)
+
+
+def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers (N,), none negative -> their order (N,), smallest first and equal ones as they came, and where in it
+    each of the K groups of equal ones begins (K,)."""
+    order = np.argsort(values, kind="stable")
+    return order, np.flatnonzero(np.diff(values[order], prepend=-1))

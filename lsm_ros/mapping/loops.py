@@ -9,7 +9,8 @@ not hit upon it.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -93,10 +94,11 @@ class LoopCloser:
         ids = graph.ids
         oldest = ids[-WITNESS_WITHIN] if len(ids) >= WITNESS_WITHIN else ids[0]
         waiting, self._waiting, close = self._waiting, [], []
-        for other in waiting:
-            if other.j >= oldest and other.i in graph and other.j in graph:
-                (close if fulfilled(other, graph) else self._waiting).append(other)
-        if fulfilled(edge, graph):
+        waiting = [other for other in waiting if other.j >= oldest and other.i in graph and other.j in graph]
+        *fits, fitting = fulfilled([*waiting, edge], graph)
+        for other, fit in zip(waiting, fits, strict=True):
+            (close if fit else self._waiting).append(other)
+        if fitting:
             return [edge, *close]
         if not sure or tears(edge, graph):
             return close
@@ -108,31 +110,37 @@ class LoopCloser:
         return [edge, *close, *witnesses]
 
 
-def fulfilled(edge: Edge, graph: PoseGraph) -> bool:
-    """Whether the map says the same as an edge: within its sigmas, which of a weak one may be wide, and in metres."""
-    residual = log(inverse(edge.S_i_j) @ inverse(graph.pose(edge.i)) @ graph.pose(edge.j))
-    C, camera = correction(edge, graph), graph.pose(edge.j)[:3, 3]
-    return bool(np.linalg.norm(residual / edge.sigma) < CLOSE_SIGMAS
-                and np.linalg.norm(transform(C, camera[None])[0] - camera) < CLOSE_M
-                and rotation_angle(rotation_of(C), np.eye(3)) < CLOSE_RAD)
+def fulfilled(edges: Sequence[Edge], graph: PoseGraph) -> np.ndarray:
+    """(n,) bool: whether the map says the same as each edge: within its sigmas, which of a weak one may be wide, and in
+    metres. All at once, for a map may have thousands of loops."""
+    S_i, S_j = (graph.poses([getattr(edge, end) for edge in edges]) for end in "ij")
+    S_i_j = np.array([edge.S_i_j for edge in edges]).reshape(-1, 4, 4)
+    sigma = np.array([edge.sigma for edge in edges]).reshape(-1, 7)
+    residual = log(inverse(S_i_j) @ inverse(S_i) @ S_j)
+    C, cameras = corrections(edges, graph), S_j[:, :3, 3]
+    return ((np.linalg.norm(residual / sigma, axis=1) < CLOSE_SIGMAS)
+            & (np.linalg.norm(transform(C, cameras[:, None])[:, 0] - cameras, axis=1) < CLOSE_M)
+            & (rotation_angle(rotation_of(C), np.eye(3)) < CLOSE_RAD))
 
 
 def tears(edge: Edge, graph: PoseGraph) -> bool:
     """Whether an edge turns the map by more than the way between its keyframes can have drifted. Loops that the map
     fulfils shorten the way; those that wait to move it say nothing of where it is now."""
-    turn = rotation_angle(rotation_of(correction(edge, graph)), np.eye(3))
-    loops = [other for other in graph.edges if other.loop and fulfilled(other, graph)]
+    turn = rotation_angle(rotation_of(corrections([edge], graph)[0]), np.eye(3))
+    loops = [other for other in graph.edges if other.loop]
+    loops = list(compress(loops, fulfilled(loops, graph)))
     return bool(turn > STRAIN * (graph.turn_sigma(edge.i, edge.j, loops) + edge.sigma[3:6].max()))
 
 
-def correction(edge: Edge, graph: PoseGraph) -> np.ndarray:
-    """(4, 4) that moves the map about keyframe j to where the edge says it is."""
-    return graph.pose(edge.i) @ edge.S_i_j @ inverse(graph.pose(edge.j))
+def corrections(edges: Sequence[Edge], graph: PoseGraph) -> np.ndarray:
+    """(n, 4, 4) that move the map about keyframe j of each edge to where it says it is."""
+    S_i, S_j = (graph.poses([getattr(edge, end) for edge in edges]) for end in "ij")
+    return S_i @ np.array([edge.S_i_j for edge in edges]).reshape(-1, 4, 4) @ inverse(S_j)
 
 
 def same_correction(a: Edge, b: Edge, graph: PoseGraph) -> bool:
     """Whether two edges would move the newest cameras alike."""
-    C_a, C_b = correction(a, graph), correction(b, graph)
+    C_a, C_b = corrections([a, b], graph)
     cameras = graph.poses([a.j, b.j])[:, :3, 3]
     gap = np.linalg.norm(transform(C_a, cameras) - transform(C_b, cameras), axis=1).max()
     return bool(gap < SAME_M and rotation_angle(rotation_of(C_a), rotation_of(C_b)) < SAME_RAD

@@ -443,7 +443,7 @@ class Mapper:
         moves = False
         for loop in registration.loops if self.config.loops else ():
             believed = self._closer.believed(loop, self._graph, loop.i in registration.sure)
-            moves |= not all(fulfilled(edge, self._graph) for edge in believed)
+            moves |= not fulfilled(believed, self._graph).all()
             self._graph.connect(believed)
             self.counters.recognitions += 1
             self.counters.loops += len(believed)

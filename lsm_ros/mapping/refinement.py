@@ -145,14 +145,14 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
     if not kept:
         return unrefined(prediction)
 
-    def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float,
+    def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, sightings: Sightings,
                  steps: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-        return adjust(T_window_cam, scales, zoom, Sightings.joined(chain(*kept.values())), K_known,
-                      prediction.T_window_cam, _pose_sigma(prediction), steps)
+        return adjust(T_window_cam, scales, zoom, sightings, K_known, prediction.T_window_cam, _pose_sigma(prediction),
+                      steps)
 
     while True:
         T_window_cam, joint = _chain(relative, support)
-        *first, _ = adjusted(T_window_cam, np.ones(S), 1.0, FIRST_STEPS)
+        *first, _ = adjusted(T_window_cam, np.ones(S), 1.0, Sightings.joined(chain(*kept.values())), FIRST_STEPS)
         wrong = _contradicting(kept, support, *first)
         if wrong is None:
             break
@@ -167,9 +167,9 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
         few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
         return _sightings(*pair, followed + places[pair] if few else followed, prediction, sound)
 
-    kept = dict(zip(places, _at_once(exact, places), strict=True))
-    *last, normal = adjusted(*first, LAST_STEPS)
-    told = _soundings(prediction, Sightings.joined(chain(*kept.values())), *last)
+    sightings = Sightings.joined(chain(*_at_once(exact, places)))
+    *last, normal = adjusted(*first, sightings, LAST_STEPS)
+    told = _soundings(prediction, sightings, *last)
     moved = _moved(prediction, *last)
     depth = np.stack([bent(plane, sounded) for plane, sounded in zip(moved.depth, told, strict=True)])
     return Refinement(replace(moved, depth=depth), joint, _errors(last[0], normal))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from lsm_ros.mapping.kernels import COUNT, NUMBER, array, kernel
+from lsm_ros.mapping.kernels import COUNT, NUMBER, array, check_shapes, kernel
 
 NEAR = 0.1                 # of a point's depth: a pose that brings it nearer to the other camera is not believed
 GATE = 2.0                 # sigmas; a match that is farther off does not support a pose, and counts less and less
@@ -108,6 +108,5 @@ class Sightings:
 
     def _poses(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> tuple:
         P = len(self.counts)
-        if T_b_a.shape != (P, 4, 4) or scales.shape != (P,):
-            raise ValueError(f"poses {T_b_a.shape} and scales {scales.shape} of {P} pairs")
+        check_shapes(T_b_a=(T_b_a, (P, 4, 4)), scales=(scales, (P,)))
         return self.rows, self.counts, P, T_b_a, scales, zoom, NEAR, GATE

@@ -133,7 +133,7 @@ def dragon_tree(growth: Growth, rng: np.random.Generator, r: float, z: float, hi
 
 def palm(growth: Growth, rng: np.random.Generator, r: float, z: float, high: float) -> None:
     """Fronds that rise from the soil or a stem, bow outwards and carry leaflets on either side."""
-    more, trunk = high ** .5, rng.random() < .4
+    more, trunk, tall = high ** .5, rng.random() < .4, high >= TALL[0]
     n, leaflets = int(rng.integers(9, 20) * more), int(rng.integers(11, 22) * more)
     foot = np.r_[0, 0, z]
     top = foot + np.r_[rng.normal(0, .03, 2), rng.uniform(.2, .7) * high if trunk else 0]
@@ -142,8 +142,8 @@ def palm(growth: Growth, rng: np.random.Generator, r: float, z: float, high: flo
     azimuth = 2 * pi * (np.arange(n) + rng.uniform(-.3, .3, n)) / n * rng.integers(1, 3)
     long = rng.uniform(.6, 1.0) * (more if trunk else high)
     middle = straps(growth, STEM, top + np.c_[np.cos(azimuth), np.sin(azimuth), 0 * azimuth] * r * .3, azimuth,
-                    rng.uniform(.7 if high < TALL[0] else 1.15, 1.5, n), long * rng.uniform(.7, 1.1, n), .012,
-                    rng.uniform(.5, 1.9 if high < TALL[0] else 1.4, n), 6, stalk)
+                    rng.uniform(1.15 if tall else .7, 1.5, n), long * rng.uniform(.7, 1.1, n), .012,
+                    rng.uniform(.5, 1.4 if tall else 1.9, n), 6, stalk)
     at = np.linspace(.25, 1, leaflets)
     where = at * 6
     low = np.minimum(where.astype(int), 5)
@@ -159,10 +159,10 @@ def palm(growth: Growth, rng: np.random.Generator, r: float, z: float, high: flo
 
 def broad(growth: Growth, rng: np.random.Generator, r: float, z: float, high: float) -> None:
     """Broad leaves on stalks out of the soil, as of a peace lily, or off stems, as of a rubber plant."""
-    n = int(rng.integers(30, 95) * max(high, 1))
+    n, tall = int(rng.integers(30, 95) * max(high, 1)), high >= TALL[0]
     azimuth, rise = rng.uniform(0, 2 * pi, n), rng.uniform(.5, 1.5, n)
     base = np.r_[0, 0, z] + np.c_[np.cos(azimuth), np.sin(azimuth), 0 * azimuth] * r * .4
-    if high >= TALL[0]:
+    if tall:
         stems = int(rng.integers(1, 5))
         foot = np.c_[rng.uniform(-.5, .5, (stems, 2)) * r, np.full(stems, z)]
         top = foot + np.c_[rng.normal(0, .12, (stems, 2)), rng.uniform(.6, .95, stems) * (high - z)]
@@ -171,9 +171,9 @@ def broad(growth: Growth, rng: np.random.Generator, r: float, z: float, high: fl
         of = rng.integers(0, stems, n)
         base = foot[of] + (top - foot)[of] * rng.uniform(.1, 1, (n, 1))
         rise = rng.uniform(-.1, 1.2, n)
-    middle = straps(growth, YOUNG, base, azimuth, rise, rng.uniform(.2, .6, n) * (1 if high < TALL[0] else .4), .01,
+    middle = straps(growth, YOUNG, base, azimuth, rise, rng.uniform(.2, .6, n) * (.4 if tall else 1), .01,
                     rng.uniform(.1, .5, n), 3, stalk)
-    long = rng.uniform(.18 if high < TALL[0] else .12, .36)
+    long = rng.uniform(.12 if tall else .18, .36)
     straps(growth, shades(rng, n), middle[:, -1], azimuth + rng.normal(0, .4, n), rise - rng.uniform(.3, .9, n),
            long * rng.uniform(.7, 1.15, n), long * rng.uniform(.3, .75), rng.uniform(.3, 1.6, n), 4, pointed,
            rng.normal(0, .35, n))
