@@ -236,6 +236,11 @@ class Mapper:
         return len(self._graph)
 
     @property
+    def loops(self) -> int:
+        """Places that were recognised in the map so far."""
+        return self._graph.loops()
+
+    @property
     def voxels(self) -> int:
         """Those that the map has touched, the ones with too few sightings to be shown included."""
         return len(self._map)

@@ -11,7 +11,6 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from lsm_ros.contracts import MapUpdate
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.memory import memory_mb
 
@@ -137,13 +136,13 @@ def diagnostic_array(header, name: str, health: Health, counters: Any, state: st
     ])
 
 
-def map_values(update: MapUpdate, mapper: Mapper) -> dict[str, Any]:
+def map_values(mapper: Mapper) -> dict[str, Any]:
     """The map's number and size, its metre and who says so, its loops, and whether z = 0 is its floor."""
-    metric = update.metric
-    return {"map_id": update.map_id, "keyframes": mapper.keyframes, "voxels": mapper.voxels,
+    metric = mapper.metric
+    return {"map_id": mapper.map_id, "keyframes": mapper.keyframes, "voxels": mapper.voxels,
             "scale": float(metric.scale), "scale_source": metric.source,
-            "scale_sigma": float(metric.sigma), "scale_samples": metric.samples, "loops": update.loops,
-            "on_floor": update.on_floor}
+            "scale_sigma": float(metric.sigma), "scale_samples": metric.samples, "loops": mapper.loops,
+            "on_floor": mapper.on_floor}
 
 
 def _map_text(world: dict[str, Any]) -> str:

@@ -167,6 +167,7 @@ class Pipeline:
         self.mapper.restore(state)
         self._shape = state.image_shape
         self.state = "lost"                             # until the camera recognises where it is
+        self.world = map_values(self.mapper)
         self._publishers.map_changed(max(stamp for stamp, _ in self.mapper.trajectory()), anew=True)
         return f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
 
@@ -247,7 +248,7 @@ class Pipeline:
                 self._map_odom.begin(standing, frame.T_odom_cam)
             return
         self._T_map_cam = update.T_map_cam
-        self.matches, self.world = update.matches, map_values(update, self.mapper)
+        self.matches, self.world = update.matches, map_values(self.mapper)
         self.state = "weak" if update.matches == 0 else "tracking"
         self._publishers.map_changed(update.stamp_ns)
         seconds |= update.seconds
@@ -280,7 +281,9 @@ class Pipeline:
         if now.refused_windows > before.refused_windows:
             self._health.problem("windows_refused", self.mapper.last_refusal)
             return "lost" if self.mapper.lost else "refused"
-        return "dark" if now.dark_frames > before.dark_frames else "still"
+        if now.dark_frames > before.dark_frames:
+            return "dark"
+        return "lost" if self.mapper.lost else "still"  # a camera that stands and is lost has no place, all the same
 
     def _frame(self, work: Work, stamp: int) -> Frame:
         image, K = image_to_array(work.message, self._levels), None

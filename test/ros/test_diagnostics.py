@@ -31,8 +31,8 @@ def test_a_window_without_matches_is_a_warning(state, matches, level, told):
 
 
 def test_the_map_tells_its_metre_and_whether_it_has_a_floor():
-    known = SimpleNamespace(metric=MetricScale(1.12, 0.034, "odometry", 40), map_id=2, loops=3, on_floor=True)
-    world = map_values(known, SimpleNamespace(keyframes=50, voxels=70000))
+    world = map_values(SimpleNamespace(metric=MetricScale(1.12, 0.034, "odometry", 40), map_id=2, loops=3,
+                                       on_floor=True, keyframes=50, voxels=70000))
     [shown] = [status for status in array(world=world).status if status.name == "lsm/lsm: map"]
     assert shown.message == "map 2 of 50 keyframes, its metre from odometry (1 sigma 3%), z = 0 is the floor"
     assert {pair.key: pair.value for pair in shown.values} == {

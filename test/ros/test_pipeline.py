@@ -315,6 +315,27 @@ def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):
     assert robot.published("map_cloud")[-1].width == 0 and robot.pipeline.world == {} and robot.told == ["forget"]
 
 
+def test_a_loaded_map_is_told_of_before_the_camera_has_found_itself_in_it(saved):
+    robot = Robot()
+    robot.pipeline.load(saved)
+    assert robot.pipeline.world["keyframes"] == robot.pipeline.mapper.keyframes > 5 and robot.pipeline.world["on_floor"]
+    assert robot.pipeline.world["map_id"] == robot.pipeline.mapper.map_id
+    robot.pipeline.reset()
+    assert robot.pipeline.world == {}
+
+
+def test_a_camera_that_is_lost_and_stands_is_lost(monkeypatch, saved):
+    robot = Robot()
+    robot.pipeline.load(saved)
+    with monkeypatch.context() as standing:
+        standing.setattr(robot.pipeline.mapper, "_keep", lambda frame: None)
+        robot.see(FILM[:2])
+    assert robot.pipeline.state == "lost"
+    robot.see(FILM[2:8])                                # found again
+    robot.see([replace(FILM[7], stamp_ns=FILM[8].stamp_ns)])
+    assert robot.pipeline.state == "still"
+
+
 def test_an_image_that_is_refused_does_not_keep_the_transform_of_a_robot_at_rest_from_beginning():
     robot = Robot()
     robot.see(FILM[:1])
