@@ -26,6 +26,7 @@ from lsm_ros.labels import LabelSet
 
 SAMPLE_WIDTH = 480              # pixels of an image that is kept for the pictures
 PICTURED_SAMPLES = 6
+FRAMES = "pictures/frames.png"
 STAGING, LEFT_S = ".writing-", 3600.0       # the folder of files that are not whole yet; nobody writes for an hour
 TIMED_WINDOWS = 10_000          # the newest ones; a run has no end
 PLY_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
@@ -100,6 +101,8 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
         for name in files:
             (folder / name).parent.mkdir(exist_ok=True)
             os.replace(staging / name, folder / name)
+        if FRAMES not in files:             # that of an earlier run shows another map's frames, or other labels
+            (folder / FRAMES).unlink(missing_ok=True)
         _to_disk(folder)
     except OSError as error:
         raise OutputError(f"the map can't be written into {folder}: {error.strerror or error}") from error
@@ -215,7 +218,7 @@ def _files(run: Run) -> dict[str, Callable[[Path], None]]:
         "pictures/map_by_class.png": lambda path: write_picture(path, _map(run, by_class=True)),
     }
     if run.samples:
-        files["pictures/frames.png"] = lambda path: write_picture(
+        files[FRAMES] = lambda path: write_picture(
             path, frames_picture(run.samples, run.labels, run.title))
     return files
 

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,13 @@ def test_objects_summary_and_pictures(tmp_path):
         assert np.asarray(Image.open(tmp_path / f"pictures/{name}.png")).std() > 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cloud.ply", "objects.json", "pictures", "summary.json",
                                                                 "trajectory.txt"]
+
+
+def test_a_run_without_frames_leaves_none_of_the_run_before(tmp_path):
+    """As after load_map and set_classes, where the frames that are remembered are another map's, or in other words."""
+    save_run(tmp_path, make_run())
+    save_run(tmp_path, replace(make_run(), samples=()))
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["map_by_class.png", "map_by_colour.png"]
 
 
 def contents(folder):
