@@ -180,6 +180,9 @@ def read_entry(entry: Any, path: Path) -> dict[str, Any]:
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str):
         raise ConfigError(f"{path}: {short(entry)} is neither a name nor a mapping with a `name`")
+    if not (name and name.isprintable() and name == " ".join(name.split())):
+        # A line break would end the comment of cloud.ply that tells the name, and the file could not be read.
+        raise ConfigError(f"{path}: the name {short(name)} must be words in one line, with single spaces between them")
     unknown = set(entry) - {"name", "color", "thing", "synonyms", *GROUPINGS}
     if unknown:
         raise ConfigError(f"{path}: label {short(name)} has the unknown key {', '.join(sorted(map(short, unknown)))}")
