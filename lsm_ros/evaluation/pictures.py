@@ -15,6 +15,7 @@ from lsm_ros.errors import OutputError
 from lsm_ros.evaluation.datasets import TruthWindow, in_labels
 from lsm_ros.evaluation.scores import WindowScore
 from lsm_ros.labels import LabelSet
+from lsm_ros.mapping.views import enlarged
 
 PANEL_WIDTH = 320
 MONTAGE_WIDTH = 264         # of a panel
@@ -93,7 +94,7 @@ def view_panels(example: Example, view: int, labels: LabelSet) -> list[tuple[np.
     size = image.shape[1::-1]
     tell_depth = f"depth, AbsRel {score.depth.absrel:.3f}, scale {scale:.2f}" if score.depth else "depth"
     tell_labels = "labels" if score.confusion is None else f"labels, {100 * score.confusion.accuracy:.0f} % right"
-    scores = cv2.resize(labels.log_probabilities(prediction.semantics[view]), size, interpolation=cv2.INTER_LINEAR)
+    scores = enlarged(labels.log_probabilities(prediction.semantics[view]), image.shape[:2])
     panels = [(with_matches(image, prediction.matches, view), tell_view(example, view)),
               (cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR), tell_depth),
               (cv2.resize(true_depth, size, interpolation=cv2.INTER_NEAREST),

@@ -16,6 +16,7 @@ SAMPLES = (12, 16)         # rows and columns of the points that stand for a vie
 EDGE_SHARE = 0.15          # depth that changes by more than this share from pixel to pixel is an outline
 WANTED_DROP = 0.2          # half of the pixels of things are in the least confident quarter, their depth 4 to 8 % off
 MAX_AVERAGED = 8           # predictions of one view that are averaged; later ones replace the earliest's weight
+CHANNELS = 64              # that OpenCV is given at once
 STEPS = 127                # of a component of the semantics as it is kept, in a byte: the logits are off by .05
 
 
@@ -102,8 +103,7 @@ class View:
         """(h, w) uint16, the most likely class; between coarser pixels logits are interpolated, which has the same
         highest class as their log-softmax."""
         h, w = self.depth.shape
-        scores = cv2.resize(self.label_set.logits(self._vectors), (w, h), interpolation=cv2.INTER_LINEAR)
-        return scores.argmax(axis=2).astype(np.uint16)
+        return enlarged(self.label_set.logits(self._vectors), (h, w)).argmax(axis=2).astype(np.uint16)
 
     def unit_ratio(self, depth: np.ndarray, pixels: np.ndarray | slice = slice(None)) -> float:
         """Our units per unit of another depth map (h, w) of this keyframe: the median over `pixels` (flat indices)."""
@@ -133,6 +133,14 @@ def still(moving: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
         return np.ones(shape, bool)
     there = cv2.dilate((moving > MOVING).astype(np.uint8), np.ones((3, 3), np.uint8))
     return cv2.resize(there, shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
+
+
+def enlarged(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Scores of classes (hs, ws, C), interpolated to (h, w, C) for `shape` (h, w): OpenCV 5 takes 128 channels at
+    most, and all of them leave out the axis of a single one."""
+    parts = np.split(scores, range(CHANNELS, scores.shape[2], CHANNELS), axis=2)
+    return np.concatenate([cv2.resize(np.ascontiguousarray(part), shape[::-1], interpolation=cv2.INTER_LINEAR)
+                           .reshape(*shape, -1) for part in parts], axis=2)
 
 
 def in_bytes(semantics: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
-from lsm_ros.labels import LabelSet, embed
+from lsm_ros.labels import LabelSet, embed, noun_embeddings
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
 
@@ -154,6 +154,18 @@ def test_other_words_keep_the_map(film):
     assert sofa.sum() > 50
 
 
+@pytest.mark.parametrize("names", [["sofa"], [*LABELS.names, *sorted({*noun_embeddings()} - {*LABELS.names})[:560]]],
+                         ids=len)
+def test_a_map_of_one_class_and_of_hundreds(film, names):
+    """OpenCV knows no axis of one class, and no image of hundreds of channels."""
+    words = LabelSet.from_entries([{"name": name} for name in names])
+    mapper = Mapper(FakeNetwork(POSES, LABELS), words, ALONE)
+    updates = [update for frame in film[:12] if (update := mapper.push(frame)) is not None]
+    assert updates and len(mapper.map_cloud()) and mapper.map_cloud().labels.max() < len(names)
+    shown = {words.names[label] for label in np.unique(updates[-1].labels)}
+    assert shown == {"sofa"} if len(names) == 1 else {"wall", "floor"} <= shown
+
+
 def test_a_query_finds_the_place_and_nothing_else(mapper):
     name, low, high = FURNITURE[1]
     found = mapper.query(embed(["couch"]), 0.5)                  # another word than the label's
@@ -164,6 +176,17 @@ def test_a_query_finds_the_place_and_nothing_else(mapper):
     assert found.cloud.confidence.min() >= 127
     nothing = mapper.query(embed(["bicycle"]), 0.5)
     assert len(nothing.scores) == len(nothing.cloud) == 0
+
+
+def test_what_all_labels_mean_cannot_be_told_from_the_rest(film):
+    """Everything would be a sofa, with the score 1."""
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LabelSet.from_entries([{"name": "sofa"}]), ALONE)
+    for frame in film[:8]:
+        mapper.push(frame)
+    assert len(mapper.map_cloud())
+    with pytest.raises(InputError, match="all labels of the map mean what is asked for: sofa"):
+        mapper.query(embed(["sofa"]))
+    assert not len(mapper.query(embed(["bicycle"])).scores)
 
 
 def test_a_disk_that_takes_no_more_is_told_with_the_file(mapper, tmp_path):
