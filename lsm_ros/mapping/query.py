@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lsm_ros.contracts import Cloud
+from lsm_ros.errors import InputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.objects import components
 from lsm_ros.mapping.semantic_map import SemanticMap
@@ -29,7 +30,11 @@ class Question:
     """A label set of two: what is asked for, and all else, for which the labels of the map stand."""
 
     def __init__(self, embedding: np.ndarray, labels: LabelSet):
+        """Raises InputError where no label means something else: all of the map would be what is asked for."""
         rivals = labels.embeddings[labels.embeddings @ embedding < SYNONYM]
+        if not len(rivals):
+            raise InputError(f"all labels of the map mean what is asked for: {', '.join(labels.names)}; it is told from "
+                             "labels that mean something else, which set_classes can add")
         self._words = np.concatenate([embedding[None], rivals]).astype(np.float32)
         self._logit_scale = labels.logit_scale
         self.things = np.array([True, False])        # what is asked for is fused where the network is unsure, too
@@ -46,7 +51,10 @@ class Question:
 def ask(views: Iterable[tuple[View, np.ndarray]], embedding: np.ndarray, labels: LabelSet, threshold: float,
         voxel_size_m: float, confidence_drop: float, max_depth_m: float, min_observations: int,
         min_voxels: int) -> QueryResult:
-    """Fuses the answers of all views (View, S_map_cam) as the map fuses labels. `embedding` (D,) is of length 1."""
+    """Fuses the answers of all views (View, S_map_cam) as the map fuses labels. `embedding` (D,) is of length 1.
+
+    Raises InputError as `Question` does.
+    """
     answers = SemanticMap(2, voxel_size_m, confidence_drop, max_depth_m)
     question = Question(embedding, labels)
     for view, S_map_cam in views:

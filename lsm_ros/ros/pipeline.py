@@ -189,7 +189,8 @@ class Pipeline:
     def query(self, text: str, threshold: float) -> QueryResult:
         """Where in the map the words are meant; also goes out on query_cloud. `threshold` 0 takes the usual one.
 
-        Raises InputError for words without embedding, a threshold that is no probability, and an empty map.
+        Raises InputError for words without embedding, or that all labels mean, a threshold that is no probability, and
+        an empty map.
         """
         if not text.strip():
             raise InputError("text is empty; it must say what is looked for")
