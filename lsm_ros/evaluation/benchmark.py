@@ -25,7 +25,15 @@ from lsm_ros.contracts import Window, WindowPrediction
 from lsm_ros.errors import ConfigError, InputError, OutputError
 from lsm_ros.evaluation import walks
 from lsm_ros.evaluation.baseline import SiftBaseline
-from lsm_ros.evaluation.datasets import KINDS, FolderWindows, TruthWindow, WorldStyle, WorldWindows, boxed_frames
+from lsm_ros.evaluation.datasets import (
+    KINDS,
+    FolderWindows,
+    TruthWindow,
+    WorldStyle,
+    WorldWindows,
+    boxed_frames,
+    read_boxes,
+)
 from lsm_ros.evaluation.metrics import accepted_labels, box_score, box_shares, from_first, of_pairs, pose_errors
 from lsm_ros.evaluation.pictures import Gallery, check_picture
 from lsm_ros.evaluation.report import (
@@ -72,7 +80,7 @@ def score_all(predictor: NetworkPredictor, data: str | Path | None = None, world
               gallery: Gallery | None = None) -> list[Line]:
     """Rendered worlds, then every sequence with truth in the folder `data` and its rectangles, then other words."""
     folders = [] if data is None else find_sequences(data)
-    boxes = Path(data) / BOXES if data is not None and (Path(data) / BOXES).exists() else None
+    boxes = find_boxes(data)
     options = {"progress": progress, "refine": refine}
     lines = score_worlds(predictor, worlds, style, baseline=baseline, gallery=gallery, **options)
     words = score_own_words(predictor, worlds, style, boxes, progress)          # while their worlds are kept
@@ -95,6 +103,11 @@ def find_sequences(data: str | Path) -> list[Path]:
     if not folders:
         raise InputError(f"{data} holds no sequence with truth (a folder with color/, depth/, pose/, intrinsics.txt)")
     return folders
+
+
+def find_boxes(data: str | Path | None) -> Path | None:
+    """The file of rectangles in the folder `data`, if there is one."""
+    return Path(data) / BOXES if data is not None and (Path(data) / BOXES).exists() else None
 
 
 def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
@@ -249,6 +262,10 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     """What `lsm eval` does: prints the tables, writes what was asked for."""
     if arguments.card and (arguments.target != "all" or arguments.weights):
         raise ConfigError(f"--card {arguments.card} goes with `all` and without --weights: it is the file to score")
+    if arguments.folder and arguments.target != "walk":
+        raise ConfigError(f"the second folder {arguments.folder} goes with `walk`, not with {arguments.target!r}")
+    if arguments.odometry and arguments.target == "walk":
+        raise ConfigError("--odometry goes with `walks` and the windows of a FOLDER; `walk` is of the camera alone")
     for option, others in (("border", TARGETS), ("turned", set(TARGETS) - {"walk"})):
         value = getattr(arguments, option)
         if value and (arguments.target in others or arguments.boxes):
@@ -256,6 +273,8 @@ def run(arguments: argparse.Namespace) -> list[Line]:
                               "images as they are")
     if arguments.json:
         check_folder(arguments.json)       # before minutes are spent
+    if arguments.boxes:
+        read_boxes(arguments.boxes)
     if arguments.montage:
         check_picture(arguments.montage)
     if arguments.pictures and arguments.pictures.exists() and not arguments.pictures.is_dir():
@@ -303,7 +322,7 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     elif arguments.target == "all":
         lines = score_all(predictor, arguments.data, arguments.worlds, style, **options)
     elif arguments.target == "words":
-        boxes = arguments.boxes or (arguments.data and arguments.data / BOXES)
+        boxes = arguments.boxes or find_boxes(arguments.data)
         lines = score_own_words(predictor, arguments.worlds, style, boxes)
     else:
         views, gap = arguments.views, arguments.gap

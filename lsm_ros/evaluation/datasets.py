@@ -171,6 +171,18 @@ class BoxedFrame:
     boxes: tuple[ClassBox, ...]
 
 
+def read_boxes(path: str | Path) -> dict[str, tuple[ClassBox, ...]]:
+    """The rectangles of a file, by image. Raises InputError for what is none."""
+    try:
+        content = json.loads(Path(path).read_text("utf8"))
+        entries = {name: tuple(map(read_box, boxes)) for name, boxes in content.items()}
+        if "" in entries:
+            raise ValueError("a name is empty")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"the rectangles {path} cannot be read: {error!r}") from error
+    return entries
+
+
 def boxed_frames(path: str | Path, folder: str | Path | None = None, intrinsics: bool = False) -> Iterator[BoxedFrame]:
     """The frames of a file of rectangles: {"SEQUENCE/color/NAME.jpg": [{"cls": name, "box": [x0, y0, x1, y1]}]}.
 
@@ -181,13 +193,7 @@ def boxed_frames(path: str | Path, folder: str | Path | None = None, intrinsics:
 
     Raises InputError for an unreadable file, or one that has no rectangle for `folder`.
     """
-    path = Path(path)
-    try:
-        entries = {name: tuple(map(read_box, boxes)) for name, boxes in json.loads(path.read_text("utf8")).items()}
-        if "" in entries:
-            raise ValueError("a name is empty")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"the rectangles {path} cannot be read: {error!r}") from error
+    path, entries = Path(path), read_boxes(path)
     if folder is not None:
         sequence = Path(folder).resolve().name
         entries = {name: boxes for name, boxes in entries.items() if Path(name).parts[0] == sequence}

@@ -137,7 +137,9 @@ def folder_json(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def check_folder(path: Path) -> None:
-    """Raises OutputError where `path` has no folder to be written to."""
+    """Raises OutputError where `path` has no folder to be written to, or is one."""
+    if path.is_dir():
+        raise OutputError(f"the scores cannot be written to {path}: it is a folder")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"the scores cannot be written to {path}: there is no folder {path.parent}")
 

@@ -289,9 +289,10 @@ def digest(path: Path) -> str:
 
 
 def sources(*rooms: str) -> list[Path]:
-    """The files of code, Python and CUDA, in rooms of the package; "." is what lies beside these."""
-    package = Path(__file__).parents[1]
-    return [file for room in rooms for file in sorted((package / room).iterdir()) if file.suffix in (".py", ".cu")]
+    """The files of code, Python, CUDA and what C++ was compiled to, in rooms of the package; "." is what lies beside
+    these."""
+    package, kinds = Path(__file__).parents[1], (".py", ".cu", ".so")
+    return [file for room in rooms for file in sorted((package / room).iterdir()) if file.suffix in kinds]
 
 
 def digest_of_code(*rooms: str) -> str:
@@ -370,6 +371,8 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
         return
     if arguments.omit:
         raise ConfigError("--omit is for `lsm eval walk FOLDER`")
+    if not 1 <= arguments.length < np.inf:
+        raise ConfigError(f"--length {arguments.length:g}; a walk has a metre at least")
     if not 1 <= arguments.walks <= len(WALKS):
         raise ConfigError(f"--walks {arguments.walks}; there are 1 to {len(WALKS)}")
     for kind, seed in [read_seed(text) for text in arguments.seeds] if arguments.seeds else WALKS[:arguments.walks]:

@@ -33,8 +33,8 @@ class Question:
         """Raises InputError where no label means something else: all of the map would be what is asked for."""
         rivals = labels.embeddings[labels.embeddings @ embedding < SYNONYM]
         if not len(rivals):
-            raise InputError(f"all labels of the map mean what is asked for: {', '.join(labels.names)}; it is told from "
-                             "labels that mean something else, which set_classes can add")
+            raise InputError(f"all labels of the map mean what is asked for: {', '.join(labels.names)}; it is told "
+                             "from labels that mean something else, which set_classes can add")
         self._words = np.concatenate([embedding[None], rivals]).astype(np.float32)
         self._logit_scale = labels.logit_scale
         self.things = np.array([True, False])        # what is asked for is fused where the network is unsure, too

@@ -236,6 +236,21 @@ def test_a_place_that_cannot_be_written_is_known_at_once(folder, known_truth, tm
     assert not known_truth.shown_K
 
 
+@pytest.mark.parametrize("arguments", [["--json", "."], ["--boxes", "none.json"]])
+def test_what_cannot_be_read_or_written_is_known_before_minutes_are_spent(known_truth, arguments):
+    """Of `words`: a folder's own rectangles are read first in any case."""
+    with pytest.raises(LsmError, match="cannot be"):
+        benchmark.main(["words", *arguments])
+    assert not known_truth.shown_K
+
+
+def test_words_are_scored_without_rectangles_where_the_data_have_none(tmp_path):
+    assert benchmark.find_boxes(tmp_path) is None and benchmark.find_boxes(None) is None
+    (tmp_path / "semantic_boxes").mkdir()
+    (tmp_path / benchmark.BOXES).touch()
+    assert benchmark.find_boxes(tmp_path) == tmp_path / benchmark.BOXES
+
+
 @pytest.mark.parametrize(("option", "name", "said"), [
     ("--montage", "montage.xyz", "'.xyz' is none of a picture"), ("--montage", "montage", "'' is none of a picture"),
     ("--pictures", "sequence/intrinsics.txt", "intrinsics.txt: it is no folder")])

@@ -396,6 +396,12 @@ def test_a_change_of_the_ray_caster_is_noticed(tmp_path, monkeypatch):
     assert told()[0] != before[0] and told()[1] != before[1]
 
 
+def test_a_change_of_the_compiled_loops_is_noticed(monkeypatch):
+    before, read = walks.digest_of_code("mapping"), walks.digest
+    monkeypatch.setattr(walks, "digest", lambda file: "another" if file.name.startswith("_kernels") else read(file))
+    assert walks.digest_of_code("mapping") != before
+
+
 def test_a_folder_is_a_walk(folder):
     found = folder_walk(folder)
     assert len(found.frames) == 12 and np.isnan(found.T_world_cam[7]).all() and found.depth.shape[1:] == walks.GRID
@@ -518,6 +524,13 @@ def test_what_the_command_refuses():
         benchmark.main(["walk"])
     with pytest.raises(ConfigError, match="--walks 99"):
         benchmark.main(["walks", "--walks", "99"])
+    for length in ("-5", "0.1", "nan", "inf"):
+        with pytest.raises(ConfigError, match=f"--length {length}"):
+            benchmark.main(["walks", "--length", length])
+    with pytest.raises(ConfigError, match="--odometry goes with"):
+        benchmark.main(["walk", ".", "--odometry"])
+    with pytest.raises(ConfigError, match="second folder my_walk goes with `walk`, not with 'walks'"):
+        benchmark.main(["walks", "my_walk"])
     with pytest.raises(ConfigError, match="--omit 1"):
         benchmark.main(["walk", ".", "--omit", "1"])
     with pytest.raises(ConfigError, match="--omit"):
