@@ -133,9 +133,9 @@ def own_corner_of_dds(domain: int | None = None) -> dict[str, str]:
 
 
 def play(source: Source, folder: Path, arguments: argparse.Namespace) -> None:
-    """Runs the three processes until the recording is played, mapped and saved."""
+    """Runs the three processes until the recording is played, mapped and saved. Raises InputError where one fails."""
     device = {"predictor.device": arguments.device} if arguments.device else {}
-    with (program("recorder", folder, {"folder": folder / "recording", "topics": ",".join(source.topics)}),
+    with (program("recorder", folder, {"folder": folder / "recording", "topics": ",".join(source.topics)}) as recorder,
           program("node", folder, {"image_topic": source.image_topic, "image_transport": source.transport, **device},
                   arguments.params) as node,
           program("player", folder, {"source": source.path, "image_topic": source.image_topic,
@@ -145,6 +145,7 @@ def play(source: Source, folder: Path, arguments: argparse.Namespace) -> None:
         watcher.follow(player, node, source.images)
         watcher.save(folder)
         watcher.spin(SETTLE_S)
+        recorder.ended()        # raises, if there is no recording or but half of one
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Examiner(Node):
 
     def __init__(self, name: str):
         super().__init__("lsm_doctor")
-        self._namespace, _, self._name = name.rpartition("/")
+        self._namespace, _, self._name = f"/{name.lstrip('/')}".rpartition("/")     # as launch takes a namespace
         self._namespace = self._namespace or "/"
         self.full_name = f"{self._namespace.rstrip('/')}/{self._name}"
         self.images = Images()

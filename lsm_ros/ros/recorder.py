@@ -48,7 +48,7 @@ class Recorder(Node):
 
     def _discover(self) -> None:
         found = [(topic, types) for topic, types in self.get_topic_names_and_types() if topic in self._topics]
-        namespace, _, name = self.config.node.rpartition("/")
+        namespace, _, name = f"/{self.config.node.lstrip('/')}".rpartition("/")
         if (name, namespace or "/") in self.get_node_names_and_namespaces():
             found += self.get_publisher_names_and_types_by_node(name, namespace or "/")
         for topic, types in found:

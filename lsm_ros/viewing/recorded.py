@@ -79,7 +79,7 @@ def find_namespace(topics: dict[str, str], asked: str | None, path: Path) -> str
     """The namespace of the node: that which has a map_cloud. Raises InputError, which lists what there is."""
     found = sorted(topic.removesuffix(f"/{MAP_CLOUD}") for topic in topics if topic.endswith(f"/{MAP_CLOUD}"))
     if asked is not None:
-        asked = asked.rstrip("/")
+        asked = f"/{asked.strip('/')}".rstrip("/")
         if asked not in found:
             raise InputError(f"{path} has no topic {asked}/{MAP_CLOUD}; its topics: {', '.join(sorted(topics))}")
         return asked

@@ -56,6 +56,14 @@ def test_where_nothing_runs_it_says_so(camera: Camera):
     assert said(found, NOTE, "images") == "published here: /camera/image_raw (Image)"
 
 
+@pytest.mark.parametrize(("name", "full"), [("robot1/lsm", "/robot1/lsm"), ("/robot1/lsm", "/robot1/lsm"),
+                                            ("lsm", "/lsm")])
+def test_a_name_without_its_first_slash_is_the_same_node(camera: Camera, name, full):
+    examiner = doctor.Examiner(name)
+    assert (examiner.full_name, examiner._namespace) == (full, full.removesuffix("/lsm") or "/")
+    examiner.destroy_node()
+
+
 def test_a_healthy_node_and_a_frame_with_two_parents(start, camera: Camera):
     start()
     camera.connect()

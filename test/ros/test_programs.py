@@ -5,8 +5,10 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -147,6 +149,17 @@ def test_the_recorder_finds_the_definitions_of_messages():
     assert inner == {"std_msgs/msg/Header", "std_msgs/msg/ColorRGBA"}
     with pytest.raises(InputError, match="no Nothing.msg in share/std_msgs/msg"):
         recorder.definition("std_msgs/msg/Nothing")
+
+
+@pytest.mark.parametrize("name", ["/robot1/lsm", "robot1/lsm"])
+def test_the_recorder_knows_a_node_without_its_first_slash(name):
+    asked = []
+    found = SimpleNamespace(
+        config=recorder.RecorderConfig(node=name), _topics=set(), _known=set(), get_topic_names_and_types=list,
+        get_node_names_and_namespaces=lambda: [("lsm", "/robot1"), ("lsm", "/")],
+        get_publisher_names_and_types_by_node=lambda *node: asked.append(node) or [])
+    recorder.Recorder._discover(found)
+    assert asked == [("lsm", "/robot1")]
 
 
 @pytest.mark.parametrize(("source", "words"), [("nowhere", "nowhere does not exist"), ("", None)])
@@ -390,6 +403,19 @@ def test_the_demo_overwrites_only_what_a_demo_made(tmp_path):
         demo.prepare(results, results / "recording/recording.mcap")
     demo.prepare(results, tmp_path / "bag")
     assert not (results / "recording").exists()
+
+
+def test_a_recorder_that_failed_is_told(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+
+    def start(command, **_):
+        return SimpleNamespace(poll=lambda: 2 if "lsm_ros.ros.recorder" in command else 0)
+
+    monkeypatch.setattr(demo.subprocess, "Popen", start)
+    monkeypatch.setattr(demo, "watching", lambda: nullcontext(MagicMock()))
+    source, arguments = demo.open_source(None), demo.build_parser().parse_args([])
+    with pytest.raises(InputError, match="recorder ended with status 2"):
+        demo.play(source, tmp_path, arguments)
 
 
 @pytest.mark.parametrize(("names", "scored"), [(LabelSet.load().names, True), (("oak", "floor"), False)])

@@ -234,6 +234,12 @@ def test_the_camera_s_topic_may_lie_beside_the_node_s(recording, asked, monkeypa
     assert [call.args[0].names for call in drawing.objects.call_args_list] == [["chair 1.0 m"], ["chair 2.0 m"], []]
 
 
+@pytest.mark.parametrize(("asked", "root"), [("/a/lsm", "/a/lsm"), ("a/lsm/", "/a/lsm"), ("/", "")])
+def test_a_namespace_without_its_first_slash_is_the_same(asked, root):
+    topics = dict.fromkeys(["/a/lsm/map_cloud", "/map_cloud"], "sensor_msgs/msg/PointCloud2")
+    assert recorded.find_namespace(topics, asked, Path("bag")) == root
+
+
 def test_what_cannot_be_seen_is_told(recording, saved, tmp_path, capsys, monkeypatch):
     def refusal(*argv) -> str:
         assert cli.main(["view", *map(str, argv)]) == 2
