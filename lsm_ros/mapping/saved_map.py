@@ -4,9 +4,9 @@ The file is safetensors, tensors and a header of JSON, so that reading it runs n
 images of H x W pixels and dense outputs of h x w and hs x ws, E edges, Q travels:
 
     ids, stamps_ns (N,) int64 · S_map_cam (N, 4, 4) · K_image, K (N, 3, 3) · image_bytes (total,) uint8, JPEG after
-    JPEG, image_ends (N,) · depth (N, h, w) float16, in the keyframe's unit · confidence (N, h, w) uint8 · semantics
-    (N, hs, ws, D) int8 · averaged (N,) · places (N, P), zeros where unknown, or empty · T_odom_cam (N, 4, 4), NaN where
-    unknown · stances (N, 8): up (3), its sigma, height, its sigma, height in metres, its sigma; NaN where there is none
+    JPEG, image_ends (N,) · depth (N, h, w) float16, in the keyframe's unit · confidence (N, h, w) float16 (in files of
+    before uint8, 255 times as much) · semantics (N, hs, ws, D) int8 · averaged (N,) · places (N, P), zeros where
+    unknown, or empty · T_odom_cam (N, 4, 4), NaN where unknown · stances (N, 8): up (3), its sigma, height, its sigma, height in metres, its sigma; NaN where there is none
     · edge_ends (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7), edge_loop (E,) · travel_ends (Q, 2), travel_T
     (Q, 4, 4), travel_sigma (Q, 6)
 
@@ -84,9 +84,9 @@ def write_map(path: Path, state: MapState) -> None:
         "image_bytes": np.concatenate([jpeg.ravel() for jpeg in jpegs]),
         "image_ends": np.cumsum([jpeg.size for jpeg in jpegs]).astype(np.int64),
         "depth": np.stack([view.depth for view in views]).astype(np.float16),
-        # What moved is gone by the time that a map is loaded.
-        "confidence": np.stack([np.rint(255 * view.confidence * view.still).clip(0, 255).astype(np.uint8)
-                                for view in views]),
+        # What moved is gone by the time that a map is loaded. Not in bytes: the network is less than a thousandth sure of
+        # much that is right, things above all, and 0 would mean that nothing is seen there.
+        "confidence": np.stack([(view.confidence * view.still).astype(np.float16) for view in views]),
         "semantics": np.stack([view.semantics for view in views]),
         "averaged": np.array([view.averaged for view in views], np.int64),
         "places": np.stack([vectors.get(i, unknown_place) for i in ids]).astype(np.float32) if vectors
@@ -148,11 +148,15 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     for name in ("S_map_cam", "K", "depth", "places", "edge_S", "edge_sigma", "travel_T", "travel_sigma"):
         if not np.isfinite(arrays[name]).all():
             raise InputError(f"{name} of a map holds numbers that are not finite")
-    for name, kind, sides in (("depth", "float16", 3), ("confidence", "uint8", 3), ("semantics", "int8", 4)):
+    if arrays["confidence"].dtype == np.uint8:
+        arrays["confidence"] = (arrays["confidence"] / 255).astype(np.float16)
+    for name, kind, sides in (("depth", "float16", 3), ("confidence", "float16", 3), ("semantics", "int8", 4)):
         if arrays[name].dtype != kind or arrays[name].ndim != sides or not arrays[name].size:
             raise InputError(f"{name} of a map is {arrays[name].dtype} {arrays[name].shape}")
     if (arrays["depth"] <= 0).any():
         raise InputError(f"a map with a depth of {arrays['depth'].min():g}")
+    if not ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all():
+        raise InputError("confidence of a map holds what is no share")
     if arrays["confidence"].shape != arrays["depth"].shape:
         raise InputError(f"confidence of shape {arrays['confidence'].shape}, depth of {arrays['depth'].shape}")
     known_odometry = ~np.isnan(arrays["T_odom_cam"]).any(axis=(1, 2))
@@ -188,7 +192,7 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
         frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]),
                       up_cam=up_cam, height_m=height_m)
         views[keyframe_id] = View(
-            Keyframe(keyframe_id, frame), depth, arrays["confidence"][n].astype(np.float32) / 255, arrays["K"][n],
+            Keyframe(keyframe_id, frame), depth, arrays["confidence"][n].astype(np.float32), arrays["K"][n],
             arrays["semantics"][n], cv2.resize(frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), labels,
             int(arrays["averaged"][n]))
         graph.add(keyframe_id, arrays["S_map_cam"][n],

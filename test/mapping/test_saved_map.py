@@ -69,6 +69,34 @@ def test_a_saved_map_is_the_same_and_mapping_goes_on_in_it(mapper, film, saved):
         assert np.linalg.norm(before[near][:3, 3] - update.T_map_cam[:3, 3]) < 0.4
 
 
+def test_what_the_network_was_hardly_sure_of_is_not_lost(film, tmp_path):
+    """It is right about much of that, and things are kept in the map for it. What it saw nothing of stays unseen."""
+    class Unsure(FakeNetwork):
+        def __call__(self, window):
+            seen = super().__call__(window)
+            confidence = 1e-4 * seen.confidence
+            confidence[:, :2] = 0
+            return dataclasses.replace(seen, confidence=confidence)
+
+    mapper, again = (Mapper(Unsure(POSES, LABELS, outliers=0.0), LABELS, ALONE) for _ in range(2))
+    for frame in film[:12]:
+        mapper.push(frame)
+    write_map(tmp_path / FILE, mapper.state())
+    again.restore(read_map(tmp_path, LABELS))
+    mapper.relabel(LABELS)                                       # all of it as it is by now
+    assert len(again.map_cloud()) == pytest.approx(len(mapper.map_cloud()), rel=0.02) and len(mapper.map_cloud()) > 500
+    for ours, theirs in zip(again.state().views.values(), mapper.state().views.values(), strict=True):
+        np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=2e-3)
+        assert (ours.confidence[:2] == 0).all()
+
+
+def test_a_file_of_confidences_in_bytes_is_read(saved):
+    before = [view.confidence for view in read_map(saved, LABELS).views.values()]
+    rewritten(saved, lambda a: a.update(confidence=np.rint(255.0 * a["confidence"]).astype(np.uint8)))
+    after = [view.confidence for view in read_map(saved, LABELS).views.values()]
+    np.testing.assert_allclose(after, before, atol=3e-3)
+
+
 def test_a_map_whose_loops_were_off_for_a_while_is_saved(film, tmp_path):
     """Keyframes of that time have no vector to be recognised by."""
     network = FakeNetwork(POSES, LABELS)
@@ -222,6 +250,8 @@ def rewritten(folder, change, header_change=lambda header: None):
     (lambda a: a.update(ids=0 * a["ids"]), "1 of them distinct"),
     (lambda a: a.update(depth=a["depth"] * np.float16(np.nan)), "depth .* not finite"),
     (lambda a: a.update(depth=a["depth"] * 0), "a depth of 0"),
+    (lambda a: a.update(confidence=a["confidence"] * np.float16(np.nan)), "no share"),
+    (lambda a: a.update(confidence=a["confidence"] + np.float16(1)), "no share"),
     (lambda a: a.update(image_bytes=0 * a["image_bytes"]), "image of keyframe 0 cannot be decoded"),
     (lambda a: a.update(edge_ends=a["edge_ends"] + 1000), "keyframes that it does not hold"),
     (lambda a: a.update(semantics=a["semantics"][..., :7]), "have 64 components"),
