@@ -94,7 +94,7 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
         tied *= prediction.overlap[last, :last]
     holding = _consensus(pairs, tied, config)
     S_map_window = _fit([pairs[n] for n in holding], config)
-    scale = float(scale_of(S_map_window))
+    scale = float(scale_of(S_map_window)) / graph.metric         # of the network's metre, which the map's need not be
     if not 1 / config.max_scale_change <= scale <= config.max_scale_change:
         raise AlignmentError(f"the window is off by a scale of {scale:.3g}, beyond a factor "
                              f"{config.max_scale_change:g}")

@@ -43,6 +43,16 @@ def run(film, config=None, **errors):
     return mapper, [update for frame in film if (update := mapper.push(frame)) is not None]
 
 
+@pytest.mark.parametrize("factor", [0.1, 8.0])
+def test_a_map_whose_metre_is_far_from_the_networks_goes_on(film, factor):
+    """As of a robot whose camera is a hand over the floor: what a window is off by counts from the map's metre."""
+    config = dataclasses.replace(ALONE, scale_source="fixed", scale_factor=factor)
+    mapper, updates = run(film[:20], config, outliers=0.0)
+    assert mapper.counters.refused_windows == mapper.counters.restarts == 0 and len(updates) > 8
+    S_room_map, _ = trajectory_error(mapper)
+    assert scale_of(S_room_map) * factor == pytest.approx(1, abs=0.2)
+
+
 def trajectory_error(mapper):
     stamps, poses = zip(*mapper.trajectory(), strict=True)
     truth = np.stack([POSES[stamp // 100_000_000] for stamp in stamps])
