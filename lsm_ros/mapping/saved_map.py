@@ -6,9 +6,9 @@ images of H x W pixels and dense outputs of h x w and hs x ws, E edges, Q travel
     ids, stamps_ns (N,) int64 · S_map_cam (N, 4, 4) · K_image, K (N, 3, 3) · image_bytes (total,) uint8, JPEG after
     JPEG, image_ends (N,) · depth (N, h, w) float16, in the keyframe's unit · confidence (N, h, w) float16 (in files of
     before uint8, 255 times as much) · semantics (N, hs, ws, D) int8 · averaged (N,) · places (N, P), zeros where
-    unknown, or empty · T_odom_cam (N, 4, 4), NaN where unknown · stances (N, 8): up (3), its sigma, height, its sigma, height in metres, its sigma; NaN where there is none
-    · edge_ends (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7), edge_loop (E,) · travel_ends (Q, 2), travel_T
-    (Q, 4, 4), travel_sigma (Q, 6)
+    unknown, or empty · T_odom_cam (N, 4, 4), NaN where unknown · stances (N, 8): up (3), its sigma, height, its sigma,
+    height in metres, its sigma; NaN where there is none · edge_ends (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7),
+    edge_loop (E,) · travel_ends (Q, 2), travel_T (Q, 4, 4), travel_sigma (Q, 6)
 
 and its header: format, version, metric, grounded, image_shape (of the camera's images), labels (their names).
 """
@@ -84,8 +84,8 @@ def write_map(path: Path, state: MapState) -> None:
         "image_bytes": np.concatenate([jpeg.ravel() for jpeg in jpegs]),
         "image_ends": np.cumsum([jpeg.size for jpeg in jpegs]).astype(np.int64),
         "depth": np.stack([view.depth for view in views]).astype(np.float16),
-        # What moved is gone by the time that a map is loaded. Not in bytes: the network is less than a thousandth sure of
-        # much that is right, things above all, and 0 would mean that nothing is seen there.
+        # What moved is gone by the time that a map is loaded. Not in bytes: of much that is right, things above all,
+        # the network is less than a thousandth sure, and 0 would mean that nothing is seen there.
         "confidence": np.stack([(view.confidence * view.still).astype(np.float16) for view in views]),
         "semantics": np.stack([view.semantics for view in views]),
         "averaged": np.array([view.averaged for view in views], np.int64),
