@@ -35,6 +35,11 @@ class Atlas:
     def __len__(self) -> int:
         return len(self._maps)
 
+    @property
+    def most_keyframes(self) -> int:
+        """Of the largest map that waits; 0: none does."""
+        return max((len(waiting.state.views) for waiting in self._maps), default=0)
+
     def configure(self, max_keyframes: int) -> None:
         """So many keyframes wait at most, all maps together; the newest map waits whole in any case."""
         self._max_keyframes = max_keyframes
@@ -54,9 +59,9 @@ class Atlas:
 
     def take_larger(self, keyframes: int) -> Waiting | None:
         """The largest one, which waits no longer; None: none has more than so many keyframes."""
-        largest = max(self._maps, key=lambda waiting: len(waiting.state.views), default=None)
-        if largest is None or len(largest.state.views) <= keyframes:
+        if self.most_keyframes <= keyframes:
             return None
+        largest = max(self._maps, key=lambda waiting: len(waiting.state.views))
         self._maps.remove(largest)
         return largest
 

@@ -236,6 +236,11 @@ class Mapper:
         return len(self._graph)
 
     @property
+    def waiting_keyframes(self) -> int:
+        """Those of the largest map that waits to be seen again; 0: none does."""
+        return self._atlas.most_keyframes
+
+    @property
     def loops(self) -> int:
         """Places that were recognised in the map so far."""
         return self._graph.loops()

@@ -137,12 +137,20 @@ class Pipeline:
     def save(self, folder: str) -> str:
         """Writes the map: the files of `lsm map`, and the one that `load` reads. Returns the folder's absolute path.
 
+        A camera that was given up and has not begun another map goes back to the largest of those that wait for it.
+
         Raises OutputError where nothing is mapped yet or the folder can't be written, InputError for what is no path.
         """
         path = _path(folder or f"lsm_map_{datetime.now(timezone.utc):%Y%m%d_%H%M%S}")
         mapper = self.mapper
+        gone_back = not mapper.keyframes and mapper.take_largest()
         mapper.settle()
-        self._publishers.map_changed(self._stamp)
+        self._publishers.map_changed(self._stamp, anew=gone_back)
+        if gone_back:
+            self.state, self.world = "lost", map_values(mapper)
+        elif mapper.waiting_keyframes > mapper.keyframes:
+            self._health.problem("maps_unsaved", f"the map of now is saved, {mapper.keyframes} keyframes; one of "
+                                 f"{mapper.waiting_keyframes} is not, and waits until the camera sees its place again")
         save_run(path, Run(
             mapper.map_cloud(), mapper.trajectory(), mapper.objects(), mapper.labels, title=path.name,
             samples=self._log.samples(),

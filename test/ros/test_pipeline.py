@@ -324,6 +324,30 @@ def test_a_loaded_map_is_told_of_before_the_camera_has_found_itself_in_it(saved)
     assert robot.pipeline.world == {}
 
 
+def test_what_was_mapped_before_the_camera_was_given_up_is_saved_until_another_map_begins(tmp_path):
+    robot = Robot("map_cloud")
+    robot.see(FILM[:12])
+    mapper = robot.pipeline.mapper
+    before = mapper.keyframes
+    mapper._atlas.put_away(mapper.map_id, mapper.state())                   # as after 25 refused windows
+    mapper._begin()
+    assert not mapper.keyframes
+    robot.pipeline.save(str(tmp_path / "first"))
+    assert mapper.keyframes == before and robot.pipeline.state == "lost" and not robot.warnings
+    assert robot.pipeline.world["keyframes"] == before and robot.published("map_cloud")
+    other = Robot()
+    other.pipeline.load(str(tmp_path / "first"))
+    assert other.pipeline.mapper.keyframes == before
+
+    mapper._atlas.put_away(mapper.map_id, mapper.state())
+    mapper._begin()
+    robot.see(FILM[20:23])
+    assert 0 < mapper.keyframes < before
+    robot.pipeline.save(str(tmp_path / "second"))
+    assert f"{mapper.keyframes} keyframes; one of {before} is not" in robot.warnings[-1]
+    assert robot.counts()["maps_unsaved"] == 1
+
+
 def test_a_camera_that_is_lost_and_stands_is_lost(monkeypatch, saved):
     robot = Robot()
     robot.pipeline.load(saved)
