@@ -25,7 +25,7 @@ CONTRAST = 40.0            # grey levels to which contrast (its standard deviati
 STEP = 4                   # pixels of the depth between those that are drawn exactly, others are interpolated
 NEAR = 0.05                # of a point's depth, as it is nearest to the other camera
 WINDOW = 13                # pixels, of the patches
-LEVELS = 2                 # of the pyramid above the image itself
+LEVELS = 1                 # of the pyramid above the image itself: corners start a few pixels off
 ROUNDS = 5
 MIN_GRADIENT = 3e-4        # the same over a patch
 REACH = 8.0                # pixels; a patch that moves farther has found something else
@@ -82,8 +82,8 @@ def track(a: Picture, b: Picture, T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.nd
     if not len(start):
         return np.empty((0, 2)), np.empty((0, 2))
     drawn = cv2.remap(a.grey, place_x, place_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    found, kept, difference = _lucas_kanade(b.grey, drawn, start, start)
-    back, kept_back, _ = _lucas_kanade(drawn, b.grey, found, start)
+    found, kept, difference = _lucas_kanade(b.grey, drawn, start, start, LEVELS)
+    back, kept_back, _ = _lucas_kanade(drawn, b.grey, found, start, 0)         # what is right, is back already
     good = ((kept > 0) & (kept_back > 0) & (difference < DIFFERENCE))[:, 0]
     good &= (np.abs(found - start) < REACH).all((1, 2)) & (np.linalg.norm(back - start, axis=2)[:, 0] < RETURN)
     good &= _inside(found[:, 0], size_b)
@@ -114,10 +114,10 @@ def _inside(places: np.ndarray, size: np.ndarray) -> np.ndarray:
     return ((places >= EDGE) & (places < size - EDGE)).all(axis=1)
 
 
-def _lucas_kanade(image: np.ndarray, other: np.ndarray, places: np.ndarray,
-                  start: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where `other` shows the patches of `image` about `places` (N, 1, 2), from `start` on; (N, 1) whether it does, and
-    how they differ."""
-    return cv2.calcOpticalFlowPyrLK(image, other, places, start.copy(), None, None, (WINDOW, WINDOW), LEVELS,
+def _lucas_kanade(image: np.ndarray, other: np.ndarray, places: np.ndarray, start: np.ndarray,
+                  levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where `other` shows the patches of `image` about `places` (N, 1, 2), from `start` on, in a pyramid of that many
+    `levels` above the image; (N, 1) whether it does, and how they differ."""
+    return cv2.calcOpticalFlowPyrLK(image, other, places, start.copy(), None, None, (WINDOW, WINDOW), levels,
                                     (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, ROUNDS, 0.02),
                                     cv2.OPTFLOW_USE_INITIAL_FLOW, MIN_GRADIENT)
