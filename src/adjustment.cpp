@@ -1,7 +1,10 @@
 // What matches between two views say of their poses: the loops over single matches of lsm_ros/mapping/sightings.py,
 // which says why they are so, checks all shapes, and owns all memory. Nothing here allocates, throws or keeps state.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+
+#include "linear.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -61,9 +64,75 @@ struct Information {
   }
 };
 
+// Poses are (4, 4), rigid: T = inverse(A) B.
+void between(const double* A, const double* B, double* T) {
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 4; ++j) {
+      double sum = 0;
+      for (int k = 0; k < 3; ++k) sum += A[4 * k + i] * (B[4 * k + j] - (j == 3 ? A[4 * k + 3] : 0));
+      T[4 * i + j] = sum;
+    }
+  T[12] = T[13] = T[14] = 0;
+  T[15] = 1;
+}
+
+// T <- T [exp(turn), shift]: a pose's step (6,), the shift before the turn.
+void move(double* T, const double* step) {
+  const double *shift = step, *turn = step + 3;
+  const double square = turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2], angle = std::sqrt(square);
+  const double a = angle > 1e-6 ? std::sin(angle) / angle : 1, b = angle > 1e-6 ? (1 - std::cos(angle)) / square : 0.5;
+  const double M[3][4] = {
+      {1 + b * (turn[0] * turn[0] - square), b * turn[0] * turn[1] - a * turn[2], b * turn[0] * turn[2] + a * turn[1],
+       shift[0]},
+      {b * turn[0] * turn[1] + a * turn[2], 1 + b * (turn[1] * turn[1] - square), b * turn[1] * turn[2] - a * turn[0],
+       shift[1]},
+      {b * turn[0] * turn[2] - a * turn[1], b * turn[1] * turn[2] + a * turn[0], 1 + b * (turn[2] * turn[2] - square),
+       shift[2]}};
+  for (int i = 0; i < 3; ++i, T += 4) {
+    const double row[3] = {T[0], T[1], T[2]};
+    for (int j = 0; j < 4; ++j) T[j] = row[0] * M[0][j] + row[1] * M[1][j] + row[2] * M[2][j] + (j == 3 ? T[3] : 0);
+  }
+}
+
+// What the unknowns of a pair do to T_b_a and the zoom, in seven rows: fourteen columns, of a's pose and the log of its
+// scale, of b's pose, and of the log of the zoom. A depth that grows is a Sim(3)'s scale that does.
+struct Unknowns {
+  double M[7][14] = {};
+
+  explicit Unknowns(const double* T) {
+    const double t[3] = {T[3], T[7], T[11]};
+    for (int i = 0; i < 3; ++i) {
+      const int next = (i + 1) % 3, last = (i + 2) % 3;
+      for (int j = 0; j < 3; ++j) {
+        M[i][j] = M[i + 3][j + 3] = T[4 * i + j];
+        M[i][j + 3] = t[next] * T[4 * last + j] - t[last] * T[4 * next + j];
+      }
+      M[i][6] = -t[i];
+    }
+    for (int i = 0; i < 6; ++i) M[i][7 + i] = -1;
+    M[6][13] = 1;
+  }
+
+  // The place of a column among those of all S views.
+  static int64_t place(int column, int64_t a, int64_t b, int64_t S) {
+    return column < 7 ? 7 * a + column : column < 13 ? 7 * b + column - 7 : 7 * S;
+  }
+};
+
+// How far T lies from the predicted pose: the shift, and twice the sine of half the turn about its axis.
+void apart(const double* predicted, const double* pose, double* off) {
+  double T[16];
+  between(predicted, pose, T);
+  const double cosine = std::sqrt(std::max(1 + T[0] + T[5] + T[10], 1e-9));       // twice that of half the turn
+  for (int i = 0; i < 3; ++i) off[i] = T[4 * i + 3];
+  off[3] = (T[9] - T[6]) / cosine;
+  off[4] = (T[2] - T[8]) / cosine;
+  off[5] = (T[4] - T[1]) / cosine;
+}
+
 }  // namespace
 
-// All three take the sightings of all pairs one after another, of each as many as `counts` (pairs,) says, N together;
+// All take the sightings of all pairs one after another, of each as many as `counts` (pairs,) says, N together;
 // T_b_a (pairs, 4, 4), scales (pairs,) of the depth of a, and a zoom > 0. `nearest` is a share of the point's depth,
 // `gate` > 0 is in sigmas. No array may overlap another one.
 
@@ -142,5 +211,69 @@ EXPORT void depth_errors(const Sighting* sightings, const int64_t* counts, int64
       *sigma = sightings->sigma / length;
       *agree = true;
     }
+  }
+}
+
+// Steps of Gauss and Newton from the poses T_window_cam (S, 4, 4) and the `logs` (n,), n = 7 S + 1, on, which they
+// move: of each view seven unknowns, a pose and the log of its depth's scale, and the log of the zoom at last. `a` and
+// `b` (pairs,) are the views of the pairs. `prior` (n,) is the inverse variance of the logs and of a pose's step;
+// `sure` (S, 6), one over the errors of T_predicted (S, 4, 4), holds poses there under Cauchy's kernel, 0 does not.
+// `normal` (n, n) gets the matrix of the last step. `work` is scratch: (n, n), then (n,), then `pairs` times
+// 16 + 1 + 7 x 8.
+EXPORT void adjust(const Sighting* sightings, const int64_t* counts, int64_t pairs, const int64_t* a, const int64_t* b,
+                   int64_t S, const double* prior, const double* T_predicted, const double* sure, int64_t steps,
+                   double nearest, double gate, double* T_window_cam, double* logs, double* work, double* normal) {
+  const int64_t n = 7 * S + 1;
+  double* step = work + n * n;
+  double* T_b_a = step + n;
+  double* scales = T_b_a + 16 * pairs;
+  double* of_pairs = scales + pairs;
+  for (; steps > 0; --steps) {
+    std::fill(normal, normal + n * n, 0.0);
+    for (int64_t i = 0; i < n; ++i) {
+      normal[n * i + i] = prior[i];
+      step[i] = -prior[i] * logs[i];
+    }
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      between(T_window_cam + 16 * b[pair], T_window_cam + 16 * a[pair], T_b_a + 16 * pair);
+      scales[pair] = std::exp(logs[7 * a[pair] + 6]);
+    }
+    normal_equations(sightings, counts, pairs, T_b_a, scales, std::exp(logs[n - 1]), nearest, gate, of_pairs);
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      const Unknowns unknowns(T_b_a + 16 * pair);
+      const double* N = of_pairs + 7 * 8 * pair;
+      for (int j = 0; j < 14; ++j) {
+        double column[7] = {}, right = 0;          // of N M
+        for (int k = 0; k < 7; ++k) {
+          for (int i = 0; i < 7; ++i) column[i] += N[8 * i + k] * unknowns.M[k][j];
+          right += N[8 * k + 7] * unknowns.M[k][j];
+        }
+        const int64_t place = Unknowns::place(j, a[pair], b[pair], S);
+        step[place] -= right;
+        for (int i = 0; i < 14; ++i) {
+          double sum = 0;
+          for (int k = 0; k < 7; ++k) sum += unknowns.M[k][i] * column[k];
+          normal[n * Unknowns::place(i, a[pair], b[pair], S) + place] += sum;
+        }
+      }
+    }
+    for (int64_t view = 0; view < S; ++view, sure += 6) {
+      double off[6], square = 0;
+      apart(T_predicted + 16 * view, T_window_cam + 16 * view, off);
+      for (int i = 0; i < 6; ++i) square += off[i] * off[i] * sure[i] * sure[i];
+      for (int i = 0; i < 6; ++i) {
+        const double weight = sure[i] * sure[i] / (1 + square / (gate * gate));
+        normal[(n + 1) * (7 * view + i)] += weight;
+        step[7 * view + i] -= weight * off[i];
+      }
+    }
+    sure -= 6 * S;
+    std::copy(normal, normal + n * n, work);
+    solve(work, step, n);
+    for (int64_t view = 0; view < S; ++view) {
+      move(T_window_cam + 16 * view, step + 7 * view);
+      logs[7 * view + 6] += step[7 * view + 6];
+    }
+    logs[n - 1] += step[n - 1];
   }
 }

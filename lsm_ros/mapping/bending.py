@@ -3,15 +3,17 @@
 The errors of predicted depth go together: a wall that recedes too slowly, a table that stands too near. What several
 images show at places that are known to a fraction of a pixel says how deep some hundred points of a view are. Between
 them the error of the depth's logarithm is taken for smooth over the image and over depth, so that the table does not
-bend with the wall behind it: a bilateral grid (Chen, Paris and Durand 2007) of errors under a Gaussian prior.
+bend with the wall behind it: a bilateral grid (Chen, Paris and Durand 2007) of errors under a Gaussian prior. Its loops
+are compiled, src/bending.cpp.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
+
+from lsm_ros.mapping.kernels import COUNT, NUMBER, array, check_shapes, kernel
 
 NODES = (3, 4, 5)          # of the grid: across the image, down it, and in the log of depth
 NODE_SIGMA = 0.10          # error of predicted depth where it goes together, as a log,
@@ -21,6 +23,12 @@ GATE = 2.0                 # sigmas; beyond it an error counts less and less (Ca
 ROUNDS = 3                 # of the fit, each with the weights that the one before gives
 MOST = 0.25                # the log of depth changes by no more
 MIN_POINTS = 12            # fewer bend nothing
+
+_NODES = COUNT, COUNT, COUNT
+_FIT = kernel("fit_grid", None, array(np.float64, 2), *[array(np.float64, 1)] * 3, COUNT, *_NODES, array(np.float64, 2),
+              NUMBER, COUNT, array(np.float64, 2), array(np.float64, 1))
+_READ = kernel("read_grid", None, array(np.float64, 1), *_NODES, array(np.float32, 2), COUNT, COUNT,
+               array(np.float32, 2))
 
 
 @dataclass(frozen=True)
@@ -43,31 +51,18 @@ def bent(depth: np.ndarray, soundings: Soundings) -> np.ndarray:
     """The depth (h, w) of a view, bent to what its soundings say; as it is where these are few."""
     if len(soundings.error) < MIN_POINTS:
         return depth
-    logs = np.log(depth)
-    near, far = np.quantile(logs[::4, ::4], (0.02, 0.98))
+    logs = np.log(depth, dtype=np.float32)
+    near, far = np.quantile(logs[::4, ::4], (0.02, 0.98)).tolist()
     columns, rows, layers = NODES
     per_log = (layers - 1) / max(far - near, 0.2)
-    A = np.einsum("nl,nr,nc->nlrc", _between((np.log(soundings.depth) - near) * per_log, layers),
-                  _between(soundings.shares[:, 1] * rows - 0.5, rows),
-                  _between(soundings.shares[:, 0] * columns - 0.5, columns)).reshape(len(soundings.error), -1)
-    grid = np.zeros(A.shape[1])
-    variance = soundings.sigma ** 2 + POINT_SIGMA ** 2
-    for _ in range(ROUNDS):
-        off = soundings.error - A @ grid
-        weights = soundings.confidence / variance / (1 + off ** 2 / variance / GATE ** 2)
-        weighted = A.T * weights
-        grid = np.linalg.solve(weighted @ A + PRIOR, weighted @ soundings.error)
-    planes = grid.reshape(layers, rows, columns).astype(np.float32)
-    layer = np.clip((logs - near) * per_log, 0, layers - 1)
-    change = np.zeros_like(logs)
-    for number, plane in enumerate(planes):
-        change += cv2.resize(plane, logs.shape[::-1]) * np.maximum(1 - np.abs(layer - number), 0)
+    x, y = soundings.shares.T
+    places = np.column_stack([x * columns - 0.5, y * rows - 0.5, (np.log(soundings.depth) - near) * per_log])
+    grid, work, change = np.empty(len(PRIOR)), np.empty((len(PRIOR) + 1, len(PRIOR))), np.empty_like(logs)
+    check_shapes(**{name: (getattr(soundings, name), (len(places),)) for name in ("error", "sigma", "confidence")})
+    _FIT(places, soundings.error, soundings.sigma ** 2 + POINT_SIGMA ** 2, soundings.confidence, len(places), *NODES,
+         PRIOR, GATE, ROUNDS, work, grid)
+    _READ(grid, *NODES, (logs - near) * per_log, *logs.shape, change)
     return (depth * np.exp(np.clip(change, -MOST, MOST))).astype(np.float32)
-
-
-def _between(places: np.ndarray, count: int) -> np.ndarray:
-    """(N, count): the shares of the nodes 0 to count - 1 in what lies at places (N,) between them."""
-    return np.maximum(1 - np.abs(places.clip(0, count - 1)[:, None] - np.arange(count)), 0)
 
 
 def _prior() -> np.ndarray:

@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain, combinations
 
 import cv2
 import numpy as np
 
 from lsm_ros.contracts import Keyframe, Matches, Window, WindowPrediction
-from lsm_ros.geometry.sim3 import adjoint, exp, inverse
+from lsm_ros.geometry.sim3 import adjoint, inverse
 from lsm_ros.mapping.bending import Soundings, bent
-from lsm_ros.mapping.sightings import GATE, Sightings
+from lsm_ros.mapping.sightings import Sightings
 from lsm_ros.mapping.tracking import Picture, picture_of, track
 from lsm_ros.mapping.views import on_outline, still
 
@@ -75,15 +75,21 @@ def unrefined(prediction: WindowPrediction) -> Refinement:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where two views a and b of a window show the same N points."""
-    a: np.ndarray              # (N, 2) float64, as shares of width and height
-    b: np.ndarray              # (N, 2) float64
+    """Where both views of each pair show the same points: N of all pairs, one pair's after those of the pair before."""
+    pair: np.ndarray           # (N,) int64, the pair's number
+    a: np.ndarray              # (N, 2) float64, in its first view, as shares of width and height
+    b: np.ndarray              # (N, 2) float64, in its second
     confidence: np.ndarray     # (N,) float64, probability that they do
     sigma: np.ndarray          # (N,) float64, error of the places as a share of the focal length
 
-    def __add__(self, other: _Places) -> _Places:
-        return _Places(*(np.concatenate([getattr(self, name), getattr(other, name)])
-                         for name in ("a", "b", "confidence", "sigma")))
+    @classmethod
+    def joined(cls, parts: Sequence[_Places]) -> _Places:
+        """All of them, in their order."""
+        return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+
+    def only(self, chosen: np.ndarray) -> _Places:
+        """The `chosen` ones, (N,) bool or their numbers."""
+        return _Places(*(getattr(self, item.name)[chosen] for item in fields(self)))
 
 
 class PoseRefiner:
@@ -111,38 +117,24 @@ class PoseRefiner:
 def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: bool = True) -> Refinement:
     """Moves the views of a window to where their matches agree; and the focal length of all, unless one is `K_known`.
 
-    Each pair of views with enough matches gets the pose that most of them agree with: the predicted one, or one by PnP
-    and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest pairs, and
-    predicted poses where there are none, join the views; then all matches that agree move all poses together. Where
+    Each pair of views with enough matches gets the pose that most of them agree with: the one to which all matches of
+    the window together move the prediction, which is right for nine of ten pairs and the cheapest; the predicted one;
+    one by PnP and RANSAC (Fischler and Bolles 1981) on the predicted depth, or by epipolar geometry. The strongest
+    pairs, and predicted poses where there are none, join the views; then their matches move all poses together. Where
     they say little, as between views a few centimetres apart, the predicted pose has its say, as it trusts itself.
     A pair most of whose matches no longer agree then contradicts the others: it is left out, and the rest begins anew.
     Finally corners of the `pictures` are followed between the views of the other pairs, and move all poses once more;
     what they then tell of the depth bends it.
     """
     S = len(prediction.depth)
-    predicted = inverse(prediction.T_window_cam)[:, None] @ prediction.T_window_cam     # [a, b] = T_a_b
-    relative, support = predicted.copy(), np.zeros((S, S), int)
-    kept: dict[tuple[int, int], tuple[Sightings, Sightings]] = {}
-    places: dict[tuple[int, int], _Places] = {}
-    sound = [~on_outline(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
-                                                                      strict=True)]
+    pairs = np.array(list(combinations(range(S), 2)), np.int64).reshape(-1, 2)
+    sound = np.stack([~on_outline(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
+                                                                               strict=True)])
     if prediction.moving is not None:
-        sound = [good & still(moving, good.shape) for good, moving in zip(sound, prediction.moving, strict=True)]
-
-    def pose(pair: tuple[int, int]) -> tuple:
-        a, b = pair
-        matched = _matched(a, b, prediction.matches)
-        forth, back = _sightings(a, b, matched, prediction, sound)
-        T_a_b, agree = _best_pose(forth, chain([predicted[a, b]], _hypotheses(forth, back)))
-        return T_a_b, agree, matched, (forth, back)
-
-    pairs = list(combinations(range(S), 2))
-    for (a, b), (T_a_b, agree, matched, seen) in zip(pairs, _at_once(pose, pairs), strict=True):
-        if _holds(seen[0], agree):
-            relative[a, b], relative[b, a] = T_a_b, inverse(T_a_b)
-            support[a, b] = support[b, a] = agree.sum()
-            kept[a, b], places[a, b] = seen, matched
-    if not kept:
+        sound &= np.stack([still(moving, sound.shape[1:]) for moving in prediction.moving])
+    matched = _matched(pairs, prediction.matches, S)
+    seen = _sightings(pairs, matched, prediction, sound)
+    if not len(seen.rows):
         return unrefined(prediction)
 
     def adjusted(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, sightings: Sightings,
@@ -150,34 +142,52 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
         return adjust(T_window_cam, scales, zoom, sightings, K_known, prediction.T_window_cam, _pose_sigma(prediction),
                       steps)
 
+    T_window_cam, scales, zoom, _ = adjusted(prediction.T_window_cam, np.ones(S), 1.0, seen, FIRST_STEPS)
+    predicted, near = (inverse(T)[:, None] @ T for T in (prediction.T_window_cam, T_window_cam))    # [a, b] = T_a_b
+    relative, support, held = predicted.copy(), np.zeros((S, S), int), np.zeros(len(pairs), bool)
+
+    def pose(number: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        (a, b), forth, back = pairs[number], seen.of(number), seen.of(len(pairs) + number)
+        T_a_b, agree = _best_pose(forth, chain([(near[a, b], scales[a], zoom), (predicted[a, b], 1.0, 1.0)],
+                                               ((T, 1.0, 1.0) for T in _hypotheses(forth, back))))
+        return T_a_b, agree.sum(), _holds(forth, agree)
+
+    for number, (T_a_b, agreeing, holds) in enumerate(_at_once(pose, range(len(pairs)))):
+        if holds:
+            a, b = pairs[number]
+            relative[a, b], relative[b, a], held[number] = T_a_b, inverse(T_a_b), True
+            support[a, b] = support[b, a] = agreeing
+    if not held.any():
+        return unrefined(prediction)
     while True:
         T_window_cam, joint = _chain(relative, support)
-        *first, _ = adjusted(T_window_cam, np.ones(S), 1.0, Sightings.joined(chain(*kept.values())), FIRST_STEPS)
-        wrong = _contradicting(kept, support, *first)
+        *first, _ = adjusted(T_window_cam, np.ones(S), 1.0, seen.only(np.tile(held, 2)), FIRST_STEPS)
+        wrong = _contradicting(pairs, held, seen, support, *first)
         if wrong is None:
             break
-        a, b = wrong
+        a, b = pairs[wrong]
         relative[a, b], relative[b, a] = predicted[a, b], predicted[b, a]
         support[a, b] = support[b, a] = 0
-        del kept[wrong], places[wrong]
+        held[wrong] = False
     moved = _moved(prediction, *first)
 
-    def exact(pair: tuple[int, int]) -> tuple[Sightings, Sightings]:
-        followed = _followed(*pair, moved, pictures)
-        few = len(followed.sigma) < MIN_SUPPORT                    # then the network's matches stay beside them
-        return _sightings(*pair, followed + places[pair] if few else followed, prediction, sound)
+    def exact(number: int) -> _Places:
+        followed = _followed(number, *pairs[number], moved, pictures)
+        if len(followed.pair) >= MIN_SUPPORT:
+            return followed
+        return _Places.joined([followed, matched.only(matched.pair == number)])     # few: the network's stay beside
 
-    sightings = Sightings.joined(chain(*_at_once(exact, places)))
+    sightings = _sightings(pairs, _Places.joined(_at_once(exact, np.flatnonzero(held))), prediction, sound)
     *last, normal = adjusted(*first, sightings, LAST_STEPS)
     told = _soundings(prediction, sightings, *last)
     moved = _moved(prediction, *last)
-    depth = np.stack([bent(plane, sounded) for plane, sounded in zip(moved.depth, told, strict=True)])
+    depth = np.stack(list(POOL.map(bent, moved.depth, told)))
     return Refinement(replace(moved, depth=depth), joint, _errors(last[0], normal))
 
 
-def _at_once(function: Callable, pairs: Iterable[tuple[int, int]]) -> list:
+def _at_once(function: Callable, numbers: Iterable[int]) -> list:
     """`function` of each pair of views, in their order. Most of it is OpenCV's work, which needs no Python lock."""
-    return list(POOL.map(function, pairs))
+    return list(POOL.map(function, numbers))
 
 
 def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> WindowPrediction:
@@ -188,56 +198,65 @@ def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.nd
     return replace(prediction, depth=depth, K=K, T_window_cam=T_window_cam)
 
 
-def _sightings(a: int, b: int, places: _Places, prediction: WindowPrediction,
-               sound: list[np.ndarray]) -> tuple[Sightings, Sightings]:
-    """What two views share, as points of a seen by b, and as points of b seen by a; only where the depth of the view
-    is `sound` (h, w)."""
+def _sightings(pairs: np.ndarray, places: _Places, prediction: WindowPrediction, sound: np.ndarray) -> Sightings:
+    """What P pairs (P, 2) of views share: of each the points of its first view as the second sees them; then, again of
+    each, those of the second as the first does. Only where the depth of the view is `sound` (S, h, w)."""
     size = np.array(prediction.depth.shape[:0:-1])
-    ends = []                                        # rays, points, errors of their depth, whether they are sound
-    for view, shares in ((a, places.a), (b, places.b)):
-        pixels = shares * size
-        rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(prediction.K[view]).T
-        column, row = np.clip(pixels.astype(int), 0, size - 1).T
-        points = rays * prediction.depth[view][row, column, None].astype(np.float64)
-        doubt = 1 - prediction.confidence[view][row, column].astype(np.float64)
-        ends.append((rays, points, DEPTH_SIGMA + DEPTH_DOUBT * doubt, sound[view][row, column]))
+    N, number = len(places.pair), np.concatenate([places.pair, places.pair + len(pairs)])
+    view = pairs[places.pair].T.ravel()
+    pixels = np.concatenate([places.a, places.b]) * size
+    column, row = np.clip(pixels.astype(int), 0, size - 1).T
+    rays = np.einsum("nij,nj->ni", np.linalg.inv(prediction.K)[view], np.column_stack([pixels, np.ones(2 * N)]))
+    place = np.ravel_multi_index((view, row, column), sound.shape)        # one number is looked up faster than three
+    points = rays * prediction.depth.take(place)[:, None]
+    doubt = 1 - prediction.confidence.take(place).astype(np.float64)
+    rows = np.column_stack([points, np.roll(rays[:, :2], N, axis=0), np.tile(places.sigma, 2),
+                            DEPTH_SIGMA + DEPTH_DOUBT * doubt, np.tile(places.confidence, 2)])
+    good = sound.take(place)
+    a, b = pairs.T
+    counts = np.bincount(number[good], minlength=2 * len(pairs))
+    return Sightings(np.concatenate([a, b]), np.concatenate([b, a]), counts, rows[good])
 
-    def seen(view: int, other: int, end: tuple[np.ndarray, ...], rays_other: np.ndarray) -> Sightings:
-        _, points, depth_sigma, good = end
-        rows = np.column_stack([points, rays_other[:, :2], places.sigma, depth_sigma, places.confidence])
-        return Sightings.of_pair(view, other, rows[good])
 
-    return seen(a, b, ends[0], ends[1][0]), seen(b, a, ends[1], ends[0][0])
-
-
-def _matched(a: int, b: int, matches: Matches | None) -> _Places:
-    """The surest matches of the network."""
-    found = _Places(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), np.empty(0))
+def _matched(pairs: np.ndarray, matches: Matches | None, S: int) -> _Places:
+    """The surest matches of the network, between P pairs (P, 2) of S views, the first of which has the lower number."""
     if matches is None:
-        return found
-    for there, back in ((a, b), (b, a)):
-        chosen = np.flatnonzero((matches.a == there) & (matches.b == back) & (matches.confidence > MIN_CONFIDENCE))
-        chosen = chosen[np.argsort(-matches.confidence[chosen])[:MATCHES]]
-        ends = matches.shares_a[chosen], matches.shares_b[chosen]
-        confidence = matches.confidence[chosen].astype(np.float64)
-        found += _Places(*(ends if there == a else ends[::-1]), confidence, MATCH_SIGMA / confidence)
-    return found
+        return _Places(np.empty(0, np.int64), np.empty((0, 2)), np.empty((0, 2)), np.empty(0), np.empty(0))
+    numbers = np.full((S, S), -1)
+    numbers[pairs[:, 0], pairs[:, 1]] = numbers[pairs[:, 1], pairs[:, 0]] = np.arange(len(pairs))
+    sure = np.flatnonzero(matches.confidence > MIN_CONFIDENCE)
+    way = (2 * numbers[matches.a, matches.b] + (matches.a > matches.b))[sure]
+    order = np.argsort(way - 0.5 * matches.confidence[sure], kind="stable")     # by way, the surest of each first
+    order, way = sure[order], way[order]
+    counts = np.bincount(way)
+    surest = np.arange(len(way)) - np.repeat(np.cumsum(counts) - counts, counts) < MATCHES
+    order, way = order[surest], way[surest]
+    ends = np.stack([matches.shares_a[order], matches.shares_b[order]]).astype(np.float64)
+    turned = way % 2 == 1
+    ends[:, turned] = ends[::-1, turned]
+    confidence = matches.confidence[order].astype(np.float64)
+    return _Places(way // 2, *ends, confidence, MATCH_SIGMA / confidence)
 
 
-def _followed(a: int, b: int, prediction: WindowPrediction, pictures: Sequence[Picture]) -> _Places:
-    """By corners of b, from where a shows them as far as `prediction` knows; if few are found, also by those of a."""
+def _followed(number: int, a: int, b: int, prediction: WindowPrediction, pictures: Sequence[Picture]) -> _Places:
+    """Of the pair with that number, a and b: by corners of b, from where a shows them as far as `prediction` knows; if
+    few are found, also by those of a."""
     K, depth = prediction.K, prediction.depth
     T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
     in_a, in_b = track(pictures[a], pictures[b], T_a_b, K[a], K[b], depth[b])
     if len(in_a) < MIN_SUPPORT:
         more_b, more_a = track(pictures[b], pictures[a], inverse(T_a_b), K[b], K[a], depth[a])
         in_a, in_b = np.concatenate([in_a, more_a]), np.concatenate([in_b, more_b])
-    return _Places(in_a, in_b, np.full(len(in_a), TRACKED_CONFIDENCE), np.full(len(in_a), TRACKED_SIGMA))
+    N = len(in_a)
+    return _Places(np.full(N, number), in_a, in_b, np.full(N, TRACKED_CONFIDENCE), np.full(N, TRACKED_SIGMA))
 
 
 def _hypotheses(forth: Sightings, back: Sightings) -> Iterator[np.ndarray]:
     """Poses T_a_b (4, 4) of two views under outliers: from points of a seen by b, of b seen by a, and from the
-    directions alone, which a wrong depth does not mislead where the views lie far apart."""
+    directions alone, which a wrong depth does not mislead where the views lie far apart. None where so few would agree
+    that they wouldn't hold."""
+    if len(forth.rows) < MIN_SUPPORT:
+        return
     for sightings, turned in ((forth, False), (back, True)):
         T = _resection(sightings)
         if T is not None:
@@ -283,14 +302,16 @@ def _epipolar(sightings: Sightings) -> np.ndarray | None:
     return inverse(T_b_a)
 
 
-def _best_pose(sightings: Sightings, hypotheses: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The pose T_a_b with which most matches agree, weighed by their confidence, and which (N,) do.
+def _best_pose(sightings: Sightings,
+               hypotheses: Iterable[tuple[np.ndarray, float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """The pose T_a_b with which most matches agree, weighed by their confidence, and which (N,) do; of some, each with
+    the scale of a's depth and the zoom that belong to it.
 
     The first that nearly all agree with is taken: a hypothesis costs milliseconds.
     """
     best, most = None, np.zeros(len(sightings.rows), bool)
-    for T_a_b in hypotheses:
-        agree = _agree(sightings, T_a_b)
+    for T_a_b, scale, zoom in hypotheses:
+        agree = sightings.agreement(inverse(T_a_b)[None], np.array([scale]), zoom)
         if best is None or sightings.confidence[agree].sum() > sightings.confidence[most].sum():
             best, most = T_a_b, agree
         if sightings.confidence[most].sum() > CLEAR * sightings.confidence.sum():
@@ -302,7 +323,9 @@ def _holds(sightings: Sightings, agree: np.ndarray) -> bool:
     """Whether enough matches agree, spread over enough of the image to tell a turn from a shift."""
     if agree.sum() < MIN_SUPPORT or sightings.confidence[agree].sum() < MIN_SHARE * sightings.confidence.sum():
         return False
-    narrow = np.linalg.eigvalsh(np.cov(sightings.rays[agree].T))[0]
+    rays = sightings.rays[agree]
+    rays = rays - rays.mean(axis=0)
+    narrow = np.linalg.eigvalsh(rays.T @ rays / len(rays))[0]
     return bool(narrow > MIN_SPREAD ** 2)
 
 
@@ -327,18 +350,15 @@ def _chain(relative: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.nd
     return T_window_cam, joint
 
 
-def _agree(sightings: Sightings, T_a_b: np.ndarray, scale: float = 1.0, zoom: float = 1.0) -> np.ndarray:
-    """(N,) bool: matches of a pair within the gate."""
-    return sightings.agreement(inverse(T_a_b)[None], np.array([scale]), zoom)
-
-
-def _contradicting(kept: dict[tuple[int, int], tuple[Sightings, Sightings]], support: np.ndarray,
-                   T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> tuple[int, int] | None:
-    """The pair of views that lost the largest share of its `support` (S, S) to what `adjust` made of all, if most."""
-    left = {(a, b): _agree(forth, inverse(T_window_cam[a]) @ T_window_cam[b], scales[a], zoom).sum() / support[a, b]
-            for (a, b), (forth, _) in kept.items()}
-    pair = min(left, key=left.get)
-    return pair if left[pair] < STAYS and len(kept) > 1 else None
+def _contradicting(pairs: np.ndarray, held: np.ndarray, seen: Sightings, support: np.ndarray,
+                   T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> int | None:
+    """The number of the pair, of those that are `held` (P,), that lost the largest share of its `support` (S, S) to
+    what `adjust` made of all, if most."""
+    agree = seen.agreement(inverse(T_window_cam)[seen.b] @ T_window_cam[seen.a], scales[seen.a], zoom)
+    agreeing = np.bincount(seen.pair, agree, len(seen.counts))[:len(pairs)]
+    left = np.where(held, agreeing / np.maximum(support[pairs[:, 0], pairs[:, 1]], 1), np.inf)
+    wrong = int(left.argmin())
+    return wrong if left[wrong] < STAYS and held.sum() > 1 else None
 
 
 def _pose_sigma(prediction: WindowPrediction) -> np.ndarray | None:
@@ -347,14 +367,6 @@ def _pose_sigma(prediction: WindowPrediction) -> np.ndarray | None:
         return None
     sigma = np.repeat([SHIFT_SIGMA * prediction.scale, TURN_SIGMA], 3)
     return np.maximum(prediction.pose_error, 1e-3)[:, None] * sigma
-
-
-def _apart(T: np.ndarray) -> np.ndarray:
-    """(S, 4, 4) -> (S, 6) the shift, and twice the sine of half the turn about its axis; cheaper than log."""
-    R = T[:, :3, :3]
-    sines = np.stack([R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]], axis=1)
-    cosine = np.sqrt(np.maximum(1 + np.trace(R, axis1=1, axis2=2), 1e-9))       # twice that of half the turn
-    return np.concatenate([T[:, :3, 3], sines / cosine[:, None]], axis=1)
 
 
 def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, sightings: Sightings, K_known: bool,
@@ -367,36 +379,15 @@ def adjust(T_window_cam: np.ndarray, scales: np.ndarray, zoom: float, sightings:
     Gauss-Newton under Cauchy's kernel, which forgets outliers; depth scales and zoom are held near 1, and under the
     same kernel poses near `T_predicted` (S, 4, 4), as far as their errors `pose_sigma` (S, 6) are told.
     """
-    S, P, a, b = len(T_window_cam), len(sightings.counts), sightings.a, sightings.b
+    S = len(T_window_cam)
     logs = np.zeros(7 * S + 1)                                   # of scales and zoom, in their places
     logs[6::7], logs[-1] = np.log(scales), np.log(zoom)
     prior = np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], S)          # faint on the poses: a view without matches stays
     prior[:6] = 1e12
     prior = np.append(prior, 1e12 if K_known else FOCAL_SIGMA ** -2)
-    views = 7 * np.arange(S)[:, None] + np.arange(7)             # the places of a view's seven,
-    poses = views[:, :6]                                         # and of its pose
-    ours = np.zeros((P, 7, len(prior)))                          # what all unknowns do to those of a pair
-    of_a = np.arange(P)[:, None, None], np.arange(6)[:, None], views[a][:, None]
-    ours[np.arange(P)[:, None], np.arange(6), poses[b]] = -1
-    ours[:, 6, -1] = 1
-    stacked = ours.reshape(7 * P, -1)                            # the same memory
-    T_cam_predicted = inverse(T_predicted)
-    for _ in range(steps):
-        T_b_a = inverse(T_window_cam)[b] @ T_window_cam[a]
-        ours[of_a] = adjoint(T_b_a)[:, :6]                       # depth that grows is a Sim(3)'s scale that does
-        normal = sightings.normal_equations(T_b_a, np.exp(logs[6::7])[a], float(np.exp(logs[-1])))
-        A = np.diag(prior) + stacked.T @ (normal[..., :7] @ ours).reshape(stacked.shape)
-        gradient = prior * logs + normal[..., 7].ravel() @ stacked
-        if pose_sigma is not None:
-            off = _apart(T_cam_predicted @ T_window_cam) / pose_sigma
-            trust = 1 / (1 + np.square(off).sum(axis=1, keepdims=True) / GATE ** 2) / pose_sigma
-            A[poses, poses] += trust / pose_sigma
-            gradient[poses] += trust * off
-        step = np.linalg.solve(A, -gradient)
-        T_window_cam = T_window_cam @ exp(step[poses])
-        logs[6::7] += step[6::7]
-        logs[-1] += step[-1]
-    return T_window_cam, np.exp(logs[6::7]), float(np.exp(logs[-1])), A
+    sure = np.zeros((S, 6)) if pose_sigma is None else 1 / pose_sigma
+    T_window_cam, logs, normal = sightings.adjusted(T_window_cam, logs, prior, T_predicted, sure, steps)
+    return T_window_cam, np.exp(logs[6::7]), float(np.exp(logs[-1])), normal
 
 
 def _soundings(prediction: WindowPrediction, sightings: Sightings, T_window_cam: np.ndarray, scales: np.ndarray,
@@ -406,7 +397,7 @@ def _soundings(prediction: WindowPrediction, sightings: Sightings, T_window_cam:
     size = np.array(prediction.depth.shape[:0:-1])
     a, b = sightings.a, sightings.b
     error, sigma, good = sightings.depth_errors(inverse(T_window_cam)[b] @ T_window_cam[a], scales[a], zoom)
-    views, found = np.repeat(a, sightings.counts), []
+    views, found = a[sightings.pair], []
     for view, (K, scale) in enumerate(zip(prediction.K, scales, strict=True)):
         told = good & (views == view)
         points = sightings.points[told]

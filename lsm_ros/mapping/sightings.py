@@ -9,8 +9,7 @@ The loops over matches are compiled, src/adjustment.cpp; in float64, for float32
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +22,9 @@ _POSES = (array(np.float64, 2), array(np.int64, 1), COUNT, array(np.float64, 3),
           NUMBER)          # what all of them begin with
 _NORMAL_EQUATIONS = kernel("normal_equations", None, *_POSES, array(np.float64, 3))
 _AGREEMENT = kernel("agreement", None, *_POSES, array(np.bool_, 1))
+_ADJUST = kernel("adjust", None, *_POSES[:3], *[array(np.int64, 1)] * 2, COUNT, array(np.float64, 1),
+                 array(np.float64, 3), array(np.float64, 2), COUNT, NUMBER, NUMBER, array(np.float64, 3),
+                 *[array(np.float64, 1)] * 2, array(np.float64, 2))
 _DEPTH_ERRORS = kernel("depth_errors", None, *_POSES, array(np.float64, 1), array(np.float64, 1), array(np.bool_, 1))
 
 
@@ -40,16 +42,20 @@ class Sightings:
         if (self.counts < 0).any() or self.rows.shape != (self.counts.sum(), 8):
             raise ValueError(f"rows {self.rows.shape} of {self.counts} sightings")
 
-    @classmethod
-    def of_pair(cls, a: int, b: int, rows: np.ndarray) -> Sightings:
-        """Those of one pair."""
-        return cls(np.array([a]), np.array([b]), np.array([len(rows)]), rows)
+    def only(self, chosen: np.ndarray) -> Sightings:
+        """Those of the pairs that are `chosen` (P,) bool."""
+        return Sightings(self.a[chosen], self.b[chosen], self.counts[chosen], self.rows[chosen[self.pair]])
 
-    @classmethod
-    def joined(cls, parts: Iterable[Sightings]) -> Sightings:
-        """Those of all pairs of at least one of them."""
-        parts = list(parts)
-        return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+    def of(self, number: int) -> Sightings:
+        """Those of one pair."""
+        end = self.counts[:number + 1].sum()
+        one = slice(number, number + 1)
+        return Sightings(self.a[one], self.b[one], self.counts[one], self.rows[end - self.counts[number]:end])
+
+    @property
+    def pair(self) -> np.ndarray:
+        """(N,) int64 the number of the pair."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
 
     @property
     def points(self) -> np.ndarray:
@@ -105,6 +111,31 @@ class Sightings:
         error, sigma, agree = np.empty(len(self.rows)), np.empty(len(self.rows)), np.empty(len(self.rows), bool)
         _DEPTH_ERRORS(*self._poses(T_b_a, scales, zoom), error, sigma, agree)
         return error, sigma, agree
+
+    def adjusted(self, T_window_cam: np.ndarray, logs: np.ndarray, prior: np.ndarray, T_predicted: np.ndarray,
+                 sure: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Poses (S, 4, 4) and logs (7 S + 1,) after some steps of Gauss and Newton from those given on, and the matrix
+        (7 S + 1, 7 S + 1) of their normal equations.
+
+        Of each view there are seven unknowns, the step of its pose and the log of its depth's scale; the last one is
+        the log of the zoom. The `logs` of poses are 0.
+
+        Args:
+            prior: (7 S + 1,), the inverse variance of each; of a pose that of its step.
+            T_predicted, sure: (S, 4, 4), where poses are held under Cauchy's kernel, and one over the errors (S, 6) of
+                that along their axes and about them; 0: they are not.
+        """
+        S, P = len(T_window_cam), len(self.counts)
+        n = 7 * S + 1
+        check_shapes(T_window_cam=(T_window_cam, (S, 4, 4)), logs=(logs, (n,)), prior=(prior, (n,)),
+                     sure=(sure, (S, 6)), T_predicted=(T_predicted, (S, 4, 4)))
+        if P and not 0 <= min(self.a.min(), self.b.min()) <= max(self.a.max(), self.b.max()) < S:
+            raise ValueError(f"sightings of other views than the {S} that have a pose")
+        T_window_cam, logs, normal = T_window_cam.copy(), logs.copy(), np.empty((n, n))
+        work = np.empty(n * n + n + P * (16 + 1 + 7 * 8))
+        _ADJUST(self.rows, self.counts, P, self.a, self.b, S, prior, T_predicted, sure, steps, NEAR, GATE, T_window_cam,
+                logs, work, normal)
+        return T_window_cam, logs, normal
 
     def _poses(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> tuple:
         P = len(self.counts)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lsm_ros.geometry.sim3 import exp, inverse
+from lsm_ros.geometry.sim3 import exp, exp_so3, inverse, sim3
 from lsm_ros.mapping.refinement import FOCAL_SIGMA, VIEW_SIGMA, adjust
 from lsm_ros.mapping.sightings import GATE, NEAR, Sightings
 
@@ -30,8 +30,9 @@ def sightings(poses):
         rays = np.array([place(point, T(poses, a, b), SCALES[a], ZOOM) for point in points]).reshape(-1, 2)
         rays += random.normal(size=(count, 2)) * random.choice([0.003, 0.05], (count, 1))
         rows = np.column_stack([points, rays, sigma, depth_sigma, random.uniform(0.3, 1, count)])
-        parts.append(Sightings.of_pair(a, b, rows))
-    return Sightings.joined(parts)
+        parts.append((a, b, count, rows))
+    a, b, counts, rows = zip(*parts, strict=True)
+    return Sightings(np.array(a), np.array(b), np.array(counts), np.concatenate(rows))
 
 
 def T(T_window_cam, a, b):
@@ -80,9 +81,11 @@ def test_normal_equations(sightings, poses):
     np.testing.assert_array_equal(found[2], 0)
 
 
-def test_a_step_of_the_adjustment(sightings, poses):
+@pytest.mark.parametrize("told", [False, True])
+def test_a_step_of_the_adjustment(sightings, poses, told):
     """From poses, depth scales and a zoom that are not the right ones, all unknowns at once."""
     a, b, size = sightings.a, sightings.b, 7 * 3 + 1
+    T_predicted, pose_sigma = poses, None
     prior = np.append(np.tile([1e-3] * 6 + [VIEW_SIGMA ** -2], 3), FOCAL_SIGMA ** -2)
     prior[:6] = 1e12
     logs = np.zeros(size)
@@ -98,10 +101,23 @@ def test_a_step_of_the_adjustment(sightings, poses):
         J = derivative(moved, size)
         weight = sightings.confidence[row] / (1 + r @ W @ r / GATE ** 2)
         A, gradient = A + weight * J.T @ W @ J, gradient + weight * J.T @ W @ r
+    if told:                                               # predicted poses pull, those far off less
+        T_predicted = poses @ exp(np.random.default_rng(1).normal(0, [[0.05], [0.1], [3]], (3, 6)))
+        pose_sigma = np.random.default_rng(2).uniform(0.03, 0.2, (3, 6))
+        for view in range(3):
+            near = inverse(T_predicted[view]) @ poses[view]
+            turn = near[:3, :3] - near[:3, :3].T
+            off = np.append(near[:3, 3], np.array([turn[2, 1], turn[0, 2], turn[1, 0]])
+                            / np.sqrt(1 + np.trace(near[:3, :3])))
+            weight = 1 / pose_sigma[view] ** 2 / (1 + np.square(off / pose_sigma[view]).sum() / GATE ** 2)
+            places = slice(7 * view, 7 * view + 6)
+            A[places, places] += np.diag(weight)
+            gradient[places] += weight * off
     step = np.linalg.solve(A, -gradient)
-    T_window_cam, scales, zoom, normal = adjust(poses, SCALES, ZOOM, sightings, False, poses, None, 1)
+    T_window_cam, scales, zoom, normal = adjust(poses, SCALES, ZOOM, sightings, False, T_predicted, pose_sigma, 1)
     np.testing.assert_allclose(normal, A, rtol=1e-5, atol=1e-6 * np.abs(A[7:, 7:]).max())
-    np.testing.assert_allclose(T_window_cam, poses @ exp(step[:-1].reshape(3, 7)[:, :6]), atol=1e-6)
+    steps = step[:-1].reshape(3, 7)
+    np.testing.assert_allclose(T_window_cam, poses @ sim3(exp_so3(steps[:, 3:6]), steps[:, :3]), atol=1e-6)
     np.testing.assert_allclose(np.append(scales, zoom), np.exp(logs + step)[[6, 13, 20, 21]], rtol=1e-6)
     assert np.abs(step[7:]).max() > 1e-3
 
@@ -167,3 +183,20 @@ def test_what_is_not_as_the_compiled_loops_need_it_is_an_error(sightings, poses)
                   {"counts": sightings.counts[:4]}, {"a": sightings.a[:4]}):
         with pytest.raises(ValueError):
             replace(sightings, **wrong)
+
+
+def test_an_adjustment_of_other_views_or_shapes_is_an_error(sightings, poses):
+    right = [poses, np.zeros(22), np.ones(22), poses, np.zeros((3, 6)), 1]
+    sightings.adjusted(*right)
+    for place, wrong in ((0, poses[:2]), (1, np.zeros(21)), (2, np.ones(21)), (3, poses[:2]), (4, np.zeros((2, 6)))):
+        with pytest.raises(ValueError):
+            sightings.adjusted(*right[:place], wrong, *right[place + 1:])
+    with pytest.raises(ValueError):
+        replace(sightings, b=sightings.b + 2).adjusted(*right)
+
+
+def test_what_says_nothing_moves_nothing(poses):
+    nothing = Sightings(np.array([0]), np.array([1]), np.array([0]), np.empty((0, 8)))
+    T_window_cam, logs, normal = nothing.adjusted(poses, np.zeros(22), np.zeros(22), poses, np.zeros((3, 6)), 3)
+    np.testing.assert_array_equal(T_window_cam, poses)
+    assert not logs.any() and not normal.any()
