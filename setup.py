@@ -139,5 +139,6 @@ setup(
     cmdclass={"install": InstallWithMessages} if ros else {},
     # Not a module of Python: a plain library that lsm_ros/mapping/kernels.py loads. It has no more to it than this.
     ext_modules=[Extension("lsm_ros.mapping._kernels", sorted(map(str, Path("src").glob("*.cpp"))),
+                           depends=sorted(map(str, Path("src").glob("*.h"))),
                            extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"])],
 )
