@@ -200,7 +200,7 @@ bool inside(Place place, const Image& image, float edge) {
 // many were found.
 //
 // Both pictures come with one of half their size. Of the `corners` (N, 2) of b those are looked for, `most` at most,
-// that a shows by `map_x` and `map_y` (rows, columns), which lie all over b; in the halves only if nothing is near.
+// that a shows by `map_x` and `map_y` (rows, columns), which lie all over b; first in the halves, then in the whole.
 // None is taken or found nearer to a border than `edge`. A patch whose gradients' smaller eigenvalue is below
 // `min_gradient` is none, nor one whose way back misses by `back` pixels, or whose grey levels differ by `difference`
 // on average.
@@ -227,26 +227,18 @@ EXPORT int64_t follow(const uint8_t* a, const uint8_t* half_a, int64_t height_a,
       return Place{start.x + slope[0][0] * off.x + slope[0][1] * off.y,
                    start.y + slope[1][0] * off.x + slope[1][1] * off.y};
     };
-    const Sheet shown(whole_b, corner);
-    const Patch patch(shown, {0, 0}, min_gradient);
-    Place off{0, 0}, there;
+    Place coarse{0, 0}, fine{0, 0}, miss{0, 0};
     float unlike = 0;
-    const auto fits = [&](Place coarse) {          // whether a shows the corner about there; sets `off` and `there`
-      const Sheet drawn(whole_a, moved(coarse), slope);
-      Place fine{0, 0}, miss{0, 0};
-      if (!patch.find(drawn, rounds, fine, unlike) || !(unlike < difference)) return false;
-      if (!Patch(drawn, fine, min_gradient).find(shown, rounds, miss, unlike)) return false;
-      off = {coarse.x + fine.x, coarse.y + fine.y};
-      there = moved(off);
-      return std::hypot(miss.x, miss.y) < back;
-    };
-    if (!fits({0, 0})) {
-      Place coarse{0, 0};
-      const Sheet half(halved_b, {corner.x / 2, corner.y / 2});
-      const Sheet drawn(halved_a, {start.x / 2, start.y / 2}, slope);
-      if (!Patch(half, {0, 0}, min_gradient).find(drawn, rounds, coarse, unlike)) continue;
-      if (!fits({2 * coarse.x, 2 * coarse.y})) continue;
-    }
+    const Sheet half(halved_b, {corner.x / 2, corner.y / 2});
+    if (Patch(half, {0, 0}, min_gradient).find({halved_a, {start.x / 2, start.y / 2}, slope}, rounds, coarse, unlike))
+      coarse = {2 * coarse.x, 2 * coarse.y};
+    else
+      coarse = {0, 0};                                                    // it may yet be near
+    const Sheet shown(whole_b, corner), drawn(whole_a, moved(coarse), slope);
+    if (!Patch(shown, {0, 0}, min_gradient).find(drawn, rounds, fine, unlike) || !(unlike < difference)) continue;
+    if (!Patch(drawn, fine, min_gradient).find(shown, rounds, miss, unlike)) continue;
+    if (!(std::hypot(miss.x, miss.y) < back)) continue;
+    const Place off{coarse.x + fine.x, coarse.y + fine.y}, there = moved(off);
     if (!inside({corner.x + off.x, corner.y + off.y}, whole_b, edge) || !inside(there, whole_a, edge)) continue;
     places_a[2 * found] = there.x;
     places_a[2 * found + 1] = there.y;

@@ -207,12 +207,11 @@ def _sightings(pairs: np.ndarray, places: _Places, prediction: WindowPrediction,
     pixels = np.concatenate([places.a, places.b]) * size
     column, row = np.clip(pixels.astype(int), 0, size - 1).T
     rays = np.einsum("nij,nj->ni", np.linalg.inv(prediction.K)[view], np.column_stack([pixels, np.ones(2 * N)]))
-    place = np.ravel_multi_index((view, row, column), sound.shape)        # one number is looked up faster than three
-    points = rays * prediction.depth.take(place)[:, None]
-    doubt = 1 - prediction.confidence.take(place).astype(np.float64)
+    points = rays * prediction.depth[view, row, column, None]
+    doubt = 1 - prediction.confidence[view, row, column].astype(np.float64)
     rows = np.column_stack([points, np.roll(rays[:, :2], N, axis=0), np.tile(places.sigma, 2),
                             DEPTH_SIGMA + DEPTH_DOUBT * doubt, np.tile(places.confidence, 2)])
-    good = sound.take(place)
+    good = sound[view, row, column]
     a, b = pairs.T
     counts = np.bincount(number[good], minlength=2 * len(pairs))
     return Sightings(np.concatenate([a, b]), np.concatenate([b, a]), counts, rows[good])

@@ -28,7 +28,7 @@ STEP = 4                   # pixels of the depth between those that are placed e
 NEAR = 0.05                # of a point's depth, as it is nearest to the other camera
 ROUNDS = 5                 # of each search, at most
 MIN_GRADIENT = 0.3         # of a patch: the smaller eigenvalue of the mean product of gradients, grey levels a pixel
-RETURN = 0.3               # pixels, by which the way back may miss; it begins where it should end
+RETURN = 0.5               # pixels, by which the way back may miss
 DIFFERENCE = 20.0          # grey levels on average, by which patches may differ
 
 _BYTES, _FLOATS = array(np.uint8, 2), array(np.float32, 2)
