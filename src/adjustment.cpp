@@ -215,11 +215,10 @@ EXPORT void depth_errors(const Sighting* sightings, const int64_t* counts, int64
 }
 
 // Steps of Gauss and Newton from the poses T_window_cam (S, 4, 4) and the `logs` (n,), n = 7 S + 1, on, which they
-// move: of each view seven unknowns, a pose and the log of its depth's scale, and the log of the zoom at last. `a` and
-// `b` (pairs,) are the views of the pairs. `prior` (n,) is the inverse variance of the logs and of a pose's step;
-// `sure` (S, 6), one over the errors of T_predicted (S, 4, 4), holds poses there under Cauchy's kernel, 0 does not.
-// `normal` (n, n) gets the matrix of the last step. `work` is scratch: (n, n), then (n,), then `pairs` times
-// 16 + 1 + 7 x 8.
+// move: of each view seven unknowns, a pose and the log of its depth's scale, and the log of the zoom at last. `a` and `b`
+// (pairs,) are the views of the pairs. `prior` (n,) is the inverse variance of the logs and of a pose's step; `sure`
+// (S, 6), one over the errors of T_predicted (S, 4, 4), holds poses there under Cauchy's kernel, 0 does not. `normal`
+// (n, n) gets the matrix of the last step. `work` is scratch: (n, n), then (n,), then `pairs` times 16 + 1 + 7 x 8.
 EXPORT void adjust(const Sighting* sightings, const int64_t* counts, int64_t pairs, const int64_t* a, const int64_t* b,
                    int64_t S, const double* prior, const double* T_predicted, const double* sure, int64_t steps,
                    double nearest, double gate, double* T_window_cam, double* logs, double* work, double* normal) {

@@ -1,9 +1,8 @@
 """Corners of one image, found in another one to a fraction of a pixel, where depth and pose say about where they are.
 
 Two views of a place differ by turn, zoom and slant, which defeats a comparison of square patches. But with the depth of
-one view and the pose between them patches of the other image can be drawn as that view would see them, and what is left
-is a few pixels for Lucas and Kanade's method (1981; in pyramids, Bouguet 2000), there and back. Its loops are compiled,
-src/tracking.cpp.
+one view and the pose between them the other image can be drawn as that view would see it, and what is left is a few
+pixels for Lucas and Kanade's method (1981; in pyramids, Bouguet 2000).
 """
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lsm_ros.mapping.kernels import COUNT, NUMBER, array, check_shapes, kernel
 from lsm_ros.mapping.keyframes import narrowed
 
 WORK_WIDTH = 320           # pixels; larger images are reduced
@@ -24,24 +22,21 @@ EDGE = 5                   # pixels at the borders of images where no corner is 
 BLUR = 33                  # pixels, width of the neighbourhood over which contrast is evened out
 NOISE = 4.0                # grey levels; contrast far below it isn't drawn out
 CONTRAST = 40.0            # grey levels to which contrast (its standard deviation) is evened
-STEP = 4                   # pixels of the depth between those that are placed exactly, others are interpolated
+STEP = 4                   # pixels of the depth between those that are drawn exactly, others are interpolated
 NEAR = 0.05                # of a point's depth, as it is nearest to the other camera
-ROUNDS = 5                 # of each search, at most
-MIN_GRADIENT = 0.3         # of a patch: the smaller eigenvalue of the mean product of gradients, grey levels a pixel
+WINDOW = 13                # pixels, of the patches
+LEVELS = 1                 # of the pyramid above the image itself: corners start a few pixels off
+ROUNDS = 5
+MIN_GRADIENT = 3e-4        # the same over a patch
+REACH = 8.0                # pixels; a patch that moves farther has found something else
 RETURN = 0.5               # pixels, by which the way back may miss
 DIFFERENCE = 20.0          # grey levels on average, by which patches may differ
-
-_BYTES, _FLOATS = array(np.uint8, 2), array(np.float32, 2)
-_PICTURE = _BYTES, _BYTES, COUNT, COUNT
-_FOLLOW = kernel("follow", COUNT, *_PICTURE, *_PICTURE, _FLOATS, COUNT, _FLOATS, _FLOATS, *[COUNT] * 4, *[NUMBER] * 4,
-                 _FLOATS, _FLOATS)
 
 
 @dataclass(frozen=True)
 class Picture:
     """An image as corners are tracked in it."""
     grey: np.ndarray       # (H, W) uint8, its contrast evened out
-    half: np.ndarray       # ((H + 1) // 2, (W + 1) // 2) uint8, of half the size
     corners: np.ndarray    # (N, 2) float32 pixels, x and y, counted from the centre of the first; the strongest first
 
 
@@ -52,7 +47,7 @@ def picture_of(image: np.ndarray) -> Picture:
     variance = cv2.blur(grey * grey, (BLUR, BLUR)) - mean * mean
     even = CONTRAST * (grey - mean) / (np.sqrt(np.maximum(variance, 0)) + NOISE)
     grey = np.clip(128 + even, 0, 255).astype(np.uint8)     # exposure differs from image to image, and vignettes
-    return Picture(grey, cv2.pyrDown(grey), _corners(grey))
+    return Picture(grey, _corners(grey))
 
 
 def _corners(grey: np.ndarray) -> np.ndarray:
@@ -79,27 +74,50 @@ def track(a: Picture, b: Picture, T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.nd
         K_a, K_b: (3, 3) on the grid of the depth.
         depth_b: (h, w) z depth of b.
     """
-    map_x, map_y = _places_in(a.grey.shape, T_a_b, K_a, K_b, depth_b)
-    in_a, in_b = np.empty((MOST, 2), np.float32), np.empty((MOST, 2), np.float32)
-    for name, picture in (("a", a), ("b", b)):
-        height, width = picture.grey.shape
-        check_shapes(**{f"{name}.half": (picture.half, ((height + 1) // 2, (width + 1) // 2)),
-                        f"{name}.corners": (picture.corners, (len(picture.corners), 2))})
-    found = _FOLLOW(a.grey, a.half, *a.grey.shape, b.grey, b.half, *b.grey.shape, b.corners, len(b.corners), map_x,
-                    map_y, *map_x.shape, MOST, ROUNDS, EDGE, MIN_GRADIENT, RETURN, DIFFERENCE, in_a, in_b)
+    place_x, place_y = _places_in(a.grey.shape, b.grey.shape, T_a_b, K_a, K_b, depth_b)
     size_a, size_b = np.array(a.grey.shape[::-1]), np.array(b.grey.shape[::-1])
-    return (in_a[:found].astype(np.float64) + 0.5) / size_a, (in_b[:found].astype(np.float64) + 0.5) / size_b
+    column, row = b.corners.astype(int).T
+    there = np.stack([place_x[row, column], place_y[row, column]], axis=1)
+    start = b.corners[_inside(there, size_a)][:MOST, None]
+    if not len(start):
+        return np.empty((0, 2)), np.empty((0, 2))
+    drawn = cv2.remap(a.grey, place_x, place_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found, kept, difference = _lucas_kanade(b.grey, drawn, start, start, LEVELS)
+    back, kept_back, _ = _lucas_kanade(drawn, b.grey, found, start, 0)         # what is right, is back already
+    good = ((kept > 0) & (kept_back > 0) & (difference < DIFFERENCE))[:, 0]
+    good &= (np.abs(found - start) < REACH).all((1, 2)) & (np.linalg.norm(back - start, axis=2)[:, 0] < RETURN)
+    good &= _inside(found[:, 0], size_b)
+    if not good.any():
+        return np.empty((0, 2)), np.empty((0, 2))
+    x, y = np.ascontiguousarray(found[good].transpose(2, 0, 1))
+    seen = np.concatenate([cv2.remap(place, x, y, cv2.INTER_LINEAR) for place in (place_x, place_y)], axis=1)
+    good[good] = inside = _inside(seen, size_a)
+    return (seen[inside].astype(np.float64) + 0.5) / size_a, (start[good, 0].astype(np.float64) + 0.5) / size_b
 
 
-def _places_in(shape_a: tuple[int, int], T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.ndarray,
+def _places_in(shape_a: tuple[int, int], shape_b: tuple[int, int], T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.ndarray,
                depth_b: np.ndarray) -> list[np.ndarray]:
-    """Columns and rows of a's picture, float32, where a shows what b shows, on a grid that lies all over b."""
+    """Columns and rows of a's picture, float32 of `shape_b`, where a shows what each pixel of b's picture shows."""
     h, w = depth_b.shape
-    rows, columns = max(h // STEP, 2), max(w // STEP, 2)
+    rows, columns = max(h // STEP, 1), max(w // STEP, 1)
     v, u = (np.arange(rows) + 0.5) * h / rows, (np.arange(columns) + 0.5) * w / columns
     depth = depth_b[v.astype(int)[:, None], u.astype(int)].astype(np.float64).ravel()
     rays = np.linalg.inv(K_b) @ np.stack([np.tile(u, rows), np.repeat(v, columns), np.ones(rows * columns)])
     seen = T_a_b[:3, :3] @ (rays * depth) + T_a_b[:3, 3:]
     pixels = (K_a @ seen)[:2] / np.maximum(seen[2], NEAR * depth)
     pixels = pixels / [[w], [h]] * [[shape_a[1]], [shape_a[0]]] - 0.5          # OpenCV's, from the first one's centre
-    return [np.ascontiguousarray(plane.reshape(rows, columns), np.float32) for plane in pixels]
+    return [cv2.resize(plane.reshape(rows, columns).astype(np.float32), shape_b[::-1]) for plane in pixels]
+
+
+def _inside(places: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """(N,) bool: places (N, 2) that aren't at the borders of an image of `size` (width, height)."""
+    return ((places >= EDGE) & (places < size - EDGE)).all(axis=1)
+
+
+def _lucas_kanade(image: np.ndarray, other: np.ndarray, places: np.ndarray, start: np.ndarray,
+                  levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where `other` shows the patches of `image` about `places` (N, 1, 2), from `start` on, in a pyramid of that many
+    `levels` above the image; (N, 1) whether it does, and how they differ."""
+    return cv2.calcOpticalFlowPyrLK(image, other, places, start.copy(), None, None, (WINDOW, WINDOW), levels,
+                                    (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, ROUNDS, 0.02),
+                                    cv2.OPTFLOW_USE_INITIAL_FLOW, MIN_GRADIENT)

@@ -1,10 +1,8 @@
 """Depth bends to the points that are known, smoothly, and no further."""
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from lsm_ros.mapping.bending import GATE, MIN_POINTS, MOST, NODES, POINT_SIGMA, PRIOR, ROUNDS, Soundings, bent
+from lsm_ros.mapping.bending import MIN_POINTS, MOST, Soundings, bent
 
 SHAPE = (96, 128)
 V, U = (np.mgrid[:96, :128] + 0.5) / [[[96]], [[128]]]
@@ -50,30 +48,3 @@ def test_no_depth_changes_beyond_a_bound():
     better = bent(TRUTH, soundings(TRUTH, 1.5 * TRUTH, points=2000))
     assert better.shape == SHAPE and better.dtype == np.float32
     assert np.abs(np.log(better / TRUTH)).max() == pytest.approx(MOST, abs=1e-3)
-
-
-def test_the_compiled_grid_is_that_of_plain_numpy():
-    depth = TRUTH * np.exp(0.12 * (U - 0.5) + 0.06 * np.sin(4 * V))
-    told = soundings(depth, TRUTH, wrong=0.2)
-    near, far = np.quantile(np.log(depth)[::4, ::4], (0.02, 0.98))
-
-    def shares_of_nodes(x, y, depth):
-        """(N, n): of each place in the image, by its depth, the deepest axis first."""
-        deep = (np.log(depth) - near) / (far - near) * (NODES[2] - 1)
-        axes = [np.maximum(1 - np.abs(place.clip(0, count - 1)[:, None] - np.arange(count)), 0) for place, count in
-                ((deep, NODES[2]), (y * NODES[1] - 0.5, NODES[1]), (x * NODES[0] - 0.5, NODES[0]))]
-        return np.einsum("nl,nr,nc->nlrc", *axes).reshape(len(x), -1)
-
-    A, variance, grid = shares_of_nodes(*told.shares.T, told.depth), told.sigma ** 2 + POINT_SIGMA ** 2, np.zeros(60)
-    for _ in range(ROUNDS):
-        weights = told.confidence / variance / (1 + (told.error - A @ grid) ** 2 / variance / GATE ** 2)
-        grid = np.linalg.solve(A.T * weights @ A + PRIOR, A.T @ (weights * told.error))
-    expected = np.exp(np.clip(shares_of_nodes(U.ravel(), V.ravel(), depth.ravel()) @ grid, -MOST, MOST))
-    np.testing.assert_allclose(bent(depth, told) / depth, expected.reshape(SHAPE), rtol=1e-5)
-
-
-def test_soundings_of_unlike_lengths_are_an_error():
-    told = soundings(TRUTH, TRUTH)
-    for name in ("error", "sigma", "confidence", "depth"):
-        with pytest.raises(ValueError):
-            bent(TRUTH, replace(told, **{name: getattr(told, name)[:-1]}))
