@@ -130,15 +130,11 @@ void apart(const double* predicted, const double* pose, double* off) {
   off[5] = (T[4] - T[1]) / cosine;
 }
 
-}  // namespace
-
-// All take the sightings of all pairs one after another, of each as many as `counts` (pairs,) says, N together;
-// T_b_a (pairs, 4, 4), scales (pairs,) of the depth of a, and a zoom > 0. `nearest` is a share of the point's depth,
-// `gate` > 0 is in sigmas. No array may overlap another one.
-
-// `normal` (pairs, 7, 8) gets J^T W J and J^T W r of each pair, under Cauchy's kernel.
-EXPORT void normal_equations(const Sighting* sightings, const int64_t* counts, int64_t pairs, const double* T_b_a,
-                             const double* scales, double zoom, double nearest, double gate, double* normal) {
+// `normal` (pairs, 7, 8) gets J^T W J and J^T W r of each pair, under Cauchy's kernel: r are the residuals, W their
+// inverse covariances times the confidence. J is by a step of the pose, T_b_a <- exp(step) T_b_a, and by the log of the
+// zoom. The depth scale of a needs no column: what its log does to what b sees, a shift by -t does.
+void normal_equations(const Sighting* sightings, const int64_t* counts, int64_t pairs, const double* T_b_a,
+                      const double* scales, double zoom, double nearest, double gate, double* normal) {
   const double doubt = 1 / (gate * gate);
   for (int64_t pair = 0; pair < pairs; ++pair, T_b_a += 16, normal += 7 * 8) {
     const double* T = T_b_a;
@@ -178,6 +174,12 @@ EXPORT void normal_equations(const Sighting* sightings, const int64_t* counts, i
       }
   }
 }
+
+}  // namespace
+
+// All take the sightings of all pairs one after another, of each as many as `counts` (pairs,) says, N together;
+// T_b_a (pairs, 4, 4), scales (pairs,) of the depth of a, and a zoom > 0. `nearest` is a share of the point's depth,
+// `gate` > 0 is in sigmas. No array may overlap another one.
 
 // `agree` (N,): whether each match lies within the gate.
 EXPORT void agreement(const Sighting* sightings, const int64_t* counts, int64_t pairs, const double* T_b_a,

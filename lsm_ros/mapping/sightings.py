@@ -20,7 +20,6 @@ GATE = 2.0                 # sigmas; a match that is farther off does not suppor
 
 _POSES = (array(np.float64, 2), array(np.int64, 1), COUNT, array(np.float64, 3), array(np.float64, 1), NUMBER, NUMBER,
           NUMBER)          # what all of them begin with
-_NORMAL_EQUATIONS = kernel("normal_equations", None, *_POSES, array(np.float64, 3))
 _AGREEMENT = kernel("agreement", None, *_POSES, array(np.bool_, 1))
 _ADJUST = kernel("adjust", None, *_POSES[:3], *[array(np.int64, 1)] * 2, COUNT, array(np.float64, 1),
                  array(np.float64, 3), array(np.float64, 2), COUNT, NUMBER, NUMBER, array(np.float64, 3),
@@ -82,24 +81,14 @@ class Sightings:
         """(N,) probability that it is a match at all."""
         return self.rows[:, 7]
 
-    def normal_equations(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> np.ndarray:
-        """(P, 7, 8) float64: of each pair J^T W J and J^T W r. r are the residuals, W their inverse covariances times
-        `confidence` and Cauchy's weights.
-
-        J is by a step of the pose, T_b_a <- exp(step) T_b_a, and by the log of `zoom`. The depth scale of a needs no
-        column: what its log does to what b sees, a shift by -t does.
+    def agreement(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> np.ndarray:
+        """(N,) bool: matches within the gate.
 
         Args:
             T_b_a: (P, 4, 4) float64.
             scales: of the depth of a, (P,) float64.
             zoom: multiplies the focal lengths of all views.
         """
-        normal = np.empty((len(self.counts), 7, 8))
-        _NORMAL_EQUATIONS(*self._poses(T_b_a, scales, zoom), normal)
-        return normal
-
-    def agreement(self, T_b_a: np.ndarray, scales: np.ndarray, zoom: float) -> np.ndarray:
-        """(N,) bool: matches within the gate, for poses as above."""
         agree = np.empty(len(self.rows), bool)
         _AGREEMENT(*self._poses(T_b_a, scales, zoom), agree)
         return agree

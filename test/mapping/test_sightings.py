@@ -67,18 +67,9 @@ def arguments(sightings, T_window_cam):
     return T(T_window_cam, sightings.a, sightings.b), SCALES[sightings.a], ZOOM
 
 
-def test_normal_equations(sightings, poses):
-    expected = np.zeros((5, 7, 8))
-    for row, (pair, point, T_b_a, r, W, _) in enumerate(each(sightings, poses)):
-        def moved(step):
-            return place(point, exp(step[:6]) @ T_b_a, SCALES[sightings.a[pair]], ZOOM * np.exp(step[6]))
-
-        J = derivative(moved, 7)
-        weight = sightings.confidence[row] / (1 + r @ W @ r / GATE ** 2)
-        expected[pair] += weight * J.T @ W @ np.column_stack([J, r])
-    found = sightings.normal_equations(*arguments(sightings, poses))
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
-    np.testing.assert_array_equal(found[2], 0)
+def adjusted(sightings, T_window_cam):
+    """What one step of the adjustment makes of poses, scales, zoom, and the matrix of its normal equations."""
+    return adjust(T_window_cam, SCALES, ZOOM, sightings, False, T_window_cam, None, 1)
 
 
 @pytest.mark.parametrize("told", [False, True])
@@ -149,8 +140,8 @@ def test_points_at_the_other_lens_or_behind_it_say_nothing(sightings, poses):
         rows[row, :3] = (inverse(T_b_a[0]) @ [0, 0, z, 1])[:3] / SCALES[0] * [ZOOM, ZOOM, 1]
     near = replace(sightings, rows=rows)
     without = Sightings(sightings.a, sightings.b, sightings.counts - [5, 0, 0, 0, 0], rows[5:])
-    np.testing.assert_array_equal(near.normal_equations(T_b_a, scales, zoom),
-                                  without.normal_equations(T_b_a, scales, zoom))
+    for ours, theirs in zip(adjusted(near, poses), adjusted(without, poses), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert not near.agreement(T_b_a, scales, zoom)[:5].any()
     assert not np.any(near.depth_errors(T_b_a, scales, zoom), axis=0)[:5].any()
 
@@ -159,8 +150,8 @@ def test_points_at_the_other_lens_or_behind_it_say_nothing(sightings, poses):
 def test_views_from_one_place_know_no_depth(sightings, baseline):
     still = np.tile(np.eye(4), (5, 1, 1))
     still[:, 0, 3] = baseline
-    for found in (sightings.normal_equations(still, np.ones(5), 1.0),
-                  *sightings.depth_errors(still, np.ones(5), 1.0)[:2]):
+    from_one = exp(baseline * np.eye(3, 6))
+    for found in (*adjusted(sightings, from_one), *sightings.depth_errors(still, np.ones(5), 1.0)[:2]):
         assert np.isfinite(found).all()
 
 
@@ -171,13 +162,13 @@ def test_what_is_not_as_the_compiled_loops_need_it_is_an_error(sightings, poses)
         with pytest.raises(ArgumentError):
             replace(sightings, rows=rows).agreement(T_b_a, scales, zoom)
     with pytest.raises(ArgumentError):
-        replace(sightings, counts=sightings.counts.astype(np.int32)).normal_equations(T_b_a, scales, zoom)
+        adjusted(replace(sightings, counts=sightings.counts.astype(np.int32)), poses)
     for wrong in ((T_b_a.astype(np.float32), scales), (T_b_a.swapaxes(1, 2), scales), (T_b_a, scales.astype(int))):
         with pytest.raises(ArgumentError):
             sightings.depth_errors(*wrong, zoom)
     for wrong in ((T_b_a[:4], scales), (T_b_a, scales[:4]), (T_b_a[:, :3], scales), (T_b_a[0], scales)):
         with pytest.raises(ValueError):
-            sightings.normal_equations(*wrong, zoom)
+            sightings.agreement(*wrong, zoom)
     for wrong in ({"rows": sightings.rows[:-1]}, {"rows": sightings.rows[:, :7]}, {"rows": sightings.rows.ravel()},
                   {"counts": sightings.counts + 1}, {"counts": np.array([160, -40, 0, 0, 40])},
                   {"counts": sightings.counts[:4]}, {"a": sightings.a[:4]}):
