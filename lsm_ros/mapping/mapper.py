@@ -396,9 +396,10 @@ class Mapper:
         self.counters.refused_windows += 1
         self.last_refusal = why
         self._refused_in_a_row += 1
-        if self._refused_in_a_row == LOST_AFTER:
+        lost_now = self._refused_in_a_row == LOST_AFTER          # not as in a map that was loaded, from the first on
+        if lost_now:
             self._forget_odometry()                    # whoever was carried away turned no wheel
-        if self.lost and 0 < len(self._views) < YOUNG:
+        if lost_now and 0 < len(self._views) < YOUNG:
             self.counters.restarts += 1
             self._begin()
         elif self._views and self._refused_in_a_row >= GIVE_UP_AFTER:

@@ -14,7 +14,7 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
 from lsm_ros.labels import LabelSet, embed, noun_embeddings
-from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.mapper import GIVE_UP_AFTER, LOST_AFTER, YOUNG, Mapper
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
 
 LABELS = LabelSet.load()
@@ -180,6 +180,24 @@ def test_other_words_keep_the_map(film):
     mapper.relabel(LABELS)
     sofa = mapper.map_cloud().labels == LABELS.index("sofa")
     assert sofa.sum() > 50
+
+
+def test_a_small_map_that_is_loaded_stays_while_the_camera_looks_for_itself(film, tmp_path):
+    """One that has just begun gives way to another as soon as the camera is lost."""
+    mapper, again = (Mapper(FakeNetwork(POSES, LABELS, outliers=0.0), LABELS, ALONE) for _ in range(2))
+    for frame in film[:3]:
+        mapper.push(frame)
+    write_map(tmp_path / FILE, mapper.state())
+    again.restore(read_map(tmp_path, LABELS))
+    assert 0 < again.keyframes == mapper.keyframes < YOUNG
+    for _ in range(LOST_AFTER):
+        again._refuse("it shows another room")
+        mapper._refuse("it shows another room")
+    assert again.keyframes and again.counters.restarts == 0
+    assert not mapper.keyframes and mapper.counters.restarts == 1
+    for _ in range(GIVE_UP_AFTER):
+        again._refuse("it shows another room")
+    assert not again.keyframes and again.waiting_keyframes
 
 
 @pytest.mark.parametrize("names", [["sofa"], [*LABELS.names, *sorted({*noun_embeddings()} - {*LABELS.names})[:560]]],
