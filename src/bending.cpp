@@ -20,7 +20,7 @@ struct Between {
   double shares[2];
 
   Between(double place, int64_t count) {
-    place = std::min(std::max(place, 0.0), count - 1.0);
+    place = std::min(std::max(0.0, place), count - 1.0);      // in this order NaN becomes 0
     first = std::min(static_cast<int64_t>(place), count - 2);
     shares[1] = place - first;
     shares[0] = 1 - shares[1];

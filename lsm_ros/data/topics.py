@@ -1,5 +1,5 @@
-"""Names of a camera's topics, as image_transport has them: a compressed image is a sub-topic of the raw one, and
-camera_info lies beside that."""
+"""Names: of a camera's topics, as image_transport has them (a compressed image is a sub-topic of the raw one, and
+camera_info lies beside that), and of nodes."""
 from __future__ import annotations
 
 import re
@@ -31,3 +31,10 @@ def info_topic(image_topic: str) -> str:
 def is_rectified(image_topic: str) -> bool:
     """By the names of image_proc and of drivers: image_rect, image_rect_color, rect/image."""
     return "rect" in re.split("[/_]", image_topic)
+
+
+def split_node(name: str) -> tuple[str, str]:
+    """The namespace, with its first slash, and the name of a node's full name, which may lack that slash, as launch
+    takes a namespace: "robot1/lsm" -> ("/robot1", "lsm"), "lsm" -> ("/", "lsm")."""
+    namespace, _, name = f"/{name.lstrip('/')}".rpartition("/")
+    return namespace or "/", name

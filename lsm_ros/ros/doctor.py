@@ -25,6 +25,7 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 from tf2_msgs.msg import TFMessage
 
+from lsm_ros.data.topics import split_node
 from lsm_ros.errors import InputError, TooEarlyError, TransformError
 from lsm_ros.geometry.frame_tree import FrameTree
 from lsm_ros.resources import resource
@@ -116,8 +117,7 @@ class Examiner(Node):
 
     def __init__(self, name: str):
         super().__init__("lsm_doctor")
-        self._namespace, _, self._name = f"/{name.lstrip('/')}".rpartition("/")     # as launch takes a namespace
-        self._namespace = self._namespace or "/"
+        self._namespace, self._name = split_node(name)
         self.full_name = f"{self._namespace.rstrip('/')}/{self._name}"
         self.images = Images()
         self.tree, self.parents = FrameTree(), defaultdict(set)

@@ -16,6 +16,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from lsm_ros.config import Options, option
 from lsm_ros.data.recording import RecordingWriter
+from lsm_ros.data.topics import split_node
 from lsm_ros.errors import ConfigError, InputError, LsmError
 from lsm_ros.ros.conversions import message_type
 from lsm_ros.ros.parameters import declare_options
@@ -48,9 +49,9 @@ class Recorder(Node):
 
     def _discover(self) -> None:
         found = [(topic, types) for topic, types in self.get_topic_names_and_types() if topic in self._topics]
-        namespace, _, name = f"/{self.config.node.lstrip('/')}".rpartition("/")
-        if (name, namespace or "/") in self.get_node_names_and_namespaces():
-            found += self.get_publisher_names_and_types_by_node(name, namespace or "/")
+        namespace, name = split_node(self.config.node)
+        if (name, namespace) in self.get_node_names_and_namespaces():
+            found += self.get_publisher_names_and_types_by_node(name, namespace)
         for topic, types in found:
             endpoints = self.get_publishers_info_by_topic(topic)
             if topic not in self._known and endpoints:

@@ -48,3 +48,15 @@ def test_no_depth_changes_beyond_a_bound():
     better = bent(TRUTH, soundings(TRUTH, 1.5 * TRUTH, points=2000))
     assert better.shape == SHAPE and better.dtype == np.float32
     assert np.abs(np.log(better / TRUTH)).max() == pytest.approx(MOST, abs=1e-3)
+
+
+def test_a_depth_that_is_no_number_stays_one_pixel():
+    """The compiled loops look up nodes by it."""
+    depth = (TRUTH * np.exp(0.12 * (U - 0.5))).astype(np.float32)
+    told = soundings(depth, TRUTH)
+    expected = bent(depth, told)
+    depth[5, 7] = np.nan                                   # none of every fourth pixel, which say how deep the grid is
+    found = bent(depth, told)
+    assert np.isnan(found[5, 7])
+    found[5, 7] = expected[5, 7]
+    np.testing.assert_array_equal(found, expected)
