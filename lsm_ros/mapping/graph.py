@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
-from scipy.sparse import bsr_matrix, coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
-from scipy.sparse.linalg import SuperLU, splu
 
 from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of, scaling
+from lsm_ros.mapping.equations import Equations
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
 ANNEALED = (100.0, 20.0, CAUCHY)      # after a loop: true ones may be many sigmas off before the map has moved
@@ -81,7 +81,7 @@ class PoseGraph:
         self.edges: list[Edge] = []
         self.travels: list[Travel] = []
         self._stances: dict[int, Stance] = {}
-        self._solved: tuple[SuperLU, np.ndarray] | None = None      # the last system, and the column of each node in it
+        self._solved: tuple[Equations, np.ndarray] | None = None    # those solved last, and whose they are (N,)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -224,10 +224,16 @@ class PoseGraph:
         contradiction is left out in the end (graduated non-convexity, Yang 2020). Raises AlignmentError if the system
         is singular.
         """
-        nodes = np.arange(len(self)) if free is None else np.array(sorted(self._index[i] for i in free))
-        terms = self._terms(set(nodes.tolist()))
+        free = self._index.keys() if free is None else set(free)
+        nodes = np.array(sorted(self._index[i] for i in free), int)
+        terms = self._terms(free)
+        column = np.full(len(self), -1)
+        column[nodes] = np.arange(len(nodes))
+        held = np.append(column[nodes], column[0])           # by the prior, and by the gauge
+        ends = [column[term.ends] for term in terms] + [np.stack([held, np.full_like(held, -1)], axis=1)]
+        equations = Equations(len(nodes), np.concatenate(ends))
         for kernel in ANNEALED if loop else (CAUCHY,):
-            self._descend(nodes, terms, kernel)
+            self._descend(nodes, terms, equations, kernel)
 
     def covariance(self, keyframe_id: int) -> np.ndarray | None:
         """(6, 6) of T_map_cam as of the last `optimise`: position (m^2), turn (rad^2), about the map's axes.
@@ -236,21 +242,16 @@ class PoseGraph:
         """
         if self._solved is None:
             return None
-        factors, column = self._solved
+        equations, nodes = self._solved
         node = self._index[keyframe_id]
-        if node >= len(column) or column[node] < 0:
+        if node not in nodes:
             return None
-        rows = 7 * column[node] + np.arange(7)
-        units = np.zeros((factors.shape[0], 7))
-        units[rows, np.arange(7)] = 1
         S = self._S[node]
         axes = np.zeros((6, 7))
         axes[:3, :3], axes[3:, 3:6] = S[:3, :3], rotation_of(S)
-        return axes @ factors.solve(units)[rows] @ axes.T
+        return axes @ equations.covariance(int(np.searchsorted(nodes, node))) @ axes.T
 
-    def _descend(self, nodes: np.ndarray, terms: list[_Terms], kernel: float) -> None:
-        column = np.full(len(self), -1)
-        column[nodes] = np.arange(len(nodes))
+    def _descend(self, nodes: np.ndarray, terms: list[_Terms], equations: Equations, kernel: float) -> None:
         best, best_cost = self._S, np.inf
         for _ in range(STEPS + 1):
             residuals = [term.residuals(self._S) for term in terms]
@@ -265,17 +266,17 @@ class PoseGraph:
                 break
             robust = [term.weights / (1 + square / kernel ** 2)[:, None]
                       for square, term in zip(squares, terms, strict=True)]
-            step = self._step(terms, column, nodes, residuals, robust)
+            step = self._step(nodes, terms, equations, residuals, robust)
             self._S = self._S.copy()
             self._S[nodes] = self._S[nodes] @ exp(step)
         self._S = best
 
-    def _terms(self, nodes: set[int]) -> list[_Terms]:
-        """What ties any of the nodes, kind by kind."""
+    def _terms(self, free: Collection[int]) -> list[_Terms]:
+        """What ties any of the keyframes with these ids, kind by kind."""
         at = self._index
-        edges = [edge for edge in self.edges if at[edge.i] in nodes or at[edge.j] in nodes]
-        travels = [travel for travel in self.travels if at[travel.i] in nodes or at[travel.j] in nodes]
-        stances = [(at[i], stance) for i, stance in self._stances.items() if at[i] in nodes] if self.grounded else []
+        edges = [edge for edge in self.edges if edge.i in free or edge.j in free]
+        travels = [travel for travel in self.travels if travel.i in free or travel.j in free]
+        stances = [(at[i], stance) for i, stance in self._stances.items() if i in free] if self.grounded else []
         kinds = []
         if edges:
             kinds.append(_Terms(_edge, [(at[e.i], at[e.j]) for e in edges],
@@ -292,54 +293,32 @@ class PoseGraph:
                                     [[sigma(s)] * 7 for _, s in known]))
         return kinds
 
-    def _step(self, terms, column, nodes, residuals, weights) -> np.ndarray:
+    def _step(self, nodes: np.ndarray, terms: list[_Terms], equations: Equations, residuals: list[np.ndarray],
+              weights: list[np.ndarray]) -> np.ndarray:
         """(n, 7) solution of the normal equations."""
-        blocks = []
-        gradient = np.zeros((len(nodes), 7))
-        for term, r, w in zip(terms, residuals, weights, strict=True):
-            i, j = term.ends.T
-            J_i, J_j = term.jacobians(self._S)
-            WJ_i, WJ_j = w[:, :, None] * J_i, w[:, :, None] * J_j
-            across = np.swapaxes(J_j, 1, 2) @ WJ_i
-            blocks += [(i, i, np.swapaxes(J_i, 1, 2) @ WJ_i), (j, j, np.swapaxes(J_j, 1, 2) @ WJ_j),
-                       (j, i, across), (i, j, np.swapaxes(across, 1, 2))]
-            for end, WJ in ((i, WJ_i), (j, WJ_j)):
-                moves = column[end] >= 0
-                np.add.at(gradient, column[end][moves], np.einsum("eki,ek->ei", WJ[moves], r[moves]))
-
-        prior = np.zeros((len(nodes), 7, 7))
-        prior[:, 6, 6] = SCALE_SIGMA ** -2
-        gradient[:, 6] += np.log(scale_of(self._S[nodes]) / self.metric) * SCALE_SIGMA ** -2
-        prior[nodes == 0] += self._gauge()
-        blocks.append((nodes, nodes, prior))
-
-        # Blocks of one place are added as blocks, and only the sums are taken apart: a node has many ties.
-        rows, columns, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        row, col = column[rows], column[columns]
-        free = np.flatnonzero((row >= 0) & (col >= 0))
-        places = row[free] * len(nodes) + col[free]
-        order, first = _grouped(places)
-        sums = np.add.reduceat(values[free[order]], first)
-        row, col = np.divmod(places[order[first]], len(nodes))
-        system = bsr_matrix((sums, col, np.searchsorted(row, np.arange(len(nodes) + 1))), (7 * len(nodes),) * 2)
+        J_prior, weight, residual = self._prior(nodes)
+        J_i, J_j = zip(*(term.jacobians(self._S) for term in terms), (J_prior, J_prior), strict=True)
+        self._solved = None
         try:
-            # Symmetric, so that its rows are its columns, as splu wants them.
-            factors = splu(system.tocsr().T, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
-                           options={"SymmetricMode": True})
-        except RuntimeError as error:
+            gradient = equations.decompose(*(np.concatenate(parts) for parts in (J_i, J_j, [*weights, weight],
+                                                                                 [*residuals, residual])))
+        except np.linalg.LinAlgError as error:
             raise AlignmentError(f"the pose graph of {len(nodes)} free keyframes is not determined: {error}") from error
-        self._solved = factors, column
-        return factors.solve(-gradient.ravel()).reshape(-1, 7)
+        self._solved = equations, nodes
+        return equations.solve(-gradient)
 
-    def _gauge(self) -> np.ndarray:
-        """(7, 7) what holds the first keyframe: its place and its turn; over a floor its x, y and heading alone, and
-        the rest but faintly, where nothing else says it."""
+    def _prior(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Jacobians (n + 1, 7, 7), weights and residuals (n + 1, 7) of what holds each node's scale, and the first
+        keyframe: its place and its turn; over a floor its x, y and heading alone, and the rest but faintly, where
+        nothing else says it."""
+        n, S = len(nodes), self._S[0]
+        J, weights, residuals = np.zeros((n + 1, 7, 7)), np.zeros((n + 1, 7)), np.zeros((n + 1, 7))
+        J[:n, 6, 6], weights[:n, 6] = 1, SCALE_SIGMA ** -2
+        residuals[:n, 6] = np.log(scale_of(self._S[nodes]) / self.metric)
         firm, faint = GAUGE_SIGMA ** -2, 1.0 if self.grounded else GAUGE_SIGMA ** -2
-        S = self._S[0]
-        gauge = np.zeros((7, 7))
-        gauge[:3, :3] = S[:3, :3].T @ np.diag([firm, firm, faint]) @ S[:3, :3]
-        gauge[3:6, 3:6] = rotation_of(S).T @ np.diag([faint, faint, firm]) @ rotation_of(S)
-        return gauge
+        J[n, :3, :3], J[n, 3:6, 3:6] = S[:3, :3], rotation_of(S)
+        weights[n, :6] = firm, firm, faint, faint, faint, firm
+        return J, weights, residuals
 
 
 class _Terms:
@@ -413,10 +392,3 @@ def _height(height_m: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
 
 def _padded(residuals: np.ndarray) -> np.ndarray:
     return np.concatenate([residuals, np.zeros((len(residuals), 7 - residuals.shape[1]))], axis=1)
-
-
-def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers (N,), none negative -> their order (N,), smallest first and equal ones as they came, and where in it
-    each of the K groups of equal ones begins (K,)."""
-    order = np.argsort(values, kind="stable")
-    return order, np.flatnonzero(np.diff(values[order], prepend=-1))

@@ -88,6 +88,7 @@ def test_an_unconnected_keyframe_is_an_error():
     graph.add(1, np.eye(4))
     with pytest.raises(AlignmentError, match="2 free keyframes"):
         graph.optimise()
+    assert graph.covariance(1) is None
 
 
 def test_a_large_graph_takes_little_time():
