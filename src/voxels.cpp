@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <deque>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -37,25 +36,25 @@ constexpr int CLEAR_STEPS = 5, CLEAR_STRIDE = 2;
 using Vector = std::array<double, 3>;
 using Cell = std::array<int64_t, 3>;
 
-// The cell of a point whose coordinates are in cells.
+// Whether a key can tell the cell of a point whose coordinates are in cells. Of what is no number none can.
+bool has_key(const Vector& point) {
+  constexpr double BEYOND = OFFSET - 1;
+  return (std::abs(point[0]) < BEYOND) & (std::abs(point[1]) < BEYOND) & (std::abs(point[2]) < BEYOND);
+}
+
+// The cell of such a point. (std::floor is a call where the processor may be any.)
 Cell cell_of(const Vector& point) {
-  constexpr double FARTHEST = 4e18;           // fits in 64 bits
   Cell cell;
-  for (int a = 0; a < 3; ++a) {
-    if (std::abs(point[a]) < FARTHEST) {
-      cell[a] = static_cast<int64_t>(point[a]);
-      cell[a] -= point[a] < static_cast<double>(cell[a]);      // std::floor is a call where the processor may be any
-    } else {
-      cell[a] = static_cast<int64_t>(FARTHEST);                // what is no number, too
-    }
-  }
+  for (int a = 0; a < 3; ++a) cell[a] = static_cast<int32_t>(point[a] + OFFSET) - OFFSET;
   return cell;
 }
 
-// 0, or the largest index of a cell that no key can tell.
-int64_t beyond_keys(const Cell& cell) {
-  const int64_t largest = std::max({std::abs(cell[0]), std::abs(cell[1]), std::abs(cell[2])});
-  return largest < OFFSET ? 0 : largest;
+// For who is told that a point has no key: its largest index, as far as 64 bits go.
+int64_t largest_index(const Vector& point) {
+  constexpr double LARGEST = 4e18;
+  double largest = 0;
+  for (const double x : point) largest = std::abs(x) < LARGEST ? std::max(largest, std::abs(x)) : LARGEST;
+  return std::max(OFFSET, static_cast<int64_t>(largest));
 }
 
 int64_t key_of(const Cell& cell) {
@@ -116,7 +115,7 @@ class Numbering {
   }
 
   std::vector<int64_t> keys_;                            // of the cubes
-  std::deque<std::array<int32_t, CELLS>> numbers_;       // of their cells, -1: none
+  std::vector<std::array<int32_t, CELLS>> numbers_;      // of their cells, -1: none
   std::vector<int32_t> slots_;                           // a hash table: which cube; as many as a power of two
   int64_t last_key_ = -1;                                // neighbours come together: mostly it is the same cube again
   int32_t last_ = 0;
@@ -373,8 +372,8 @@ EXPORT int64_t view_voxels(int64_t h, int64_t w, const double* S, const float* p
   for (int64_t pixel = 0; pixel < h * w; ++pixel) {
     if (!(weight[pixel] > 0)) continue;
     const Vector point = view.in_map(pixel);
+    if (!has_key(point)) return largest_index(point);
     const Cell index = cell_of(point);
-    if (const int64_t beyond = beyond_keys(index)) return beyond;
     const int64_t key = key_of(index);
     if (key != last_key || cell[pixel] != last_cell) end_run();
     if (key != last_key) {
@@ -415,9 +414,8 @@ EXPORT int64_t view_voxels(int64_t h, int64_t w, const double* S, const float* p
       const int64_t pixel = y * w + x;
       if (!(weight[pixel] > 0) || !view.see_through(pixel, ways)) continue;
       for (int step = 0; step < CLEAR_STEPS; ++step) {
-        const Cell index = cell_of(ways[step]);
-        if (const int64_t beyond = beyond_keys(index)) return beyond;      // the camera may lie beyond its surface
-        const int64_t key = key_of(index);
+        if (!has_key(ways[step])) return largest_index(ways[step]);      // the camera may lie beyond its surface
+        const int64_t key = key_of(cell_of(ways[step]));
         if (key == last[step]) continue;
         last[step] = key;
         if (!cells.insert(key).second) continue;

@@ -55,7 +55,7 @@ class View:
         mine, yours = n * self.confidence, np.where(self.confidence > 0, prediction.confidence[index], 0)
         share = yours / np.maximum(mine + yours, 1e-6)
         depth = np.exp((1 - share) * np.log(self.depth) + share * np.log(unit * prediction.depth[index]))
-        semantics = n * self.semantics.astype(np.float32) + in_bytes(prediction.semantics[index])
+        semantics = n * self.semantics.astype(np.float32) + np.rint(STEPS * prediction.semantics[index])
         moving = self.moving
         if moving is not None and prediction.moving is not None:
             moving = (n * moving + prediction.moving[index]) / (n + 1)
@@ -145,7 +145,7 @@ def enlarged(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def in_bytes(semantics: np.ndarray) -> np.ndarray:
     """(..., D) vectors of any length -> int8 unit vectors times STEPS."""
-    length = np.linalg.norm(semantics, axis=-1, keepdims=True)
+    length = np.sqrt(np.einsum("...d,...d->...", semantics, semantics))[..., None]        # a third of `norm`'s time
     return np.rint(semantics * (STEPS / np.maximum(length, 1e-6))).astype(np.int8)
 
 
