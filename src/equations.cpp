@@ -1,6 +1,6 @@
-// The normal equations of nodes that are tied in pairs, seven unknowns each, in blocks of 7 x 7; most pairs of nodes have
-// none. lsm_ros/mapping/equations.py owns every array, and hands in none but those whose type, length and indices it has
-// checked.
+// The normal equations of nodes that are tied in pairs, seven unknowns each, in blocks of 7 x 7: most pairs of nodes
+// have none, and which have one is known before its values are. lsm_ros/mapping/equations.py hands in no arrays but those
+// whose types, lengths and indices it has checked.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -215,12 +215,14 @@ class Equations {
 
 }  // namespace
 
+// The arrays are those of the class above.
 EXPORT Equations* equations_new(int64_t nodes, int64_t ties, const int64_t* ends) {
   return new Equations(nodes, ties, ends);
 }
 
 EXPORT void equations_delete(Equations* equations) { delete equations; }
 
+// Returns whether the nodes are determined; where they are not there is nothing to solve.
 EXPORT int64_t equations_decompose(Equations* equations, const double* J_i, const double* J_j, const double* weights,
                                    const double* residuals, double* gradient) {
   return equations->decompose_sum(J_i, J_j, weights, residuals, gradient);
