@@ -1,6 +1,6 @@
 // The normal equations of nodes that are tied in pairs, seven unknowns each, in blocks of 7 x 7: most pairs of nodes
-// have none, and which have one is known before its values are. lsm_ros/mapping/equations.py hands in no arrays but those
-// whose types, lengths and indices it has checked.
+// have none, and which have one is known before its values are. lsm_ros/mapping/equations.py hands in no arrays but
+// those whose types, lengths and indices it has checked.
 #include <algorithm>
 #include <array>
 #include <cmath>
