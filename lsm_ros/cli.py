@@ -26,6 +26,7 @@ from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.data.frames import DEFAULT_RATE_HZ
 from lsm_ros.errors import AlignmentError, InputError, LsmError
+from lsm_ros.memory import tune_allocator
 from lsm_ros.ros.presence import check_ros
 
 if TYPE_CHECKING:       # torch and OpenCV take a second to load, which --help need not wait for
@@ -104,6 +105,7 @@ viewer reports anonymous usage statistics to its makers; `rerun analytics disabl
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    tune_allocator()
     try:
         if argv and argv[0] in DELEGATES:       # these have parsers of their own
             return DELEGATES[argv[0]](argv[1:]) or 0

@@ -17,8 +17,8 @@ import sys
 import threading
 
 if "share" in sys.argv:
-    from lsm_ros.memory import share_one_arena
-    assert share_one_arena()
+    from lsm_ros.memory import tune_allocator
+    assert tune_allocator()
 meet = threading.Barrier(4)
 
 def take():
@@ -43,9 +43,36 @@ def arenas(*options: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is what it sets")
-def test_threads_share_one_arena():
+def test_threads_tune_allocator():
     assert arenas() > 1
     assert arenas("share") == 1
+
+
+FAULTS = """
+import resource
+import sys
+
+from lsm_ros.memory import tune_allocator
+
+if "tuned" in sys.argv:
+    assert tune_allocator()
+for _ in range(20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [bytearray(16 << 20) for _ in range(4)]       # 16,384 pages
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(*options: str) -> int:
+    told = subprocess.run([sys.executable, "-I", "-c", FAULTS, *options], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is what it sets")
+def test_what_a_window_frees_is_kept_for_the_next_one():
+    assert faults() > 1000
+    assert faults("tuned") < 100
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the peak of who started it counts too")
@@ -61,8 +88,8 @@ def test_the_peak_is_the_process_own():
 def test_what_is_freed_is_given_back():
     """A block that stays keeps what was taken before it from going back by itself."""
     ask = """
-from lsm_ros.memory import give_back, memory_mb, share_one_arena
-share_one_arena()
+from lsm_ros.memory import give_back, memory_mb, tune_allocator
+tune_allocator()
 blocks = [bytearray(100_000) for _ in range(1000)]
 keeper = bytearray(100_000)
 del blocks

@@ -28,7 +28,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from lsm_ros.config import PredictorConfig
 from lsm_ros.errors import LsmError
-from lsm_ros.memory import share_one_arena
+from lsm_ros.memory import tune_allocator
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.diagnostics import Health, diagnostic_array
 from lsm_ros.ros.inputs import Inputs
@@ -346,7 +346,7 @@ class LsmNode(LifecycleNode):
 def main(args: list[str] | None = None, make_predictor: Callable[[PredictorConfig], NetworkPredictor] = NetworkPredictor
          ) -> int:
     """The executable lsm_node."""
-    share_one_arena()
+    tune_allocator()
     try:
         with spinning(lambda: LsmNode(make_predictor), args, END_S) as (node, executor, stop):
             node.start()
