@@ -55,8 +55,8 @@ class Inputs:
 
     def listen(self) -> None:
         config = self._config
-        self._tf = TfBuffer(self._node, self._health, self._changed, self._heard,
-                            ours=(config.map_frame, config.camera_frame))
+        self._tf = TfBuffer(self._node, self._health, self._changed, self._heard, config.map_frame,
+                            config.camera_frame)
         if config.imu_topic:
             self._subscriptions.append(self._node.create_subscription(
                 Imu, config.imu_topic, self._on_imu, sensor_qos("best_effort", IMU_DEPTH)))

@@ -308,6 +308,16 @@ def test_the_estimate_of_the_camera_is_no_news_of_the_robot(listen, robot):
     assert listener.inputs.parent(FRAME_ID) == "base_link" and listener.look().T_odom_cam is not None
 
 
+def test_a_map_that_hung_on_the_camera_may_carry_odom_later(listen, robot):
+    """tf_mode changes from leaf to map_odom while running: tf2 forgets the one edge, and here it is never known."""
+    listener = listen()
+    drive_until_heard(robot, listener)
+    robot.tell(transform(np.eye(4), NOW, FRAME_ID, "lsm_map"))
+    robot.tell(transform(np.eye(4), NOW, "lsm_map", "odom"))
+    listener.until(lambda _: listener.inputs.parent("odom"))
+    assert listener.look().T_odom_cam is not None and "odometry_missing" not in listener.counts()
+
+
 def test_a_camera_info_that_was_sent_once_is_asked_for(camera: Camera, monkeypatch):
     kept = camera.create_publisher(CameraInfo, "/once/camera_info", LATCHED)
     kept.publish(camera.info())
