@@ -254,7 +254,9 @@ class Pipeline:
             if self.state in ("still", "dark"):         # still that keyframe's view, or none
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:
-                self._map_odom.begin(standing, frame.T_odom_cam)
+                # Where odometry begins anew under a robot that stands, no window says so until it moves.
+                anew = self.mapper.counters.odometry_jumps > before.odometry_jumps
+                (self._map_odom.correct if anew else self._map_odom.begin)(standing, frame.T_odom_cam)
             return
         self._T_map_cam = update.T_map_cam
         self.matches, self.world = update.matches, map_values(self.mapper)

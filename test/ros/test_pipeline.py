@@ -18,7 +18,7 @@ from test_topics import apply
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
 from lsm_ros.errors import InputError
-from lsm_ros.geometry.sim3 import UP_CV
+from lsm_ros.geometry.sim3 import UP_CV, sim3
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
@@ -44,6 +44,7 @@ class Robot:
         self.network = network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
         network.labels, network.reset = LABELS, lambda: None
         self.node, self.wheels, self.up_cam, self.told = StandIn(*readers), False, None, []
+        self.T_odom_room = np.eye(4)
         self.warnings: list[str] = []
         self.health = Health(SimpleNamespace(warning=self.warnings.append))
         self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
@@ -56,7 +57,8 @@ class Robot:
 
     def _complete(self, frame: Frame, *_) -> Frame:
         frame = replace(frame, up_cam=self.up_cam)
-        return replace(frame, T_odom_cam=POSES[frame.stamp_ns // 100_000_000]) if self.wheels else frame
+        pose = POSES[min(frame.stamp_ns // 100_000_000, len(POSES) - 1)]
+        return replace(frame, T_odom_cam=self.T_odom_room @ pose) if self.wheels else frame
 
     def see(self, film, small: bool = False, frame_id: str = FRAME_ID) -> None:
         for frame in film:
@@ -300,6 +302,21 @@ def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     robot.see(FILM[number:])
     assert robot.pipeline.mapper.counters.new_maps == 1
     assert robot.told[:2] == ["forget", "none"]
+
+
+def test_odometry_that_begins_anew_under_a_robot_that_stands_moves_it_nowhere():
+    """map -> odom of before would put it as far off as the odometry has jumped, until it moves and makes a window."""
+    robot = Robot()
+    robot.wheels = True
+    robot.see(FILM)
+    rest = [replace(FILM[-1], stamp_ns=FILM[-1].stamp_ns + n * 100_000_000) for n in range(1, 6)]
+    robot.see(rest[:2])
+    assert robot.pipeline.state == "still"
+    robot.told.clear()
+    robot.T_odom_room = sim3(np.eye(3), np.array([-7.0, 3.0, 0.0]))
+    robot.see(rest[2:])
+    assert robot.pipeline.mapper.counters.odometry_jumps == 1 and robot.pipeline.state == "still"
+    assert robot.told == ["odometry", "begin", "begin"]
 
 
 def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):
