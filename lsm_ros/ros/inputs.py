@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image, Imu
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier
 from lsm_ros.data.frames import check_same_shape
-from lsm_ros.data.images import decode_depth
+from lsm_ros.data.images import FARTHEST_M, NEAREST_M, decode_depth
 from lsm_ros.errors import InputError, TransformError
 from lsm_ros.geometry.gravity import GravityFilter
 from lsm_ros.geometry.sim3 import rotation_angle
@@ -155,6 +155,9 @@ class Inputs:
                 raise InputError("none has come" if gap is None else f"the nearest is {gap * 1e-6:.0f} ms off")
             depth = decode_depth(message.data, message.encoding, message.width, message.height, message.step,
                                  bool(message.is_bigendian))
+            if not np.isfinite(depth).any():
+                raise InputError(f"no pixel of it is between {NEAREST_M:g} m and {FARTHEST_M:g} m; 16UC1 is in "
+                                 "millimetres, 32FC1 in metres")
             check_same_shape(depth, frame.image, "it")
             self._check_registered(message.header.frame_id, camera, stamp)
         except InputError as error:
