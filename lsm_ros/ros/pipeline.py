@@ -23,6 +23,7 @@ from lsm_ros.mapping.counters import Counters
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.query import QueryResult
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
+from lsm_ros.mapping.scale import FASTEST
 from lsm_ros.memory import give_back, memory_mb
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
@@ -243,6 +244,11 @@ class Pipeline:
         except InputError:                              # of an image that was not looked at
             self._T_map_cam = standing
             raise
+        odometry_anew = self.mapper.counters.odometry_jumps > before.odometry_jumps
+        if odometry_anew:
+            self._health.problem("odometry_jumps", "odometry moved by more than {:g} m/s or {:g} rad/s since the image "
+                                 "before, so it is taken to have begun anew: what it told until then is left out"
+                                 .format(*FASTEST))
         self._tell_of_border()
         if self.mapper.turned:
             self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"
@@ -255,8 +261,8 @@ class Pipeline:
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:
                 # Where odometry begins anew under a robot that stands, no window says so until it moves.
-                anew = self.mapper.counters.odometry_jumps > before.odometry_jumps
-                (self._map_odom.correct if anew else self._map_odom.begin)(standing, frame.T_odom_cam)
+                tell = self._map_odom.correct if odometry_anew else self._map_odom.begin
+                tell(standing, frame.T_odom_cam)
             return
         self._T_map_cam = update.T_map_cam
         self.matches, self.world = update.matches, map_values(self.mapper)

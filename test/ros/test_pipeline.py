@@ -317,6 +317,7 @@ def test_odometry_that_begins_anew_under_a_robot_that_stands_moves_it_nowhere():
     robot.see(rest[2:])
     assert robot.pipeline.mapper.counters.odometry_jumps == 1 and robot.pipeline.state == "still"
     assert robot.told == ["odometry", "begin", "begin"]
+    assert robot.counts()["odometry_jumps"] == 1 and "more than 2 m/s or 4 rad/s" in robot.warnings[-1]
 
 
 def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):
