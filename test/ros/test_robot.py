@@ -5,8 +5,11 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 from harness import FRAME_ID, STEP_NS, Camera
 from nav_msgs.msg import Odometry
+from rclpy.clock import ClockType
+from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
@@ -232,3 +235,17 @@ def test_a_static_rival_that_is_gone_is_forgotten_when_the_node_listens_anew(cam
     publisher.heard(edge, static=True)
     assert publisher.state.startswith("refused")
     publisher.destroy()
+
+
+def test_a_system_clock_that_is_set_back_does_not_silence_map_odom(camera: Camera):
+    """Timers of ROS wait until it is again as late as it was; a simulation's time is to be followed all the same."""
+    node = rclpy.create_node("test_clocks")
+    publisher = transforms.MapOdomPublisher(node, NodeConfig(tf_mode="map_odom"), Health(camera.get_logger()))
+    clocks = []
+    publisher.start(NodeConfig(tf_mode="map_odom"))
+    for simulated in (False, True, False):
+        node.set_parameters([Parameter("use_sim_time", value=simulated)])
+        clocks += [timer.clock.clock_type for timer in node.timers]
+    assert clocks == [ClockType.STEADY_TIME, ClockType.ROS_TIME, ClockType.STEADY_TIME]
+    publisher.destroy()
+    node.destroy_node()
