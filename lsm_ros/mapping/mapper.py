@@ -49,6 +49,7 @@ UNDERSTOOD = 0.25          # share of the views that make a map of a camera that
                            # that were turned from the start it is below .1; and that one is turned over is noted late
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
+UNWATCHED_S = 5.0          # odometry that was unknown for longer may have begun anew, and no speed tells
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
@@ -114,6 +115,7 @@ class Mapper:
         """Nothing is known of images to come."""
         self._stamp_ns: int | None = None
         self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
+        self._unwatched = False                        # whether it was unknown for long since the newest keyframe
         self._shape: tuple[int, ...] | None = None
         self._borders = Borders()
 
@@ -140,6 +142,11 @@ class Mapper:
     def lost(self) -> bool:
         """True while the last windows were all refused. It ends when the camera sees again what the map knows."""
         return self._refused_in_a_row >= LOST_AFTER
+
+    @property
+    def unwatched(self) -> bool:
+        """Whether odometry was unknown for long since the newest keyframe, so that it may have begun anew meanwhile."""
+        return self._unwatched
 
     def push(self, frame: Frame, tell: Callable[[MapUpdate], None] | None = None) -> MapUpdate | None:
         """One step. None: the frame made no keyframe, or its window was refused; `counters` tell which.
@@ -368,7 +375,9 @@ class Mapper:
             raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before")
         if frame.T_odom_cam is not None:
             before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
-            if before and jumped(before[1], frame.T_odom_cam, 1e-9 * (frame.stamp_ns - before[0])):
+            elapsed_s = 1e-9 * (frame.stamp_ns - before[0]) if before else 0.0
+            self._unwatched |= elapsed_s > UNWATCHED_S
+            if before and jumped(before[1], frame.T_odom_cam, elapsed_s):
                 self.counters.odometry_jumps += 1      # it has begun anew
                 self._forget_odometry()
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
@@ -420,12 +429,15 @@ class Mapper:
     def _known(self, place: np.ndarray | None) -> Known:
         """The map as the locator needs it, to find what looks like `place`."""
         alike = [] if place is None else self._places.most_alike(place, self._graph.ids)
-        return Known(self._graph, self._views, alike, self.metric.scale, self.lost)
+        return Known(self._graph, self._views, alike, self.metric.scale, self.lost, self._unwatched)
 
     def _remember(self, located: Located, place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph."""
         window, refinement, registration, travel = located
         keyframe, prediction = window.keyframes[-1], refinement.prediction
+        if self._unwatched and travel is None:         # nothing says that it goes on from where it was
+            self._forget_odometry()
+        self._unwatched = False
         self._views[keyframe.id] = View.from_prediction(keyframe, prediction, len(window.keyframes) - 1, self.labels)
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)

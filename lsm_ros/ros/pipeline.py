@@ -219,7 +219,7 @@ class Pipeline:
         decoded_s = time.perf_counter()
         if not elongated(frame.image.shape):            # the mapper refuses it, whatever else is odd about it
             self._follow_stream(frame.image.shape, stamp)
-        before = replace(self.mapper.counters)
+        before, unwatched = replace(self.mapper.counters), self.mapper.unwatched
         seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s}
 
         def publish(update: MapUpdate) -> None:
@@ -244,11 +244,11 @@ class Pipeline:
         except InputError:                              # of an image that was not looked at
             self._T_map_cam = standing
             raise
-        odometry_anew = self.mapper.counters.odometry_jumps > before.odometry_jumps
-        if odometry_anew:
-            self._health.problem("odometry_jumps", "odometry moved by more than {:g} m/s or {:g} rad/s since the image "
-                                 "before, so it is taken to have begun anew: what it told until then is left out"
-                                 .format(*FASTEST))
+        jumped = self.mapper.counters.odometry_jumps > before.odometry_jumps
+        if jumped:
+            self._health.problem("odometry_jumps", "odometry moved by more than {:g} m/s or {:g} rad/s, or otherwise "
+                                 "than the images after a pause, so it is taken to have begun anew: what it told until "
+                                 "then is left out".format(*FASTEST))
         self._tell_of_border()
         if self.mapper.turned:
             self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"
@@ -261,8 +261,8 @@ class Pipeline:
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:
                 # Where odometry begins anew under a robot that stands, no window says so until it moves.
-                tell = self._map_odom.correct if odometry_anew else self._map_odom.begin
-                tell(standing, frame.T_odom_cam)
+                anew = jumped or (self.mapper.unwatched and not unwatched)
+                (self._map_odom.correct if anew else self._map_odom.begin)(standing, frame.T_odom_cam)
             return
         self._T_map_cam = update.T_map_cam
         self.matches, self.world = update.matches, map_values(self.mapper)

@@ -318,6 +318,10 @@ def test_odometry_that_begins_anew_under_a_robot_that_stands_moves_it_nowhere():
     assert robot.pipeline.mapper.counters.odometry_jumps == 1 and robot.pipeline.state == "still"
     assert robot.told == ["odometry", "begin", "begin"]
     assert robot.counts()["odometry_jumps"] == 1 and "more than 2 m/s or 4 rad/s" in robot.warnings[-1]
+    robot.told.clear()
+    robot.T_odom_room = np.eye(4)               # in a pause of ten seconds, after which no speed tells
+    robot.see([replace(frame, stamp_ns=frame.stamp_ns + 10**10) for frame in rest[2:]])
+    assert robot.pipeline.state == "still" and robot.told == ["odometry", "begin", "begin"]
 
 
 def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):
