@@ -171,6 +171,7 @@ class Mapper:
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
+        located = self._watch_again(located)
         matches = int(located.refinement.support[-1].max()) if len(located.window.keyframes) > 1 else None
         self.counters.unsupported_windows += matches == 0
         self._remember(located, place)
@@ -386,6 +387,17 @@ class Mapper:
         """What it told so far compares with nothing that it will tell."""
         self._views = {i: view.without_odometry() for i, view in self._views.items()}
 
+    def _watch_again(self, located: Located) -> Located:
+        """A window after odometry was unknown for long; where it doesn't say how the camera came there, nothing says
+        that it goes on from where it was, and it tells nothing of the way since the earlier views."""
+        if self._unwatched and located.travel is None:
+            self._forget_odometry()
+            *earlier, newest = located.window.keyframes
+            known = tuple(self._views[keyframe.id].keyframe for keyframe in earlier)
+            located = located._replace(window=Window((*known, newest)))
+        self._unwatched = False
+        return located
+
     def _keep(self, frame: Frame) -> Keyframe | None:
         frame = reduced(frame)
         self._borders.look(frame.image)
@@ -435,9 +447,6 @@ class Mapper:
         """The newest keyframe joins the graph."""
         window, refinement, registration, travel = located
         keyframe, prediction = window.keyframes[-1], refinement.prediction
-        if self._unwatched and travel is None:         # nothing says that it goes on from where it was
-            self._forget_odometry()
-        self._unwatched = False
         self._views[keyframe.id] = View.from_prediction(keyframe, prediction, len(window.keyframes) - 1, self.labels)
         S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
         self._graph.add(keyframe.id, S_map_cam)

@@ -377,6 +377,8 @@ def test_odometry_may_begin_anew_in_a_pause_in_which_no_speed_tells(seen):
     first = updates[0].keyframe_id
     told = [[k.frame.T_odom_cam is None for k in w.keyframes] for w in network.calls if w.keyframes[-1].id == first]
     assert all(map(all, told)), "the network would believe the jump"
+    assert abs(mapper.metric.scale - 1) < 0.04 and (not seen or min(
+        i for i, view in mapper._views.items() if view.keyframe.frame.T_odom_cam is not None) == first)
 
 
 def test_odometry_of_a_saved_map_compares_with_none_of_a_new_session(tmp_path):
