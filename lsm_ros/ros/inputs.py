@@ -28,6 +28,7 @@ from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.intake import sensor_qos
 from lsm_ros.ros.parameters import NodeConfig
 from lsm_ros.ros.tf_buffer import TfBuffer
+from lsm_ros.ros.transforms import RIVAL_S
 
 STALE_S = 1.0                       # what is farther behind an image than this has stopped, and isn't waited for
 DEPTH_TOLERANCE_NS = 17_000_000     # half a frame at 30 Hz
@@ -65,8 +66,8 @@ class Inputs:
                 Image, config.depth_topic, self._on_depth, sensor_qos(config.image_reliability, DEPTH_QUEUE)))
 
     def parent(self, frame: str) -> str | None:
-        """The frame that somebody else lets `frame` hang on."""
-        return self._tf.parent(frame) if self._tf else None
+        """The frame that somebody else lets `frame` hang on, and hasn't fallen silent."""
+        return self._tf.parent(frame, RIVAL_S) if self._tf else None
 
     def stop(self) -> None:
         if self._tf:

@@ -57,9 +57,10 @@ class TfBuffer:
         with self._changed:
             return self._tree.knows(frame)
 
-    def parent(self, frame: str) -> str | None:
+    def parent(self, frame: str, silent_s: float) -> str | None:
+        """As FrameTree.parent."""
         with self._changed:
-            return self._tree.parent(frame)
+            return self._tree.parent(frame, silent_s)
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
         """T_target_source (4, 4) at a stamp in nanoseconds. Raises TransformError, see FrameTree.lookup."""

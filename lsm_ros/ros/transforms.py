@@ -18,7 +18,7 @@ from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.parameters import NodeConfig
 from lsm_ros.ros.tf_buffer import MOVING
 
-RIVAL_S = 5.0               # another localiser that has been silent for this long is gone
+RIVAL_S = 5.0               # who else places a frame of ours is gone when silent for this long, unless it was for ever
 SENT = 200                  # transforms of ours that are recognised when they come back to our own ears
 KEYFRAMES = 8               # the newest ones, as many as a window has views at most; tf2 never forgets a frame's name
 

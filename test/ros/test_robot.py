@@ -113,6 +113,23 @@ def test_the_robots_own_camera_keeps_its_parent(start, camera: Camera, odometer:
     assert camera.diagnostics["lsm/lsm: camera"]["odometry"] == "odom"
 
 
+def test_the_estimate_is_sent_again_when_who_placed_its_frame_has_fallen_silent(start, camera: Camera,
+                                                                               odometer: Odometer):
+    """As another node does that has the same camera_frame: each would be silent for ever because of the other."""
+    parents: list[str] = []
+    camera.create_subscription(TFMessage, "/tf", lambda m: parents.extend(
+        edge.header.frame_id for edge in m.transforms if edge.child_frame_id == "lsm_camera"), MOVING)
+    start()
+    camera.connect()
+    odometer.wait_for(lambda: "lsm_map" in parents, "the estimate")
+    odometer.tell("other_map", "lsm_camera", time.time_ns(), np.eye(4))
+    odometer.wait_for(lambda: camera.counter("camera_frame_refused"), "it is noticed")
+    refused_s = time.monotonic()
+    parents.clear()
+    odometer.wait_for(lambda: "lsm_map" in parents, "it is sent again")
+    assert time.monotonic() - refused_s > 2.0
+
+
 def test_two_nodes_with_the_same_frames_are_told_of(start, camera: Camera, odometer: Odometer):
     start()
     camera.connect()
