@@ -105,6 +105,13 @@ class Mapper:
         self._upright.forget()
         self._begin()
 
+    def step_back(self, stamp_ns: int) -> None:
+        """The stamp of the newest frame was wrong, too late: frames go on from this one."""
+        if self._stamp_ns is not None:
+            self._stamp_ns = min(self._stamp_ns, stamp_ns)
+        if self._odometry and self._odometry[0] > stamp_ns:
+            self._odometry = None
+
     def _begin(self) -> None:
         """An empty map; the next image that shows anything is its first keyframe."""
         self._selector.reset()

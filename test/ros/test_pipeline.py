@@ -186,6 +186,23 @@ def test_an_odd_image_costs_itself_alone(odd):
     assert not {"time_jumps_back", "resolution_changes"} & set(robot.counts())
 
 
+@pytest.mark.parametrize("ahead_s", [2.0, 1800.0])
+def test_a_stamp_that_strays_ahead_costs_no_map(ahead_s):
+    """It may be that of the first image after a pause, so the image counts; what comes next tells."""
+    robot = Robot()
+    stray = FILM[20].stamp_ns * 1e-9 + ahead_s
+    robot.network._poses = {n: POSES[n] for n in range(len(POSES))} | {round(10 * stray): POSES[20]}
+    robot.see(FILM[10:20])
+    before = [stamp for stamp, _ in robot.pipeline.mapper.trajectory()]
+    robot.see([at(stray)])
+    robot.see(FILM[21:30])
+    after = [stamp for stamp, _ in robot.pipeline.mapper.trajectory()]
+    assert len(before) > 3 and after[:len(before)] == before and after[-1] > FILM[24].stamp_ns
+    assert robot.counts() == {"stray_stamps": 1} and robot.pipeline.mapper.counters.bad_stamps == 0
+    robot.see(FILM[:2])
+    assert robot.counts()["time_jumps_back"] == 1, "what goes back farther is another stream all the same"
+
+
 @pytest.mark.parametrize(("film", "counter"), [
     (FILM[:8], "time_jumps_back"), ([of_size(frame, 60, 80) for frame in FILM[20:28]], "resolution_changes"),
     ([of_size(frame, 60, 80) for frame in FILM[:8]], "resolution_changes")])        # another recording altogether
