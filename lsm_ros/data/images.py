@@ -76,7 +76,8 @@ def decode_image(data, encoding: str, width: int, height: int, step: int, is_big
     return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
 
 
-NEAREST_M, FARTHEST_M = 1e-3, 1e3     # what a depth image may say; beyond it is noise, or a lie
+# What a depth image may say, metres; farther is nothing mapped, and 32FC1 that holds millimetres is soon beyond it.
+NEAREST_M, FARTHEST_M = 1e-3, 200.0
 DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}     # whole millimetres twice, metres (REP 118)
 
 

@@ -87,10 +87,11 @@ class FrameTree:
         frame = frame.lstrip("/")
         return frame in self._edges or frame in self._parents
 
-    def parent(self, frame: str) -> str | None:
-        """The frame that `frame` hangs on, or None."""
+    def parent(self, frame: str, silent_s: float = math.inf) -> str | None:
+        """The frame that `frame` hangs on, or None; nor does it hang on one that nobody has told for `silent_s`
+        seconds, unless it is fixed."""
         edge = self._edges.get(frame.lstrip("/"))
-        return edge.parent if edge else None
+        return edge.parent if edge and (edge.static or self._now_s() - edge.heard_s <= silent_s) else None
 
     def frames(self) -> list[str]:
         return sorted(self._edges.keys() | self._parents)

@@ -13,7 +13,7 @@ from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.sim3 import inverse, rigid_of, scaling, sim3, upright
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import PoseGraph, Travel
-from lsm_ros.mapping.loops import ALIKE
+from lsm_ros.mapping.loops import ALIKE, recognised
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
 from lsm_ros.mapping.scale import contradicts, travelled
@@ -40,6 +40,7 @@ class Known:
     alike: list[tuple[int, float]]     # keyframes with their likeness to the one that is looked for, the best first
     metric: float = 1.0                # metres per unit of the network
     lost: bool = False                 # whether the camera may be anywhere
+    unwatched: bool = False            # whether odometry since the newest of them has a gap, in which it may begin anew
 
 
 class Locator:
@@ -98,7 +99,7 @@ class Locator:
         that is no geometry."""
         selection = select_window(keyframe, known.views, known.graph, self._config.window_views, lost, known.alike)
         clock.lap("window")
-        prediction = self._upright.back(self._predict(self._upright.shown_window(selection.asked())))
+        prediction = self._upright.back(self._predict(self._upright.shown_window(selection.asked(not known.unwatched))))
         clock.lap("network")
         check_prediction(prediction, len(selection.window.keyframes))
         prediction = without_borders(prediction, selection.window)
@@ -124,18 +125,27 @@ class Locator:
 
     def _place(self, selection: Selection, refinement: Refinement, known: Known, travel: Travel | None) -> Located:
         """Raises AlignmentError if the window has no place in the map, or if `travel` says otherwise and has not been
-        believed too often: who is lifted turns no wheel."""
+        believed too often: who is lifted turns no wheel. Nor is it believed across a gap against images that match the
+        keyframe before it beyond doubt: who starts a robot's driver again sets its odometry back."""
         registration = self.register(selection, refinement, known)
         if travel is not None:
             S_map_newest = registration.S_map_window @ refinement.prediction.T_window_cam[-1]
             said = [edge for edge in registration.edges if (edge.i, edge.j) == (travel.i, travel.j)]
             if not any(contradicts(edge, travel, known.graph.pose(travel.i), S_map_newest) for edge in said):
                 self._carried_in_a_row = 0
+            elif known.unwatched and self._matches(selection.window, refinement, travel.i):
+                self._counters.odometry_jumps += 1
+                travel = None
             elif self._carried_in_a_row < MOST_CARRIED:
                 raise AlignmentError("the images say something else than odometry")
             else:
                 travel = None
         return Located(selection.window, refinement, registration, travel)
+
+    def _matches(self, window: Window, refinement: Refinement, keyframe_id: int) -> bool:
+        """Whether the newest view of a window shows the place of one of its keyframes beyond doubt."""
+        ids = [keyframe.id for keyframe in window.keyframes]
+        return recognised(refinement.prediction, refinement.support, ids.index(keyframe_id), len(ids) - 1)
 
     def _carry(self, window: Window, refinement: Refinement, known: Known, travel: Travel) -> Located:
         """The newest keyframe where odometry takes it, tied to nothing else."""

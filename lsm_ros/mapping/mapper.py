@@ -49,6 +49,7 @@ UNDERSTOOD = 0.25          # share of the views that make a map of a camera that
                            # that were turned from the start it is below .1; and that one is turned over is noted late
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
+UNWATCHED_S = 5.0          # odometry that was unknown for longer may have begun anew, and no speed tells
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
@@ -104,6 +105,13 @@ class Mapper:
         self._upright.forget()
         self._begin()
 
+    def step_back(self, stamp_ns: int) -> None:
+        """The stamp of the newest frame was wrong, too late: frames go on from this one."""
+        if self._stamp_ns is not None:
+            self._stamp_ns = min(self._stamp_ns, stamp_ns)
+        if self._odometry and self._odometry[0] > stamp_ns:
+            self._odometry = None
+
     def _begin(self) -> None:
         """An empty map; the next image that shows anything is its first keyframe."""
         self._selector.reset()
@@ -114,6 +122,7 @@ class Mapper:
         """Nothing is known of images to come."""
         self._stamp_ns: int | None = None
         self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
+        self._unwatched = False                        # whether it was unknown for long since the newest keyframe
         self._shape: tuple[int, ...] | None = None
         self._borders = Borders()
 
@@ -141,6 +150,11 @@ class Mapper:
         """True while the last windows were all refused. It ends when the camera sees again what the map knows."""
         return self._refused_in_a_row >= LOST_AFTER
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether odometry was unknown for long since the newest keyframe, so that it may have begun anew meanwhile."""
+        return self._unwatched
+
     def push(self, frame: Frame, tell: Callable[[MapUpdate], None] | None = None) -> MapUpdate | None:
         """One step. None: the frame made no keyframe, or its window was refused; `counters` tell which.
 
@@ -164,6 +178,7 @@ class Mapper:
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
+        located = self._watch_again(located)
         matches = int(located.refinement.support[-1].max()) if len(located.window.keyframes) > 1 else None
         self.counters.unsupported_windows += matches == 0
         self._remember(located, place)
@@ -368,7 +383,9 @@ class Mapper:
             raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before")
         if frame.T_odom_cam is not None:
             before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
-            if before and jumped(before[1], frame.T_odom_cam, 1e-9 * (frame.stamp_ns - before[0])):
+            elapsed_s = 1e-9 * (frame.stamp_ns - before[0]) if before else 0.0
+            self._unwatched |= elapsed_s > UNWATCHED_S
+            if before and jumped(before[1], frame.T_odom_cam, elapsed_s):
                 self.counters.odometry_jumps += 1      # it has begun anew
                 self._forget_odometry()
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
@@ -376,6 +393,17 @@ class Mapper:
     def _forget_odometry(self) -> None:
         """What it told so far compares with nothing that it will tell."""
         self._views = {i: view.without_odometry() for i, view in self._views.items()}
+
+    def _watch_again(self, located: Located) -> Located:
+        """A window after odometry was unknown for long; where it doesn't say how the camera came there, nothing says
+        that it goes on from where it was, and it tells nothing of the way since the earlier views."""
+        if self._unwatched and located.travel is None:
+            self._forget_odometry()
+            *earlier, newest = located.window.keyframes
+            known = tuple(self._views[keyframe.id].keyframe for keyframe in earlier)
+            located = located._replace(window=Window((*known, newest)))
+        self._unwatched = False
+        return located
 
     def _keep(self, frame: Frame) -> Keyframe | None:
         frame = reduced(frame)
@@ -420,7 +448,7 @@ class Mapper:
     def _known(self, place: np.ndarray | None) -> Known:
         """The map as the locator needs it, to find what looks like `place`."""
         alike = [] if place is None else self._places.most_alike(place, self._graph.ids)
-        return Known(self._graph, self._views, alike, self.metric.scale, self.lost)
+        return Known(self._graph, self._views, alike, self.metric.scale, self.lost, self._unwatched)
 
     def _remember(self, located: Located, place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph."""

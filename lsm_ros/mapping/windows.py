@@ -29,10 +29,10 @@ class Selection:
     old: frozenset[int]            # keyframe ids
     lost: bool = False             # whether the newest may be anywhere
 
-    def asked(self) -> Window:
+    def asked(self, odometry: bool = True) -> Window:
         """As the network gets it: without odometry where the views lie far apart in time, for wheels drift further
-        than the network has seen in training, and it would believe them."""
-        if not (self.old or self.lost):
+        than the network has seen in training, and it would believe them; or where the caller wants none."""
+        if odometry and not (self.old or self.lost):
             return self.window
         return Window(tuple(replace(keyframe, frame=replace(keyframe.frame, T_odom_cam=None))
                             for keyframe in self.window.keyframes))

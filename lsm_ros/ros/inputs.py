@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image, Imu
 from lsm_ros.contracts import Frame
 from lsm_ros.data.calibration import Rectifier
 from lsm_ros.data.frames import check_same_shape
-from lsm_ros.data.images import decode_depth
+from lsm_ros.data.images import FARTHEST_M, NEAREST_M, decode_depth
 from lsm_ros.errors import InputError, TransformError
 from lsm_ros.geometry.gravity import GravityFilter
 from lsm_ros.geometry.sim3 import rotation_angle
@@ -28,6 +28,7 @@ from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.intake import sensor_qos
 from lsm_ros.ros.parameters import NodeConfig
 from lsm_ros.ros.tf_buffer import TfBuffer
+from lsm_ros.ros.transforms import RIVAL_S
 
 STALE_S = 1.0                       # what is farther behind an image than this has stopped, and isn't waited for
 DEPTH_TOLERANCE_NS = 17_000_000     # half a frame at 30 Hz
@@ -55,8 +56,8 @@ class Inputs:
 
     def listen(self) -> None:
         config = self._config
-        self._tf = TfBuffer(self._node, self._health, self._changed, self._heard,
-                            ours=(config.map_frame, config.camera_frame))
+        self._tf = TfBuffer(self._node, self._health, self._changed, self._heard, config.map_frame,
+                            config.camera_frame)
         if config.imu_topic:
             self._subscriptions.append(self._node.create_subscription(
                 Imu, config.imu_topic, self._on_imu, sensor_qos("best_effort", IMU_DEPTH)))
@@ -65,8 +66,8 @@ class Inputs:
                 Image, config.depth_topic, self._on_depth, sensor_qos(config.image_reliability, DEPTH_QUEUE)))
 
     def parent(self, frame: str) -> str | None:
-        """The frame that somebody else lets `frame` hang on."""
-        return self._tf.parent(frame) if self._tf else None
+        """The frame that somebody else lets `frame` hang on, and hasn't fallen silent."""
+        return self._tf.parent(frame, RIVAL_S) if self._tf else None
 
     def stop(self) -> None:
         if self._tf:
@@ -155,6 +156,9 @@ class Inputs:
                 raise InputError("none has come" if gap is None else f"the nearest is {gap * 1e-6:.0f} ms off")
             depth = decode_depth(message.data, message.encoding, message.width, message.height, message.step,
                                  bool(message.is_bigendian))
+            if not np.isfinite(depth).any():
+                raise InputError(f"no pixel of it is between {NEAREST_M:g} m and {FARTHEST_M:g} m; 16UC1 is in "
+                                 "millimetres, 32FC1 in metres")
             check_same_shape(depth, frame.image, "it")
             self._check_registered(message.header.frame_id, camera, stamp)
         except InputError as error:

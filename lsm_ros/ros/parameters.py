@@ -152,11 +152,11 @@ def declare(node: Node) -> NodeOptions:
 
 
 def declare_options(node: Node, kind: type[AnyOptions]) -> AnyOptions:
-    """The same for a node whose parameters are one flat dataclass."""
+    """The same for a node whose parameters are one flat dataclass, read once: ROS refuses every change."""
     table = {item.name: item for item in fields(kind)}
     options = kind.from_dict({name: _as_declared(value, table[name]) for name, value in _given(node, table).items()})
     for name, item in table.items():
-        _redeclare(node, name, getattr(options, name), item)
+        _redeclare(node, name, getattr(options, name), item, read_only=True)
     return options
 
 
@@ -170,11 +170,13 @@ def _given(node: Node, known: Iterable[str]) -> dict[str, Any]:
     return given
 
 
-def _redeclare(node: Node, name: str, value: Any, item: Field) -> None:
+def _redeclare(node: Node, name: str, value: Any, item: Field, read_only: bool = False) -> None:
     """Declares a parameter with its descriptor; rclpy has declared what was given, but without one."""
     if node.has_parameter(name):
         node.undeclare_parameter(name)
-    node.declare_parameter(name, value, _descriptor(item), ignore_override=True)
+    descriptor = _descriptor(item)
+    descriptor.read_only = read_only
+    node.declare_parameter(name, value, descriptor, ignore_override=True)
 
 
 def _as_declared(value: Any, item: Field) -> Any:

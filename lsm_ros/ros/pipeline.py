@@ -23,6 +23,7 @@ from lsm_ros.mapping.counters import Counters
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.query import QueryResult
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
+from lsm_ros.mapping.scale import FASTEST
 from lsm_ros.memory import give_back, memory_mb
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
@@ -64,7 +65,8 @@ class Pipeline:
         self._T_map_cam: np.ndarray | None = None       # of the newest keyframe; None where it has no place in the map
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._camera_shape: tuple[int, ...] | None = None       # of the newest image, whatever became of the map
-        self._stamp: int | None = None                  # of the newest image
+        self._stamp: int | None = None                  # of the newest image, and of the one before it
+        self._stamp_before: int | None = None
         self._odd: tuple[tuple[int, ...], int] | None = None    # shape and stamp of the last image, refused for them
         self._most_views = options.mapper.window_views  # fewer than wanted once the device was out of memory
 
@@ -114,7 +116,7 @@ class Pipeline:
         self._predictor.reset()
         self._show_no_map(self._stamp)
         self._log, self._T_map_cam = RunLog(), None
-        self._shape, self._stamp, self._odd = None, None, None
+        self._shape, self._stamp, self._stamp_before, self._odd = None, None, None, None
         self.state, self.matches = "waiting", None
 
     def _show_no_map(self, stamp: int | None) -> None:
@@ -218,7 +220,7 @@ class Pipeline:
         decoded_s = time.perf_counter()
         if not elongated(frame.image.shape):            # the mapper refuses it, whatever else is odd about it
             self._follow_stream(frame.image.shape, stamp)
-        before = replace(self.mapper.counters)
+        before, unwatched = replace(self.mapper.counters), self.mapper.unwatched
         seconds = {"wait": started_s - work.received_s, "decode": decoded_s - started_s}
 
         def publish(update: MapUpdate) -> None:
@@ -243,6 +245,11 @@ class Pipeline:
         except InputError:                              # of an image that was not looked at
             self._T_map_cam = standing
             raise
+        jumped = self.mapper.counters.odometry_jumps > before.odometry_jumps
+        if jumped:
+            self._health.problem("odometry_jumps", "odometry moved by more than {:g} m/s or {:g} rad/s, or otherwise "
+                                 "than the images after a pause, so it is taken to have begun anew: what it told until "
+                                 "then is left out".format(*FASTEST))
         self._tell_of_border()
         if self.mapper.turned:
             self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"
@@ -254,7 +261,9 @@ class Pipeline:
             if self.state in ("still", "dark"):         # still that keyframe's view, or none
                 self._T_map_cam = standing
             if self.state == "still" and standing is not None:
-                self._map_odom.begin(standing, frame.T_odom_cam)
+                # Where odometry begins anew under a robot that stands, no window says so until it moves.
+                anew = jumped or (self.mapper.unwatched and not unwatched)
+                (self._map_odom.correct if anew else self._map_odom.begin)(standing, frame.T_odom_cam)
             return
         self._T_map_cam = update.T_map_cam
         self.matches, self.world = update.matches, map_values(self.mapper)
@@ -313,8 +322,15 @@ class Pipeline:
         """Begins the map anew where the images are another stream's: of another size, or with stamps that jumped back.
 
         One such image may be a mistake, as may one whose stamp is far ahead, so it is left out (InputError); it counts
-        once the next one goes on from there. Stamps that jumped ahead were a pause, and the map goes on.
+        once the next one goes on from there. Stamps that jumped ahead were a pause, and the map goes on; so it does
+        where they go on from before such a jump, which then was one image's mistake.
         """
+        if self._stamp_before is not None and self._stamp_before < stamp < self._stamp - JUMP_BACK_NS:
+            ahead_s = (self._stamp - stamp) * 1e-9
+            self._health.problem("stray_stamps", f"the stamp of the image before was {ahead_s:.3f} s ahead, of that "
+                                 "image alone; the map goes on")
+            self._stamp = self._stamp_before
+            self.mapper.step_back(self._stamp)
         change, counter = self._change(shape, stamp)
         if change and not (self._odd and self._odd[0] == shape and 0 < stamp - self._odd[1] <= JUMP_AHEAD_NS):
             self._odd = shape, stamp
@@ -325,7 +341,8 @@ class Pipeline:
             self.reset()
         self._odd = None
         self._shape = self._camera_shape = shape
-        self._stamp = stamp if self._stamp is None else max(stamp, self._stamp)
+        if self._stamp is None or stamp > self._stamp:
+            self._stamp_before, self._stamp = self._stamp, stamp
 
     def _change(self, shape: tuple[int, ...], stamp: int) -> tuple[str, str]:
         """What is another stream's about an image, and the counter of what begins the map anew; empty: nothing is."""

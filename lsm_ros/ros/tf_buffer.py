@@ -32,12 +32,14 @@ class TfBuffer:
     Args:
         changed: held while the tree is touched, and told whenever it has grown.
         heard: called with every edge and whether it is static.
-        ours: parent and child of the estimated camera's edge. It comes back to us, and is no news of the robot.
+        map_frame, camera_frame: of the map and the estimated camera, which come back to us, and are no news of the
+            robot. A map that hung on the camera while tf_mode was leaf would close a ring once it carries odom.
     """
 
     def __init__(self, node: Node, health: Health, changed: threading.Condition,
-                 heard: Callable[[TransformStamped, bool], None], ours: tuple[str, str]):
-        self._node, self._health, self._changed, self._heard, self._ours = node, health, changed, heard, ours
+                 heard: Callable[[TransformStamped, bool], None], map_frame: str, camera_frame: str):
+        self._node, self._health, self._changed, self._heard = node, health, changed, heard
+        self._map_frame, self._camera_frame = map_frame, camera_frame
         self._tree = FrameTree()
         self._subscriptions = [
             node.create_subscription(TFMessage, "/tf", lambda message: self._on_edges(message, False), MOVING),
@@ -55,9 +57,10 @@ class TfBuffer:
         with self._changed:
             return self._tree.knows(frame)
 
-    def parent(self, frame: str) -> str | None:
+    def parent(self, frame: str, silent_s: float) -> str | None:
+        """As FrameTree.parent."""
         with self._changed:
-            return self._tree.parent(frame)
+            return self._tree.parent(frame, silent_s)
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
         """T_target_source (4, 4) at a stamp in nanoseconds. Raises TransformError, see FrameTree.lookup."""
@@ -78,7 +81,7 @@ class TfBuffer:
         with self._changed:
             for edge in message.transforms:
                 self._heard(edge, static)
-                if (edge.header.frame_id, edge.child_frame_id) == self._ours:
+                if self._is_estimate(edge):
                     continue
                 t, q = edge.transform.translation, edge.transform.rotation
                 try:
@@ -87,6 +90,10 @@ class TfBuffer:
                 except TransformError as error:
                     self._health.problem("transforms_refused", str(error))
             self._changed.notify_all()
+
+    def _is_estimate(self, edge: TransformStamped) -> bool:
+        return edge.child_frame_id == self._map_frame or \
+            (edge.header.frame_id, edge.child_frame_id) == (self._map_frame, self._camera_frame)
 
     def _on_jump(self, jump: TimeJump) -> None:
         """The node's clock went back: a recording or a simulation starts again."""

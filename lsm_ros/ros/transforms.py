@@ -7,6 +7,7 @@ from collections import deque
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
@@ -17,7 +18,7 @@ from lsm_ros.ros.diagnostics import Health
 from lsm_ros.ros.parameters import NodeConfig
 from lsm_ros.ros.tf_buffer import MOVING
 
-RIVAL_S = 5.0               # another localiser that has been silent for this long is gone
+RIVAL_S = 5.0               # who else places a frame of ours is gone when silent for this long, unless it was for ever
 SENT = 200                  # transforms of ours that are recognised when they come back to our own ears
 KEYFRAMES = 8               # the newest ones, as many as a window has views at most; tf2 never forgets a frame's name
 
@@ -91,6 +92,9 @@ class MapOdomPublisher:
         self._node, self._config, self._health = node, config, health
         self._publisher = node.create_publisher(TFMessage, "/tf", MOVING)
         self._timer = None
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._clock_change = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=None, on_clock_change=True), post_callback=self._on_clock)
         self._T_map_odom: np.ndarray | None = None
         self._sent: deque[tuple] = deque(maxlen=SENT)
         self._rival, self._rival_until_s = "", 0.0          # the parent that somebody else gives odom_frame
@@ -100,7 +104,11 @@ class MapOdomPublisher:
         self.stop()
         self._config = config
         if config.tf_mode == "map_odom":
-            self._timer = self._node.create_timer(1 / config.tf_rate_hz, self._send)
+            # By a simulation's time, which may stand or race. The system's may be set back, and no timer that goes by
+            # it would fire for as long.
+            clock = self._node.get_clock()
+            self._timer = self._node.create_timer(1 / config.tf_rate_hz, self._send,
+                                                  clock=clock if clock.ros_time_is_active else self._steady)
 
     def stop(self) -> None:
         if self._timer:
@@ -109,7 +117,13 @@ class MapOdomPublisher:
 
     def destroy(self) -> None:
         self.stop()
+        self._clock_change.unregister()
         self._node.destroy_publisher(self._publisher)
+
+    def _on_clock(self, _: TimeJump) -> None:
+        """use_sim_time has changed while running."""
+        if self._timer:
+            self.start(self._config)
 
     def forget(self) -> None:
         """The map is another one: nothing is sent until it has a window with odometry."""

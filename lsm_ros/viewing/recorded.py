@@ -51,6 +51,8 @@ def draw_recording(path: Path, labels: LabelSet, save: Path | None = None, names
         if name == LEGEND:
             new_legend = legend_of(message)         # its stamp is the node's clock, so it counts from the next image on
             continue
+        if not getattr(message, "markers", True):   # nothing changes, and without a marker there is no stamp
+            continue
         drawing.at(stamp_ns)
         if new_legend is not None:
             drawing.label(new_legend)

@@ -110,6 +110,16 @@ def test_another_parent_takes_the_frame_away(robot):
         robot.lookup("odom", "base", T0 + SECOND)
 
 
+def test_a_parent_that_has_fallen_silent_is_none_unless_it_is_fixed():
+    now = [0.0]
+    tree = FrameTree(lambda: now[0])
+    put(tree, "base", "camera", 0, pose(0.5), static=True)
+    put(tree, "odom", "base", T0, pose(1.0))
+    assert tree.parent("base", 5.0) == tree.parent("base") == "odom"
+    now[0] = 6.0
+    assert tree.parent("base", 5.0) is None and tree.parent("base") == "odom" and tree.parent("camera", 5.0) == "base"
+
+
 def test_a_ring_is_an_error_and_no_hang():
     tree = FrameTree()
     put(tree, "a", "b", T0, pose(1.0))

@@ -361,6 +361,26 @@ def test_odometry_that_begins_anew_moves_nothing():
     assert mapper.counters.carried_windows == 0 and mapper.counters.refused_windows == 0 and error(mapper) < 0.06
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_odometry_may_begin_anew_in_a_pause_in_which_no_speed_tells(seen):
+    """Camera and base are started again together, for seconds: what the images are sure of counts more. Where nothing
+    of what was seen before is in sight, as after a way in a pause, odometry alone knows."""
+    mapper, network = start(outliers=0.0)
+    film = with_wheels(FILM[:60])
+    push(mapper, film[:20])
+    anew = inverse(film[20].T_odom_cam) if seen else np.eye(4)
+    updates = push(mapper, [dataclasses.replace(later(frame), T_odom_cam=anew @ frame.T_odom_cam)
+                            for frame in film[20 if seen else 30:50]])
+    count = mapper.counters
+    assert count.odometry_jumps == seen and (count.carried_windows == 0 if seen else count.carried_windows > 0)
+    assert len(updates) > 8 and count.refused_windows == 0 and error(mapper) < 0.06
+    first = updates[0].keyframe_id
+    told = [[k.frame.T_odom_cam is None for k in w.keyframes] for w in network.calls if w.keyframes[-1].id == first]
+    assert all(map(all, told)), "the network would believe the jump"
+    assert abs(mapper.metric.scale - 1) < 0.04 and (not seen or min(
+        i for i, view in mapper._views.items() if view.keyframe.frame.T_odom_cam is not None) == first)
+
+
 def test_odometry_of_a_saved_map_compares_with_none_of_a_new_session(tmp_path):
     """The robot starts again where it had stopped, and its odometry at another place."""
     mapper, _ = start(outliers=0.0)

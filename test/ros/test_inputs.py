@@ -273,6 +273,21 @@ def test_depth_that_comes_after_its_image_is_waited_for(listen, robot):
     assert listener.look(NOW + 33 * MS, wait_s=1.0).depth[0, 0] == 2.0
 
 
+def test_depth_in_another_unit_than_its_encoding_says_is_no_depth_and_told(listen, robot):
+    """Millimetres in 32FC1 would make the map a thousand times too large."""
+    listener = listen(depth_topic="/depth")
+    millimetres = np.full((6, 8), 400, "<f4")
+    millimetres[0] = np.nan
+    message = Image(header=header(NOW, FRAME_ID), width=8, height=6, step=32, encoding="32FC1",
+                    data=millimetres.tobytes())
+    end = time.monotonic() + 20
+    while "no pixel of it" not in (listener.health.snapshot()["problem"] or "") and time.monotonic() < end:
+        robot.depth.publish(message)
+        assert listener.look().depth is None
+        time.sleep(0.05)
+    assert "between 0.001 m and 200 m; 16UC1 is in millimetres" in listener.health.snapshot()["problem"]
+
+
 def test_depth_that_is_not_registered_to_the_image_is_no_depth_of_it(listen, robot, camera: Camera):
     listener = listen(depth_topic="/depth")
 
@@ -306,6 +321,16 @@ def test_the_estimate_of_the_camera_is_no_news_of_the_robot(listen, robot):
     robot.tell(transform(np.eye(4), NOW, "lsm_map", "something after it"))
     listener.until(lambda _: listener.inputs.parent("something after it"))
     assert listener.inputs.parent(FRAME_ID) == "base_link" and listener.look().T_odom_cam is not None
+
+
+def test_a_map_that_hung_on_the_camera_may_carry_odom_later(listen, robot):
+    """tf_mode changes from leaf to map_odom while running: tf2 forgets the one edge, and here it is never known."""
+    listener = listen()
+    drive_until_heard(robot, listener)
+    robot.tell(transform(np.eye(4), NOW, FRAME_ID, "lsm_map"))
+    robot.tell(transform(np.eye(4), NOW, "lsm_map", "odom"))
+    listener.until(lambda _: listener.inputs.parent("odom"))
+    assert listener.look().T_odom_cam is not None
 
 
 def test_a_camera_info_that_was_sent_once_is_asked_for(camera: Camera, monkeypatch):

@@ -8,7 +8,8 @@ from rclpy.parameter import Parameter
 
 from lsm_ros.errors import ConfigError
 from lsm_ros.resources import resource
-from lsm_ros.ros.parameters import TABLE, NodeOptions, as_yaml, checked_update, declare
+from lsm_ros.ros.parameters import TABLE, NodeOptions, as_yaml, checked_update, declare, declare_options
+from lsm_ros.ros.player import PlayerConfig
 
 
 @pytest.fixture
@@ -50,6 +51,18 @@ def test_what_is_given_counts(declared):
     node, options = declared({"mapper.window_views": 3, "map_period_s": 2.5, "image_topic": "/cam/image"})
     assert (options.mapper.window_views, options.node.map_period_s, options.node.image_topic) == (3, 2.5, "/cam/image")
     assert node.get_parameter("mapper.window_views").value == 3
+
+
+def test_what_a_program_reads_once_cannot_be_changed(declared):
+    """`ros2 param set /lsm_player rate 3.0` was a success that changed nothing."""
+    node = Node("player", automatically_declare_parameters_from_overrides=True,
+                parameter_overrides=[Parameter("rate", value=2.0)])
+    assert declare_options(node, PlayerConfig).rate == 2.0
+    for change in (Parameter("rate", value=3.0), Parameter("loop", value=True)):
+        [result] = node.set_parameters([change])
+        assert not result.successful and "read-only" in result.reason
+    assert node.get_parameter("rate").value == 2.0
+    node.destroy_node()
 
 
 def test_a_whole_number_is_good_for_a_double(declared):

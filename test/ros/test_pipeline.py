@@ -18,7 +18,7 @@ from test_topics import apply
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
 from lsm_ros.errors import InputError
-from lsm_ros.geometry.sim3 import UP_CV
+from lsm_ros.geometry.sim3 import UP_CV, sim3
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
@@ -44,6 +44,7 @@ class Robot:
         self.network = network = FakeNetwork(POSES, LABELS, scale=0.02, depth=0.005, pose=0.002, outliers=0.0)
         network.labels, network.reset = LABELS, lambda: None
         self.node, self.wheels, self.up_cam, self.told = StandIn(*readers), False, None, []
+        self.T_odom_room = np.eye(4)
         self.warnings: list[str] = []
         self.health = Health(SimpleNamespace(warning=self.warnings.append))
         self.options = NodeOptions(NodeConfig(tf_mode="none"), MapperConfig(min_observations=1))
@@ -56,7 +57,8 @@ class Robot:
 
     def _complete(self, frame: Frame, *_) -> Frame:
         frame = replace(frame, up_cam=self.up_cam)
-        return replace(frame, T_odom_cam=POSES[frame.stamp_ns // 100_000_000]) if self.wheels else frame
+        pose = POSES[min(frame.stamp_ns // 100_000_000, len(POSES) - 1)]
+        return replace(frame, T_odom_cam=self.T_odom_room @ pose) if self.wheels else frame
 
     def see(self, film, small: bool = False, frame_id: str = FRAME_ID) -> None:
         for frame in film:
@@ -184,6 +186,23 @@ def test_an_odd_image_costs_itself_alone(odd):
     assert not {"time_jumps_back", "resolution_changes"} & set(robot.counts())
 
 
+@pytest.mark.parametrize("ahead_s", [2.0, 1800.0])
+def test_a_stamp_that_strays_ahead_costs_no_map(ahead_s):
+    """It may be that of the first image after a pause, so the image counts; what comes next tells."""
+    robot = Robot()
+    stray = FILM[20].stamp_ns * 1e-9 + ahead_s
+    robot.network._poses = {n: POSES[n] for n in range(len(POSES))} | {round(10 * stray): POSES[20]}
+    robot.see(FILM[10:20])
+    before = [stamp for stamp, _ in robot.pipeline.mapper.trajectory()]
+    robot.see([at(stray)])
+    robot.see(FILM[21:30])
+    after = [stamp for stamp, _ in robot.pipeline.mapper.trajectory()]
+    assert len(before) > 3 and after[:len(before)] == before and after[-1] > FILM[24].stamp_ns
+    assert robot.counts() == {"stray_stamps": 1} and robot.pipeline.mapper.counters.bad_stamps == 0
+    robot.see(FILM[:2])
+    assert robot.counts()["time_jumps_back"] == 1, "what goes back farther is another stream all the same"
+
+
 @pytest.mark.parametrize(("film", "counter"), [
     (FILM[:8], "time_jumps_back"), ([of_size(frame, 60, 80) for frame in FILM[20:28]], "resolution_changes"),
     ([of_size(frame, 60, 80) for frame in FILM[:8]], "resolution_changes")])        # another recording altogether
@@ -300,6 +319,26 @@ def test_another_map_forgets_the_transform_of_the_one_before(monkeypatch):
     robot.see(FILM[number:])
     assert robot.pipeline.mapper.counters.new_maps == 1
     assert robot.told[:2] == ["forget", "none"]
+
+
+def test_odometry_that_begins_anew_under_a_robot_that_stands_moves_it_nowhere():
+    """map -> odom of before would put it as far off as the odometry has jumped, until it moves and makes a window."""
+    robot = Robot()
+    robot.wheels = True
+    robot.see(FILM)
+    rest = [replace(FILM[-1], stamp_ns=FILM[-1].stamp_ns + n * 100_000_000) for n in range(1, 6)]
+    robot.see(rest[:2])
+    assert robot.pipeline.state == "still"
+    robot.told.clear()
+    robot.T_odom_room = sim3(np.eye(3), np.array([-7.0, 3.0, 0.0]))
+    robot.see(rest[2:])
+    assert robot.pipeline.mapper.counters.odometry_jumps == 1 and robot.pipeline.state == "still"
+    assert robot.told == ["odometry", "begin", "begin"]
+    assert robot.counts()["odometry_jumps"] == 1 and "more than 2 m/s or 4 rad/s" in robot.warnings[-1]
+    robot.told.clear()
+    robot.T_odom_room = np.eye(4)               # in a pause of ten seconds, after which no speed tells
+    robot.see([replace(frame, stamp_ns=frame.stamp_ns + 10**10) for frame in rest[2:]])
+    assert robot.pipeline.state == "still" and robot.told == ["odometry", "begin", "begin"]
 
 
 def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):

@@ -5,8 +5,11 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 from harness import FRAME_ID, STEP_NS, Camera
 from nav_msgs.msg import Odometry
+from rclpy.clock import ClockType
+from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
@@ -108,6 +111,23 @@ def test_the_robots_own_camera_keeps_its_parent(start, camera: Camera, odometer:
     camera.spin(1.2)
     assert camera.counter("odometry_missing") == missing
     assert camera.diagnostics["lsm/lsm: camera"]["odometry"] == "odom"
+
+
+def test_the_estimate_is_sent_again_when_who_placed_its_frame_has_fallen_silent(start, camera: Camera,
+                                                                               odometer: Odometer):
+    """As another node does that has the same camera_frame: each would be silent for ever because of the other."""
+    parents: list[str] = []
+    camera.create_subscription(TFMessage, "/tf", lambda m: parents.extend(
+        edge.header.frame_id for edge in m.transforms if edge.child_frame_id == "lsm_camera"), MOVING)
+    start()
+    camera.connect()
+    odometer.wait_for(lambda: "lsm_map" in parents, "the estimate")
+    odometer.tell("other_map", "lsm_camera", time.time_ns(), np.eye(4))
+    odometer.wait_for(lambda: camera.counter("camera_frame_refused"), "it is noticed")
+    refused_s = time.monotonic()
+    parents.clear()
+    odometer.wait_for(lambda: "lsm_map" in parents, "it is sent again")
+    assert time.monotonic() - refused_s > 2.0
 
 
 def test_two_nodes_with_the_same_frames_are_told_of(start, camera: Camera, odometer: Odometer):
@@ -232,3 +252,17 @@ def test_a_static_rival_that_is_gone_is_forgotten_when_the_node_listens_anew(cam
     publisher.heard(edge, static=True)
     assert publisher.state.startswith("refused")
     publisher.destroy()
+
+
+def test_a_system_clock_that_is_set_back_does_not_silence_map_odom(camera: Camera):
+    """Timers of ROS wait until it is again as late as it was; a simulation's time is to be followed all the same."""
+    node = rclpy.create_node("test_clocks")
+    publisher = transforms.MapOdomPublisher(node, NodeConfig(tf_mode="map_odom"), Health(camera.get_logger()))
+    clocks = []
+    publisher.start(NodeConfig(tf_mode="map_odom"))
+    for simulated in (False, True, False):
+        node.set_parameters([Parameter("use_sim_time", value=simulated)])
+        clocks += [timer.clock.clock_type for timer in node.timers]
+    assert clocks == [ClockType.STEADY_TIME, ClockType.ROS_TIME, ClockType.STEADY_TIME]
+    publisher.destroy()
+    node.destroy_node()

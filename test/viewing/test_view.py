@@ -183,6 +183,7 @@ def recording(tmp_path, request):
             ("label_markers", n, markers(boxes)),
             ("pose_graph", n, markers([marker(n, EDGES, 0, 5, points=line * (n + 1)),
                                        marker(n, LOOPS, 0, 5, points=line if n == 2 else ())]))]
+    messages.append(("label_markers", 2, markers([])))          # as long as there is no object; by the node's clock
     folder = tmp_path / "told"
     with RecordingWriter(folder) as writer:
         writer.register_type("lsm_ros/msg/LabelLegend", (Path(__file__).parents[2] / "msg/LabelLegend.msg").read_text())
@@ -232,6 +233,7 @@ def test_the_camera_s_topic_may_lie_beside_the_node_s(recording, asked, monkeypa
     recorded.draw_recording(recording, LABELS, image_topic=topic if asked else None)
     assert drawing.image.call_count == len(STAMPS)
     assert [call.args[0].names for call in drawing.objects.call_args_list] == [["chair 1.0 m"], ["chair 2.0 m"], []]
+    assert {call.args[0] for call in drawing.at.call_args_list} == set(STAMPS), "the timeline is that of the images"
 
 
 @pytest.mark.parametrize(("asked", "root"), [("/a/lsm", "/a/lsm"), ("a/lsm/", "/a/lsm"), ("/", "")])
