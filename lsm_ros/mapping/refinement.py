@@ -11,7 +11,7 @@ What the views then triangulate bends their depth (mapping/bending.py).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import chain, combinations
@@ -54,8 +54,8 @@ FIRST_STEPS = 3            # of the adjustment from which corners are followed: 
 LAST_STEPS = 4             # of the last one, which starts near its end
 TOGETHER = 6.0             # how much farther off poses are than so many matches would leave them if their errors were
                            # independent: those of depth go together over a surface; 5 to 9 on real windows
-THREADS = 2                # that look at images and pairs of views: beside the latter the network rests
-POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first pair and stay: none a window
+THREADS = 2                # that look at images, doubtful pairs and depths
+POOL = ThreadPoolExecutor(THREADS, "refinement")    # they begin with the first image and stay: none a window
 
 
 @dataclass(frozen=True)
@@ -144,19 +144,12 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
 
     T_window_cam, scales, zoom, _ = adjusted(prediction.T_window_cam, np.ones(S), 1.0, seen, FIRST_STEPS)
     predicted, near = (inverse(T)[:, None] @ T for T in (prediction.T_window_cam, T_window_cam))    # [a, b] = T_a_b
-    relative, support, held = predicted.copy(), np.zeros((S, S), int), np.zeros(len(pairs), bool)
-
-    def pose(number: int) -> tuple[np.ndarray, np.ndarray, bool]:
-        (a, b), forth, back = pairs[number], seen.of(number), seen.of(len(pairs) + number)
-        T_a_b, agree = _best_pose(forth, chain([(near[a, b], scales[a], zoom), (predicted[a, b], 1.0, 1.0)],
-                                               ((T, 1.0, 1.0) for T in _hypotheses(forth, back))))
-        return T_a_b, agree.sum(), _holds(forth, agree)
-
-    for number, (T_a_b, agreeing, holds) in enumerate(_at_once(pose, range(len(pairs)))):
-        if holds:
-            a, b = pairs[number]
-            relative[a, b], relative[b, a], held[number] = T_a_b, inverse(T_a_b), True
-            support[a, b] = support[b, a] = agreeing
+    relative, support = predicted.copy(), np.zeros((S, S), int)
+    T_a_b, agreeing = _pair_poses(pairs, seen, near, predicted, scales, zoom)
+    held = agreeing > 0
+    a, b = pairs[held].T
+    relative[a, b], relative[b, a] = T_a_b[held], inverse(T_a_b[held])
+    support[a, b] = support[b, a] = agreeing[held]
     if not held.any():
         return unrefined(prediction)
     while True:
@@ -171,23 +164,15 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
         held[wrong] = False
     moved = _moved(prediction, *first)
 
-    def exact(number: int) -> _Places:
-        followed = _followed(number, *pairs[number], moved, pictures)
-        if len(followed.pair) >= MIN_SUPPORT:
-            return followed
-        return _Places.joined([followed, matched.only(matched.pair == number)])     # few: the network's stay beside
-
-    sightings = _sightings(pairs, _Places.joined(_at_once(exact, np.flatnonzero(held))), prediction, sound)
+    followed = _followed(pairs, np.flatnonzero(held), moved, pictures)
+    few = held & (np.bincount(followed.pair, minlength=len(pairs)) < MIN_SUPPORT)
+    places = _Places.joined([followed, matched.only(few[matched.pair])])        # where few, the network's stay beside
+    sightings = _sightings(pairs, places.only(np.argsort(places.pair, kind="stable")), prediction, sound)
     *last, normal = adjusted(*first, sightings, LAST_STEPS)
     told = _soundings(prediction, sightings, *last)
     moved = _moved(prediction, *last)
     depth = np.stack(list(POOL.map(bent, moved.depth, told)))
     return Refinement(replace(moved, depth=depth), joint, _errors(last[0], normal))
-
-
-def _at_once(function: Callable, numbers: Iterable[int]) -> list:
-    """`function` of each pair of views, in their order. Most of it is OpenCV's work, which needs no Python lock."""
-    return list(POOL.map(function, numbers))
 
 
 def _moved(prediction: WindowPrediction, T_window_cam: np.ndarray, scales: np.ndarray, zoom: float) -> WindowPrediction:
@@ -206,7 +191,8 @@ def _sightings(pairs: np.ndarray, places: _Places, prediction: WindowPrediction,
     view = pairs[places.pair].T.ravel()
     pixels = np.concatenate([places.a, places.b]) * size
     column, row = np.clip(pixels.astype(int), 0, size - 1).T
-    rays = np.einsum("nij,nj->ni", np.linalg.inv(prediction.K)[view], np.column_stack([pixels, np.ones(2 * N)]))
+    to_rays = np.linalg.inv(prediction.K)[view]
+    rays = to_rays[:, :, 2] + pixels[:, :1] * to_rays[:, :, 0] + pixels[:, 1:] * to_rays[:, :, 1]
     points = rays * prediction.depth[view, row, column, None]
     doubt = 1 - prediction.confidence[view, row, column].astype(np.float64)
     rows = np.column_stack([points, np.roll(rays[:, :2], N, axis=0), np.tile(places.sigma, 2),
@@ -237,17 +223,48 @@ def _matched(pairs: np.ndarray, matches: Matches | None, S: int) -> _Places:
     return _Places(way // 2, *ends, confidence, MATCH_SIGMA / confidence)
 
 
-def _followed(number: int, a: int, b: int, prediction: WindowPrediction, pictures: Sequence[Picture]) -> _Places:
-    """Of the pair with that number, a and b: by corners of b, from where a shows them as far as `prediction` knows; if
-    few are found, also by those of a."""
+def _followed(pairs: np.ndarray, numbers: np.ndarray, prediction: WindowPrediction,
+              pictures: Sequence[Picture]) -> _Places:
+    """Of the pairs (P, 2) with those `numbers`, a and b: by corners of b, from where a shows them as far as
+    `prediction` knows; if few are found, also by those of a."""
+    a, b = pairs[numbers].T
     K, depth = prediction.K, prediction.depth
     T_a_b = inverse(prediction.T_window_cam[a]) @ prediction.T_window_cam[b]
-    in_a, in_b = track(pictures[a], pictures[b], T_a_b, K[a], K[b], depth[b])
-    if len(in_a) < MIN_SUPPORT:
-        more_b, more_a = track(pictures[b], pictures[a], inverse(T_a_b), K[b], K[a], depth[a])
-        in_a, in_b = np.concatenate([in_a, more_a]), np.concatenate([in_b, more_b])
-    N = len(in_a)
-    return _Places(np.full(N, number), in_a, in_b, np.full(N, TRACKED_CONFIDENCE), np.full(N, TRACKED_SIGMA))
+    which, in_a, in_b = track([(pictures[i], pictures[j]) for i, j in zip(a, b, strict=True)], T_a_b, K[a], K[b],
+                              depth[b])
+    few = np.flatnonzero(np.bincount(which, minlength=len(numbers)) < MIN_SUPPORT)
+    if len(few):
+        a, b = a[few], b[few]
+        more, more_b, more_a = track([(pictures[j], pictures[i]) for i, j in zip(a, b, strict=True)],
+                                     inverse(T_a_b[few]), K[b], K[a], depth[a])
+        which, in_a, in_b = (np.concatenate(both) for both in ((which, few[more]), (in_a, more_a), (in_b, more_b)))
+    N = len(which)
+    return _Places(numbers[which], in_a, in_b, np.full(N, TRACKED_CONFIDENCE), np.full(N, TRACKED_SIGMA))
+
+
+def _pair_poses(pairs: np.ndarray, seen: Sightings, near: np.ndarray, predicted: np.ndarray, scales: np.ndarray,
+                zoom: float) -> tuple[np.ndarray, np.ndarray]:
+    """T_a_b (P, 4, 4) of the pairs (P, 2) of views, and how many matches stand behind it (P,); 0: it doesn't hold.
+
+    Args:
+        near, predicted: (S, S, 4, 4), [a, b] = T_a_b: those that are tried first, the one with `scales` and `zoom`.
+    """
+    P, (a, b) = len(pairs), pairs.T
+    forth = seen.only(np.arange(2 * P) < P)
+    T_a_b, agree = near[a, b], forth.agreement(near[b, a], scales[a], zoom)
+
+    def best(number: int) -> tuple[np.ndarray, np.ndarray]:
+        one, back = seen.of(number), seen.of(P + number)
+        return _best_pose(one, chain([(near[a[number], b[number]], scales[a[number]], zoom),
+                                      (predicted[a[number], b[number]], 1.0, 1.0)],
+                                     ((T, 1.0, 1.0) for T in _hypotheses(one, back))))
+
+    agreeing, all_of_them = (np.bincount(forth.pair, forth.confidence * x, P) for x in (agree, 1.0))
+    doubtful = np.flatnonzero(agreeing <= CLEAR * all_of_them)
+    # Most of that is OpenCV's work, which needs no Python lock.
+    for number, (T, fits) in zip(doubtful, POOL.map(best, doubtful), strict=True):
+        T_a_b[number], agree[forth.pair == number] = T, fits
+    return T_a_b, np.where(_hold(forth, agree), np.bincount(forth.pair, agree, P), 0).astype(int)
 
 
 def _hypotheses(forth: Sightings, back: Sightings) -> Iterator[np.ndarray]:
@@ -318,14 +335,19 @@ def _best_pose(sightings: Sightings,
     return best, most
 
 
-def _holds(sightings: Sightings, agree: np.ndarray) -> bool:
-    """Whether enough matches agree, spread over enough of the image to tell a turn from a shift."""
-    if agree.sum() < MIN_SUPPORT or sightings.confidence[agree].sum() < MIN_SHARE * sightings.confidence.sum():
-        return False
-    rays = sightings.rays[agree]
-    rays = rays - rays.mean(axis=0)
-    narrow = np.linalg.eigvalsh(rays.T @ rays / len(rays))[0]
-    return bool(narrow > MIN_SPREAD ** 2)
+def _hold(sightings: Sightings, agree: np.ndarray) -> np.ndarray:
+    """(P,) bool: the pairs of which enough matches `agree` (N,), spread over enough of the image to tell a turn from a
+    shift."""
+    def of_each(values: np.ndarray) -> np.ndarray:
+        return np.bincount(sightings.pair, values, len(sightings.counts))
+
+    support, confidence = of_each(agree), sightings.confidence
+    share = of_each(agree * confidence) >= MIN_SHARE * of_each(confidence)
+    total = np.maximum(support, 1)
+    x, y = (rays - (of_each(agree * rays) / total)[sightings.pair] for rays in sightings.rays.T)
+    xx, xy, yy = (of_each(agree * product) / total for product in (x * x, x * y, y * y))
+    narrow = (xx + yy - np.sqrt((xx - yy) ** 2 + 4 * xy ** 2)) / 2          # the smaller eigenvalue
+    return (support >= MIN_SUPPORT) & share & (narrow > MIN_SPREAD ** 2)
 
 
 def _chain(relative: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ pixels for Lucas and Kanade's method (1981; in pyramids, Bouguet 2000).
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -65,58 +66,78 @@ def _corners(grey: np.ndarray) -> np.ndarray:
     return corners[order[best[order] > MIN_CONTRAST]].astype(np.float32)
 
 
-def track(a: Picture, b: Picture, T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.ndarray,
-          depth_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a and b show the same points, (N, 2) each, as shares of width and height: corners of b, found in a.
+def track(pairs: Sequence[tuple[Picture, Picture]], T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.ndarray,
+          depth_b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the two pictures of P pairs, a and b, show the same points: corners of b, found in a. Of all pairs: the
+    numbers of the pairs (N,), ascending, and the places in a and in b (N, 2), as shares of width and height.
+
+    OpenCV's work on one pair uses all cores; what numpy does is done for all pairs at once.
 
     Args:
-        T_a_b: (4, 4), in the unit of the depth; right to a few pixels.
-        K_a, K_b: (3, 3) on the grid of the depth.
-        depth_b: (h, w) z depth of b.
+        T_a_b: (P, 4, 4), in the unit of the depth; right to a few pixels.
+        K_a, K_b: (P, 3, 3) on the grid of the depth.
+        depth_b: (P, h, w) z depth of b.
     """
-    place_x, place_y = _places_in(a.grey.shape, b.grey.shape, T_a_b, K_a, K_b, depth_b)
-    size_a, size_b = np.array(a.grey.shape[::-1]), np.array(b.grey.shape[::-1])
-    column, row = b.corners.astype(int).T
-    there = np.stack([place_x[row, column], place_y[row, column]], axis=1)
-    start = b.corners[_inside(there, size_a)][:MOST, None]
-    if not len(start):
-        return np.empty((0, 2)), np.empty((0, 2))
-    drawn = cv2.remap(a.grey, place_x, place_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    found, kept, difference = _lucas_kanade(b.grey, drawn, start, start, LEVELS)
-    back, kept_back, _ = _lucas_kanade(drawn, b.grey, found, start, 0)         # what is right, is back already
-    good = ((kept > 0) & (kept_back > 0) & (difference < DIFFERENCE))[:, 0]
-    good &= (np.abs(found - start) < REACH).all((1, 2)) & (np.linalg.norm(back - start, axis=2)[:, 0] < RETURN)
-    good &= _inside(found[:, 0], size_b)
-    if not good.any():
-        return np.empty((0, 2)), np.empty((0, 2))
-    x, y = np.ascontiguousarray(found[good].transpose(2, 0, 1))
-    seen = np.concatenate([cv2.remap(place, x, y, cv2.INTER_LINEAR) for place in (place_x, place_y)], axis=1)
-    good[good] = inside = _inside(seen, size_a)
-    return (seen[inside].astype(np.float64) + 0.5) / size_a, (start[good, 0].astype(np.float64) + 0.5) / size_b
+    sizes_a, sizes_b = (np.array([picture.grey.shape[::-1] for picture in side]) for side in zip(*pairs, strict=True))
+    grids = _grids(T_a_b, K_a, K_b, depth_b, sizes_a)
+    starts, parts = [], []
+    for (a, b), grid, size_a in zip(pairs, grids, sizes_a, strict=True):
+        places = cv2.resize(grid, b.grey.shape[::-1])                # in a, of each pixel of b
+        column, row = b.corners.astype(int).T
+        start = b.corners[_inside(places[row, column], size_a)][:MOST]
+        starts.append(start)
+        if len(start):
+            drawn = cv2.remap(a.grey, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            found, kept, difference = _lucas_kanade(b.grey, drawn, start, start, LEVELS)
+            back, kept_back, _ = _lucas_kanade(drawn, b.grey, found, start, 0)      # what is right, is back already
+            parts.append(np.column_stack([found, back, kept, kept_back, difference]))
+    start, number = np.concatenate(starts), np.repeat(np.arange(len(pairs)), [len(start) for start in starts])
+    found, back, kept, kept_back, difference = np.split(np.concatenate([np.empty((0, 7), np.float32), *parts]),
+                                                        [2, 4, 5, 6], axis=1)
+    good = ((kept > 0) & (kept_back > 0) & (difference < DIFFERENCE))[:, 0] & _inside(found, sizes_b[number])
+    good &= (np.abs(found - start) < REACH).all(axis=1) & (np.square(back - start).sum(axis=1) < RETURN ** 2)
+    start, found, number = start[good], found[good], number[good]
+    seen = _between(grids, number, (found + 0.5) / sizes_b[number])
+    inside = _inside(seen, sizes_a[number])
+    start, seen, number = start[inside], seen[inside], number[inside]
+    return number, (seen + 0.5) / sizes_a[number], (start.astype(np.float64) + 0.5) / sizes_b[number]
 
 
-def _places_in(shape_a: tuple[int, int], shape_b: tuple[int, int], T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.ndarray,
-               depth_b: np.ndarray) -> list[np.ndarray]:
-    """Columns and rows of a's picture, float32 of `shape_b`, where a shows what each pixel of b's picture shows."""
-    h, w = depth_b.shape
+def _grids(T_a_b: np.ndarray, K_a: np.ndarray, K_b: np.ndarray, depth_b: np.ndarray, sizes_a: np.ndarray) -> np.ndarray:
+    """(P, rows, columns, 2) float32: the pixel, x and y, of a's picture of `sizes_a` (P, 2), at which a shows what b's
+    shows; at every STEP-th pixel of b's depth, both ways."""
+    P, h, w = depth_b.shape
     rows, columns = max(h // STEP, 1), max(w // STEP, 1)
     v, u = (np.arange(rows) + 0.5) * h / rows, (np.arange(columns) + 0.5) * w / columns
-    depth = depth_b[v.astype(int)[:, None], u.astype(int)].astype(np.float64).ravel()
+    depth = depth_b[:, v.astype(int)[:, None], u.astype(int)].astype(np.float64).reshape(P, 1, -1)
     rays = np.linalg.inv(K_b) @ np.stack([np.tile(u, rows), np.repeat(v, columns), np.ones(rows * columns)])
-    seen = T_a_b[:3, :3] @ (rays * depth) + T_a_b[:3, 3:]
-    pixels = (K_a @ seen)[:2] / np.maximum(seen[2], NEAR * depth)
-    pixels = pixels / [[w], [h]] * [[shape_a[1]], [shape_a[0]]] - 0.5          # OpenCV's, from the first one's centre
-    return [cv2.resize(plane.reshape(rows, columns).astype(np.float32), shape_b[::-1]) for plane in pixels]
+    seen = T_a_b[:, :3, :3] @ (rays * depth) + T_a_b[:, :3, 3:]
+    pixels = (K_a @ seen)[:, :2] / np.maximum(seen[:, 2:], NEAR * depth)
+    pixels = pixels * (sizes_a / (w, h))[:, :, None] - 0.5           # OpenCV's, from the first one's centre
+    return np.ascontiguousarray(pixels.swapaxes(1, 2), np.float32).reshape(P, rows, columns, 2)
+
+
+def _between(grids: np.ndarray, number: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(N, 2) float64: what the grids (P, rows, columns, 2) with those numbers (N,) say at places (N, 2) between their
+    nodes, as shares of width and height: OpenCV's `resize`, at single places."""
+    last = np.array(grids.shape[2:0:-1]) - 1
+    at = np.clip(shares * (last + 1) - 0.5, 0, last)
+    low = np.minimum(at.astype(int), np.maximum(last - 1, 0))
+    (x, y), (right, below) = low.T, np.minimum(low + 1, last).T
+    of_right, of_below = (at - low).T[..., None]
+    above = (1 - of_right) * grids[number, y, x] + of_right * grids[number, y, right]
+    beneath = (1 - of_right) * grids[number, below, x] + of_right * grids[number, below, right]
+    return (1 - of_below) * above + of_below * beneath
 
 
 def _inside(places: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """(N,) bool: places (N, 2) that aren't at the borders of an image of `size` (width, height)."""
+    """(N,) bool: places (N, 2) that aren't at the borders of images of `size` (2,) or (N, 2), width and height."""
     return ((places >= EDGE) & (places < size - EDGE)).all(axis=1)
 
 
 def _lucas_kanade(image: np.ndarray, other: np.ndarray, places: np.ndarray, start: np.ndarray,
                   levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where `other` shows the patches of `image` about `places` (N, 1, 2), from `start` on, in a pyramid of that many
+    """Where `other` shows the patches of `image` about `places` (N, 2), from `start` on, in a pyramid of that many
     `levels` above the image; (N, 1) whether it does, and how they differ."""
     return cv2.calcOpticalFlowPyrLK(image, other, places, start.copy(), None, None, (WINDOW, WINDOW), levels,
                                     (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, ROUNDS, 0.02),

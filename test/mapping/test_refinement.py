@@ -186,10 +186,15 @@ def test_a_point_at_the_lens_breaks_nothing(truth):
     assert np.isfinite(refine(predicted, BARE).prediction.T_window_cam).all()
 
 
+def followed(a, b, T_a_b, depth_b):
+    """One pair's places in a and in b."""
+    return track([(a, b)], T_a_b[None], K[None], K[None], depth_b[None])[1:]
+
+
 def test_corners_are_followed_to_a_fraction_of_a_pixel(truth, pictures):
     off = exp(np.array([0.03, -0.02, 0.02, 0.004, 0.006, 0.02]))                       # some pixels, and depth 3 % off
     T_a_b = inverse(truth.T_window_cam[0]) @ truth.T_window_cam[2] @ off
-    in_a, in_b = track(pictures[0], pictures[2], T_a_b, K, K, 1.03 * truth.depth[2])
+    in_a, in_b = followed(pictures[0], pictures[2], T_a_b, 1.03 * truth.depth[2])
     assert len(in_a) > 60
     error = np.linalg.norm((in_a - seen_in(truth, 2, 0, in_b)) * (320, 240), axis=1)
     assert np.median(error) < 0.2 and np.quantile(error, 0.9) < 0.6
@@ -201,7 +206,7 @@ def test_corners_are_followed_through_a_turn_about_the_lens(truth, pictures):
     roll[:3, :3] = exp_so3([0, 0, np.pi])
     upside_down = picture_of(rgb(pictures[0].grey[::-1, ::-1]))
     T_a_b = inverse(truth.T_window_cam[0] @ roll) @ truth.T_window_cam[1]
-    in_a, in_b = track(upside_down, pictures[1], T_a_b, K, K, truth.depth[1])
+    in_a, in_b = followed(upside_down, pictures[1], T_a_b, truth.depth[1])
     assert len(in_a) > 60
     error = np.linalg.norm((1 - in_a - seen_in(truth, 1, 0, in_b)) * (320, 240), axis=1)
     assert np.median(error) < 0.3
@@ -213,11 +218,11 @@ def test_nothing_is_followed_into_another_scene(truth, pictures):
     T_a_b = inverse(truth.T_window_cam[0]) @ truth.T_window_cam[1]
     # of 120 corners; above it was more than 60
     for wrong in (picture_of(rgb(other)), BARE[0]):
-        assert len(track(wrong, pictures[1], T_a_b, K, K, truth.depth[1])[0]) < 20
+        assert len(followed(wrong, pictures[1], T_a_b, truth.depth[1])[0]) < 20
     behind = T_a_b @ exp(np.array([0, 0, -20.0, 0, 0, 0]))
-    assert len(track(pictures[0], pictures[1], behind, K, K, truth.depth[1])[0]) < 20
+    assert len(followed(pictures[0], pictures[1], behind, truth.depth[1])[0]) < 20
     for bare in (BARE[0], picture_of(np.zeros((8, 10, 3), np.uint8))):
-        assert len(track(pictures[0], bare, T_a_b, K, K, truth.depth[1])[0]) == 0
+        assert len(followed(pictures[0], bare, T_a_b, truth.depth[1])[0]) == 0
 
 
 def matches_of(truth, pixels, pairs=((0, 1), (0, 2), (1, 2)), points=150):
