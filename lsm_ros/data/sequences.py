@@ -250,8 +250,14 @@ def _natural(path: Path) -> list:
 
 def _times(images: list[Path]) -> list[int] | None:
     """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763 (milliseconds since 1970; three digits
-    more are microseconds, six more nanoseconds); None where not all are like that."""
+    more are microseconds, six more nanoseconds); None where not all are like that, or two names are the same
+    time: 1.1 and 1.10 are the numbers of a place and a picture."""
     stems = [path.stem for path in images]
+    times = _read_times(stems)
+    return times if times is not None and len(set(times)) == len(set(stems)) else None
+
+
+def _read_times(stems: list[str]) -> list[int] | None:
     for digits, unit_ns in ((13, 10**6), (16, 10**3), (19, 1)):
         if all(re.fullmatch(rf"[1-8]\d{{{digits - 1}}}", stem) for stem in stems):
             return [int(stem) * unit_ns for stem in stems]
