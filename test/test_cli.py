@@ -77,6 +77,16 @@ def test_map_writes_what_it_promises(room, tmp_path, capsys):
     assert "24 frames" in told and f"{summary['points']:,} points" in told and "cloud.ply" in told and "ATE" in told
 
 
+def test_a_folder_whose_name_is_no_utf8_is_mapped(room, tmp_path, no_pictures):
+    """As archives from elsewhere unpack: K\xfcche in Latin-1. It ended in a traceback after all the work."""
+    try:
+        source = room.rename(tmp_path / os.fsdecode(b"K\xfcche"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert cli.main(["map", str(source), "-o", str(tmp_path / "out"), "--max-frames", "6"]) == 0
+    assert json.loads((tmp_path / "out/summary.json").read_text("utf8"))["source"] == str(source)
+
+
 def test_frames_that_cannot_be_used_are_told_and_left_out(room, tmp_path, no_pictures, capsys):
     cv2.imwrite(str(room / "color/000007.png"), np.zeros((60, 80, 3), np.uint8))
     (room / "color/000009.png").write_bytes(b"damaged")

@@ -199,7 +199,8 @@ def read_objects(path: Path) -> list[MapObject]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf8")
+    """UTF-8; the bytes of file names that are not in it are escaped as JSON has it, so that they are read back."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf8", "backslashreplace")
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
