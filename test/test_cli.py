@@ -1,5 +1,6 @@
 """The command line, end to end: a room, a network that knows it, and the files that come out."""
 import importlib.util
+import io
 import json
 import os
 import re
@@ -284,6 +285,18 @@ def test_labels_are_printed(capsys):
     assert cli.main(["labels"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 40 and lines[13].split()[0] == "13" and lines[13].endswith("chair")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf8"])
+def test_an_output_that_lacks_a_character_gets_it_escaped(monkeypatch, encoding):
+    """lsm eval's table holds δ, and ended in a traceback where that was piped in Latin-1."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setitem(cli.DELEGATES, "eval", lambda _: print("δ \udcfc"))
+    assert cli.main(["eval"]) == 0
+    out.flush()
+    delta = "δ" if encoding == "utf8" else "\\u03b4"
+    assert out.buffer.getvalue().decode(encoding) == f"{delta} \\udcfc\n"
 
 
 @pytest.mark.parametrize("command", ["demo", "doctor"])
