@@ -206,6 +206,9 @@ def run_map(arguments: argparse.Namespace) -> int:
             print("lsm: the camera was lost on the way; of its maps, which nothing ties to each other, the largest is "
                   "saved", file=sys.stderr)
         mapper.settle()
+        if mapper_config.scale_source not in ("auto", mapper.metric.source):
+            print(f"lsm: --scale-source {mapper_config.scale_source}: too little told it; the map's metre is that of "
+                  f"{mapper.metric.source}", file=sys.stderr)
         cloud = mapper.map_cloud()
         if not len(cloud):
             raise InputError(f"nothing of {arguments.source} could be mapped: {tell_counters(mapper.counters)}; a "

@@ -88,6 +88,16 @@ def test_a_folder_whose_name_is_no_utf8_is_mapped(room, tmp_path, no_pictures):
     assert json.loads((tmp_path / "out/summary.json").read_text("utf8"))["source"] == str(source)
 
 
+@pytest.mark.parametrize(("options", "told"), [
+    (["odometry"], True), (["depth"], True), (["height"], True), (["network"], False), (["auto"], False),
+    (["fixed", "--scale-factor", "2"], False)])
+def test_a_metre_that_is_another_than_the_one_asked_for_is_told(room, tmp_path, no_pictures, capsys, options, told):
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out"), "--max-frames", "6",
+                     "--scale-source", *options]) == 0
+    said = f"--scale-source {options[0]}: too little told it; the map's metre is that of network"
+    assert (said in capsys.readouterr().err) == told
+
+
 def test_frames_that_cannot_be_used_are_told_and_left_out(room, tmp_path, no_pictures, capsys):
     cv2.imwrite(str(room / "color/000007.png"), np.zeros((60, 80, 3), np.uint8))
     (room / "color/000009.png").write_bytes(b"damaged")
