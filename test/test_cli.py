@@ -276,6 +276,19 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_mapped(room, mo
     assert told.startswith(f"lsm: the map can't be written into {room.parent / output}: ") and said in told
 
 
+@pytest.mark.parametrize(("name", "said"), [("out", "No such file or directory"),
+                                            ("out/pictures", "pictures is no folder")])
+def test_a_link_that_leads_nowhere_is_told_before_anything_is_mapped(room, monkeypatch, capsys, name, said):
+    """To a disk that is not mounted: the map was lost when all was mapped."""
+    monkeypatch.setattr(Mapper, "push", None)
+    place = room.parent / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(room / "nowhere/out")
+    assert cli.main(["map", str(room), "-o", str(room.parent / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lsm: the map can't be written into {room.parent}/out: ") and said in told
+
+
 def test_help_tells_every_option_with_its_default(capsys):
     with pytest.raises(SystemExit):
         cli.main(["map", "--help"])
