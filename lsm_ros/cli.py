@@ -5,6 +5,7 @@ import lsm_ros.threads  # noqa: F401  (before numpy and torch)
 
 # isort: split
 import argparse
+import io
 import re
 import signal
 import sys
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     tune_allocator()
+    escape_unprintable()
     try:
         if argv and argv[0] in DELEGATES:       # these have parsers of their own
             return DELEGATES[argv[0]](argv[1:]) or 0
@@ -204,6 +206,9 @@ def run_map(arguments: argparse.Namespace) -> int:
             print("lsm: the camera was lost on the way; of its maps, which nothing ties to each other, the largest is "
                   "saved", file=sys.stderr)
         mapper.settle()
+        if mapper_config.scale_source not in ("auto", mapper.metric.source):
+            print(f"lsm: --scale-source {mapper_config.scale_source}: too little told it; the map's metre is that of "
+                  f"{mapper.metric.source}", file=sys.stderr)
         cloud = mapper.map_cloud()
         if not len(cloud):
             raise InputError(f"nothing of {arguments.source} could be mapped: {tell_counters(mapper.counters)}; a "
@@ -340,6 +345,13 @@ def run_doctor(argv: list[str]) -> int | None:
 
 DELEGATES: dict[str, Callable[[list[str]], int | None]] = {"eval": run_eval, "bench": run_bench, "train": run_train,
                                                            "demo": run_demo, "doctor": run_doctor}
+
+
+def escape_unprintable() -> None:
+    """What the encoding of the output lacks, δ in Latin-1 or a file name that is no UTF-8, is escaped, as on stderr: a
+    table is not worth the minutes behind it."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

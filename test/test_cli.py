@@ -1,5 +1,6 @@
 """The command line, end to end: a room, a network that knows it, and the files that come out."""
 import importlib.util
+import io
 import json
 import os
 import re
@@ -75,6 +76,26 @@ def test_map_writes_what_it_promises(room, tmp_path, capsys):
     assert summary["trajectory_errors"]["ate_sim3_m"] == pytest.approx(error_m, abs=1e-4)
     told = capsys.readouterr().out
     assert "24 frames" in told and f"{summary['points']:,} points" in told and "cloud.ply" in told and "ATE" in told
+
+
+def test_a_folder_whose_name_is_no_utf8_is_mapped(room, tmp_path, no_pictures):
+    """As archives from elsewhere unpack: K\xfcche in Latin-1. It ended in a traceback after all the work."""
+    try:
+        source = room.rename(tmp_path / os.fsdecode(b"K\xfcche"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert cli.main(["map", str(source), "-o", str(tmp_path / "out"), "--max-frames", "6"]) == 0
+    assert json.loads((tmp_path / "out/summary.json").read_text("utf8"))["source"] == str(source)
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    (["odometry"], True), (["depth"], True), (["height"], True), (["network"], False), (["auto"], False),
+    (["fixed", "--scale-factor", "2"], False)])
+def test_a_metre_that_is_another_than_the_one_asked_for_is_told(room, tmp_path, no_pictures, capsys, options, told):
+    assert cli.main(["map", str(room), "-o", str(tmp_path / "out"), "--max-frames", "6",
+                     "--scale-source", *options]) == 0
+    said = f"--scale-source {options[0]}: too little told it; the map's metre is that of network"
+    assert (said in capsys.readouterr().err) == told
 
 
 def test_frames_that_cannot_be_used_are_told_and_left_out(room, tmp_path, no_pictures, capsys):
@@ -255,6 +276,19 @@ def test_a_folder_that_takes_no_files_is_told_before_anything_is_mapped(room, mo
     assert told.startswith(f"lsm: the map can't be written into {room.parent / output}: ") and said in told
 
 
+@pytest.mark.parametrize(("name", "said"), [("out", "No such file or directory"),
+                                            ("out/pictures", "pictures is no folder")])
+def test_a_link_that_leads_nowhere_is_told_before_anything_is_mapped(room, monkeypatch, capsys, name, said):
+    """To a disk that is not mounted: the map was lost when all was mapped."""
+    monkeypatch.setattr(Mapper, "push", None)
+    place = room.parent / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(room / "nowhere/out")
+    assert cli.main(["map", str(room), "-o", str(room.parent / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lsm: the map can't be written into {room.parent}/out: ") and said in told
+
+
 def test_help_tells_every_option_with_its_default(capsys):
     with pytest.raises(SystemExit):
         cli.main(["map", "--help"])
@@ -274,6 +308,18 @@ def test_labels_are_printed(capsys):
     assert cli.main(["labels"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 40 and lines[13].split()[0] == "13" and lines[13].endswith("chair")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf8"])
+def test_an_output_that_lacks_a_character_gets_it_escaped(monkeypatch, encoding):
+    """lsm eval's table holds δ, and ended in a traceback where that was piped in Latin-1."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setitem(cli.DELEGATES, "eval", lambda _: print("δ \udcfc"))
+    assert cli.main(["eval"]) == 0
+    out.flush()
+    delta = "δ" if encoding == "utf8" else "\\u03b4"
+    assert out.buffer.getvalue().decode(encoding) == f"{delta} \\udcfc\n"
 
 
 @pytest.mark.parametrize("command", ["demo", "doctor"])

@@ -1,6 +1,7 @@
 """What a run leaves behind: cloud.ply, trajectory.txt, objects.json, summary.json and pictures/."""
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,7 +27,8 @@ from lsm_ros.labels import LabelSet
 
 SAMPLE_WIDTH = 480              # pixels of an image that is kept for the pictures
 PICTURED_SAMPLES = 6
-FRAMES = "pictures/frames.png"
+PICTURES = "pictures"
+FRAMES = f"{PICTURES}/frames.png"
 STAGING, LEFT_S = ".writing-", 3600.0       # the folder of files that are not whole yet; nobody writes for an hour
 TIMED_WINDOWS = 10_000          # the newest ones; a run has no end
 PLY_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3), ("label", "<u2"), ("confidence", "u1")])
@@ -98,8 +100,9 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
             (staging / name).parent.mkdir(exist_ok=True)
             write(staging / name)
             _to_disk(staging / name)
-        for name in files:
+        for name in files:                  # a file in the way of a folder is found before anything is renamed
             (folder / name).parent.mkdir(exist_ok=True)
+        for name in files:
             os.replace(staging / name, folder / name)
         if FRAMES not in files:             # that of an earlier run shows another map's frames, or other labels
             (folder / FRAMES).unlink(missing_ok=True)
@@ -114,8 +117,11 @@ def save_run(folder: str | Path, run: Run, also: Mapping[str, Callable[[Path], N
 
 def check_output(folder: Path) -> None:
     """Raises OutputError, as `save_run` would after all the work, where nothing can be written into `folder`."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    # A link that leads nowhere, to a disk that is not mounted say, is there: no folder can be made in its place.
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
+        if os.path.lexists(folder / PICTURES) and not (folder / PICTURES).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{PICTURES} is no folder")
         tempfile.TemporaryDirectory(prefix=STAGING, dir=there).cleanup()
     except OSError as error:
         raise OutputError(f"the map can't be written into {folder}: {there}: {error.strerror or error}") from error
@@ -199,7 +205,8 @@ def read_objects(path: Path) -> list[MapObject]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf8")
+    """UTF-8; the bytes of file names that are not in it are escaped as JSON has it, so that they are read back."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf8", "backslashreplace")
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
@@ -214,8 +221,8 @@ def _files(run: Run) -> dict[str, Callable[[Path], None]]:
         "trajectory.txt": lambda path: write_trajectory(path, run.trajectory),
         "objects.json": lambda path: write_objects(path, run.objects),
         "summary.json": lambda path: write_json(path, summarize(run)),
-        "pictures/map_by_colour.png": lambda path: write_picture(path, _map(run, by_class=False)),
-        "pictures/map_by_class.png": lambda path: write_picture(path, _map(run, by_class=True)),
+        f"{PICTURES}/map_by_colour.png": lambda path: write_picture(path, _map(run, by_class=False)),
+        f"{PICTURES}/map_by_class.png": lambda path: write_picture(path, _map(run, by_class=True)),
     }
     if run.samples:
         files[FRAMES] = lambda path: write_picture(

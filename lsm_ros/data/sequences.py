@@ -22,6 +22,7 @@ from lsm_ros.errors import InputError
 
 MOST_FRAMES = 1e9           # a video's header may claim any number
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+POSE_TOLERANCE = 0.02
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".dng")       # of phones and cameras; OpenCV opens none of them
 
 logger = logging.getLogger(__name__)
@@ -160,6 +161,9 @@ class FolderSequence:
                 raise InputError(f"{pose_file} is no 4x4 matrix: its shape is {T_world_cam.shape}")
             if not np.isfinite(T_world_cam).all():      # ScanNet writes -inf where tracking was lost
                 T_world_cam = None
+            elif not _is_pose(T_world_cam):
+                raise InputError(f"{pose_file} is no pose: its axes are not at right angles and of length 1, or its "
+                                 "last row is not 0 0 0 1")
         return SequenceFrame(Frame(self.stamps[index], image, self.K), depth, T_world_cam, labels)
 
 
@@ -243,6 +247,13 @@ class CameraSequence:
         raise InputError(f"{self.name} stopped giving frames after {index + 1}")
 
 
+def _is_pose(T: np.ndarray) -> bool:
+    """Whether finite (4, 4) is a rotation and a translation, to the two or three digits that files may have."""
+    R = T[:3, :3]
+    return bool(np.allclose(R.T @ R, np.eye(3), atol=POSE_TOLERANCE) and np.linalg.det(R) > 0
+                and np.allclose(T[3], (0, 0, 0, 1), atol=POSE_TOLERANCE))
+
+
 def _natural(path: Path) -> list:
     """A sort key that puts frame2 before frame10."""
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", path.name)]
@@ -250,8 +261,14 @@ def _natural(path: Path) -> list:
 
 def _times(images: list[Path]) -> list[int] | None:
     """Nanoseconds, from names like 1305031102.175304 (seconds) or 1403636579763 (milliseconds since 1970; three digits
-    more are microseconds, six more nanoseconds); None where not all are like that."""
+    more are microseconds, six more nanoseconds); None where not all are like that, or two names are the same
+    time: 1.1 and 1.10 are the numbers of a place and a picture."""
     stems = [path.stem for path in images]
+    times = _read_times(stems)
+    return times if times is not None and len(set(times)) == len(set(stems)) else None
+
+
+def _read_times(stems: list[str]) -> list[int] | None:
     for digits, unit_ns in ((13, 10**6), (16, 10**3), (19, 1)):
         if all(re.fullmatch(rf"[1-8]\d{{{digits - 1}}}", stem) for stem in stems):
             return [int(stem) * unit_ns for stem in stems]

@@ -246,7 +246,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meshes", help="furniture meshes of the rendered worlds")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--markdown", type=Path, help="a Markdown file: write a short table between its lines "
-                        "<!-- scoreboard --> and <!-- /scoreboard -->")
+                        "<!-- scoreboard --> and <!-- /scoreboard -->; of walks a row each")
     parser.add_argument("--card", type=Path, help="for `all`: score this weights file and keep the lines in its card")
     parser.add_argument("--pictures", type=Path, help="write pictures of the best, median and worst windows here")
     parser.add_argument("--montage", type=Path, help="write one picture of the median window of each set here")
@@ -296,7 +296,8 @@ def run(arguments: argparse.Namespace) -> list[Line]:
             "worlds": arguments.worlds, "precision": arguments.precision,
             "textures": bool(arguments.textures), "meshes": bool(arguments.meshes)}})
     if arguments.markdown:
-        rewrite_block(arguments.markdown, summary(lines))
+        of_walks = arguments.target in ("walks", "walk")
+        rewrite_block(arguments.markdown, walks.overview_markdown(lines) if of_walks else summary(lines))
     return lines
 
 

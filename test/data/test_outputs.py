@@ -165,6 +165,15 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_files_whole(tmp
     assert not left[0].exists()
 
 
+def test_a_file_in_the_way_of_the_pictures_leaves_the_old_files_whole(tmp_path):
+    (tmp_path / "cloud.ply").write_text("old")
+    (tmp_path / "pictures").touch()
+    with pytest.raises(OutputError, match="File exists"):
+        save_run(tmp_path, make_run(200))
+    assert (tmp_path / "cloud.ply").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"cloud.ply", "pictures"}
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file/out"):

@@ -93,6 +93,22 @@ def test_intrinsics_of_twice_the_images_size_are_told_with_their_file(truth):
     assert len(list(open_sequence(truth, intrinsics=None))) == 3
 
 
+@pytest.mark.parametrize("pose", [np.zeros((4, 4)), 2 * np.eye(4), np.diag([1.0, 1, -1, 1]), np.eye(4) + np.eye(4)[3]])
+def test_poses_that_are_none_are_told(truth, caplog, pose):
+    np.savetxt(truth / "pose/frame1.txt", pose)
+    with pytest.raises(InputError, match="pose/frame1.txt is no pose"):
+        open_sequence(truth)[1]
+    assert [item.T_world_cam is None for item in open_sequence(truth)] == [False, True, False]
+    assert "pose/frame1.txt is no pose" in caplog.text
+
+
+def test_poses_of_three_digits_are_poses(truth):
+    turned = np.eye(4)
+    turned[:3, :3] = cv2.Rodrigues(np.array([0.5, -0.7, 0.3]))[0]
+    np.savetxt(truth / "pose/frame1.txt", turned, fmt="%.2f")
+    np.testing.assert_allclose(open_sequence(truth)[1].T_world_cam, turned, atol=0.01)
+
+
 def test_images_are_in_natural_order(tmp_path):
     write_folder(tmp_path, 12)
     reds = [item.frame.image[0, 0, 0] for item in open_sequence(tmp_path)]
@@ -109,6 +125,7 @@ def test_images_are_in_natural_order(tmp_path):
     (["1403636579763555", "1403636579813555"], [1403636579763555000, 1403636579813555000]),
     (["000007", "000009"], [0, 100_000_000]),
     (["12²1", "12²3"], [0, 100_000_000]),
+    (["1.1", "1.2", "1.10"], [0, 100_000_000, 200_000_000]),         # chapters, not seconds: 1.1 and 1.10 would be one
     (["1403636579763", "1403636579813555"], [0, 100_000_000]),
     (["14036365797635", "14036365798135"], [0, 100_000_000]),
 ])

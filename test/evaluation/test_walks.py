@@ -371,6 +371,16 @@ def test_people_and_what_is_kept_of_them_are_asked_for(folder, known_config):
         known_config("walk", str(folder), "--people", "1")
 
 
+def test_a_page_gets_a_row_a_walk(tmp_path, monkeypatch):
+    """It got the table of windows, which is empty for walks, in the place of what it held."""
+    page = tmp_path / "page.md"
+    page.write_text("<!-- scoreboard -->\nold\n<!-- /scoreboard -->\n")
+    monkeypatch.setattr(benchmark, "NetworkPredictor", lambda config: None)
+    monkeypatch.setattr(walks, "score_walks", lambda *_, **__: [{"set": "room", "intrinsics": False, "path_m": 31.0}])
+    benchmark.main(["walk", str(tmp_path), "--markdown", str(page)])
+    assert "| walk | path, m |" in page.read_text() and "| room | 31" in page.read_text()
+
+
 @pytest.fixture
 def known_config(monkeypatch):
     """What `lsm eval` asks of the mapper, whether it leaves out what moves, and the names of the walks."""

@@ -30,8 +30,9 @@ class Visit:
     """A doctor in a process of its own."""
 
     def __init__(self, *arguments: str):
-        self._process = subprocess.Popen([sys.executable, "-P", "-m", "lsm_ros.cli", "doctor", "--json", *arguments],
-                                         stdout=subprocess.PIPE, text=True)
+        # Elsewhere, so that the installed package is looked at; python -P does that, too, but not in 3.10.
+        self._process = subprocess.Popen([sys.executable, "-m", "lsm_ros.cli", "doctor", "--json", *arguments],
+                                         stdout=subprocess.PIPE, text=True, cwd="/")
         self.ended = False
 
     def findings(self, camera: Camera, meanwhile=lambda: None) -> list[dict]:

@@ -48,7 +48,7 @@ def stepped() -> list[torch.Tensor]:
 
 
 def test_processes_share_the_work(tmp_path):
-    both = [subprocess.Popen([sys.executable, "-P", __file__, str(rank), tmp_path]) for rank in range(2)]
+    both = [subprocess.Popen([sys.executable, __file__, str(rank), tmp_path]) for rank in range(2)]
     assert [process.wait(120) for process in both] == [0, 0]
     for rank in range(2):
         for ours, alone in zip(torch.load(tmp_path / f"{rank}.pt"), stepped(), strict=True):
