@@ -133,8 +133,10 @@ class PoseGraph:
 
     def absorb(self, other: PoseGraph, S_map_other: np.ndarray) -> None:
         """Takes in the keyframes of another map, and what ties them; S_map_other (4, 4) says where that map lies."""
-        self._index |= {keyframe_id: len(self._index) + n for n, keyframe_id in enumerate(other._index)}
-        self._S = np.concatenate([self._S, S_map_other @ other._S])
+        ids, S = [*self._index, *other._index], np.concatenate([self._S, S_map_other @ other._S])
+        order = np.argsort(ids)                # by age: a map that waited may have begun after parts of the present one
+        self._index = {ids[n]: place for place, n in enumerate(order.tolist())}
+        self._S = S[order]
         self.connect([*other.edges, *other.travels])
         self._stances |= other._stances
         self._solved = None
