@@ -28,6 +28,7 @@ from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
 from lsm_ros.ros.pipeline import Pipeline
 from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.queries import QueryPublisher
 
 LABELS = LabelSet.load()
 POSES = walk(60)
@@ -52,8 +53,8 @@ class Robot:
         map_odom = SimpleNamespace(
             forget=lambda: self.told.append("forget"), begin=lambda *_: self.told.append("begin"),
             correct=lambda _, T_odom_cam: self.told.append("none" if T_odom_cam is None else "odometry"))
-        self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom, None,
-                                 self.health, self.node.get_clock(), self.options)
+        self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom,
+                                 QueryPublisher(self.node), self.health, self.node.get_clock(), self.options)
 
     def _complete(self, frame: Frame, *_) -> Frame:
         frame = replace(frame, up_cam=self.up_cam)
@@ -410,13 +411,45 @@ def test_an_image_that_is_refused_does_not_keep_the_transform_of_a_robot_at_rest
 
 def test_the_answer_to_a_query_has_the_stamp_of_the_newest_image_or_of_a_loaded_map(saved):
     robot, stamps = Robot(), []
-    robot.pipeline._answers = SimpleNamespace(publish=lambda result, stamp, frame: stamps.append(stamp))
+    robot.pipeline._answers = SimpleNamespace(publish=lambda result, stamp, frame: stamps.append(stamp),
+                                              forget=lambda: None)
     robot.pipeline.load(saved)
     newest = robot.pipeline.mapper.trajectory()[-1][0]
     robot.pipeline.query("floor", 0.0)
     robot.see(FILM[12:20])
     robot.pipeline.query("floor", 0.0)
     assert 0 < newest <= FILM[11].stamp_ns and stamps == [newest, FILM[19].stamp_ns]
+
+
+def test_the_answer_to_a_query_goes_with_the_map_that_was_asked(monkeypatch, saved):
+    robot = Robot()
+    widths = robot.node.said["query_cloud"]
+
+    def asked() -> None:
+        robot.pipeline.query("floor", 0.0)
+        assert widths[-1].width > 100
+
+    robot.see(FILM[:12])
+    asked()
+    robot.see(FILM[12:16])
+    robot.pipeline.set_classes(["floor", "wall"])
+    assert len(widths) == 1, "the map is the same one"
+    robot.pipeline.reset()
+    assert [message.width for message in widths[1:]] == [0]
+    robot.pipeline.reset()
+    assert len(widths) == 2, "nobody has asked since"
+    robot.pipeline.load(saved)
+    asked()
+    robot.pipeline.load(saved)
+    assert widths[-1].width == 0
+    asked()
+    mapper = robot.pipeline.mapper
+    known = mapper.keyframes
+    robot.see(FILM[12:20])
+    assert mapper.keyframes > known and widths[-1].width, "the camera has found itself in the map that was asked"
+    monkeypatch.setattr(mapper, "map_id", mapper.map_id + 1)                # as of maps that are joined
+    robot.see(FILM[20:26])
+    assert widths[-1].width == 0
 
 
 def test_images_without_a_frame_are_mapped_and_told():
