@@ -180,7 +180,10 @@ class Pipeline:
         self.state = "lost"                             # until the camera recognises where it is
         self.world, self._map_id = map_values(self.mapper), self.mapper.map_id
         self._publishers.map_changed(max(stamp for stamp, _ in self.mapper.trajectory()), anew=True)
-        return f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
+        most = self.options.mapper.max_keyframes
+        return (f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
+                + f"; as soon as mapping goes on all but mapper.max_keyframes = {most} of them are forgotten"
+                * (len(state.views) > most))
 
     def set_classes(self, names: list[str]) -> str:
         """Labels the map in other words; none: those that the node was started with. Returns what they are.

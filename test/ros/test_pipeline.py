@@ -364,6 +364,18 @@ def test_a_loaded_map_is_told_of_before_the_camera_has_found_itself_in_it(saved)
     assert robot.pipeline.world == {}
 
 
+def test_who_loads_a_map_of_more_keyframes_than_are_kept_is_told(tmp_path):
+    robot = Robot()
+    robot.see(FILM)
+    folder, count = robot.pipeline.save(str(tmp_path)), robot.pipeline.mapper.keyframes
+    assert robot.pipeline.load(folder).endswith(f" voxels, {len(LABELS)} labels")
+    robot.pipeline.configure(replace(robot.options, mapper=replace(robot.options.mapper, max_keyframes=20)))
+    answer = robot.pipeline.load(folder)
+    assert answer.startswith(f"{count} keyframes") and "all but mapper.max_keyframes = 20 of them are forgott" in answer
+    robot.see(FILM[:4])
+    assert robot.pipeline.mapper.keyframes <= 20 < count
+
+
 def test_what_was_mapped_before_the_camera_was_given_up_is_saved_until_another_map_begins(tmp_path):
     robot = Robot("map_cloud")
     robot.see(FILM[:12])
