@@ -113,6 +113,10 @@ class Pipeline:
     def reset(self) -> None:
         """Forgets the map and starts again with the next image."""
         self.mapper.reset()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """The mapper has another map, or none, and knows nothing of the images to come."""
         self._predictor.reset()
         self._show_no_map(self._stamp)
         self._log, self._T_map_cam = RunLog(), None
@@ -166,7 +170,7 @@ class Pipeline:
         """Takes a map that `save` wrote in place of the present one. Returns what was loaded.
 
         Raises InputError where there is none that can be read, or where the camera's images have another size than the
-        map's, and the present map stays.
+        map's, AlignmentError where it lies beyond all voxels, and the present map stays.
         """
         if not folder:
             raise InputError("folder is empty; it must name the folder of a saved map")
@@ -174,8 +178,8 @@ class Pipeline:
         if self._camera_shape not in (None, state.image_shape):
             raise InputError(f"the map's images are {_size(state.image_shape)}, the camera's "
                              f"{_size(self._camera_shape)}; it can only go on with images of its own size")
-        self.reset()
         self.mapper.restore(state)
+        self._begin_anew()
         self._shape = state.image_shape
         self.state = "lost"                             # until the camera recognises where it is
         self.world, self._map_id = map_values(self.mapper), self.mapper.map_id

@@ -17,10 +17,11 @@ from test_topics import apply
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
-from lsm_ros.errors import InputError
+from lsm_ros.errors import AlignmentError, InputError
 from lsm_ros.geometry.sim3 import UP_CV, sim3
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
+from lsm_ros.mapping.saved_map import FILE, write_map
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
@@ -362,6 +363,24 @@ def test_a_loaded_map_is_told_of_before_the_camera_has_found_itself_in_it(saved)
     assert robot.pipeline.world["map_id"] == robot.pipeline.mapper.map_id
     robot.pipeline.reset()
     assert robot.pipeline.world == {}
+
+
+def test_a_map_that_lies_beyond_all_voxels_is_refused_and_the_present_one_stays(tmp_path):
+    robot = Robot("map_cloud")
+    robot.see(FILM[:14])
+    mapper = robot.pipeline.mapper
+    before, width = mapper.trajectory(), robot.published("map_cloud")[-1].width
+    far, state = np.eye(4), mapper.state()
+    far[0, 3] = 60e3                                    # metres; a key has room for 52 km
+    graph = state.graph.copy()
+    graph.move(far)
+    write_map(tmp_path / FILE, replace(state, graph=graph))
+    with pytest.raises(AlignmentError, match="voxels from the map's origin"):
+        robot.pipeline.load(str(tmp_path))
+    assert [stamp for stamp, _ in mapper.trajectory()] == [stamp for stamp, _ in before]
+    assert len(mapper.map_cloud()) == width and robot.pipeline.state != "waiting" and robot.pipeline.world
+    robot.see(FILM[14:20])
+    assert mapper.keyframes > len(before) and mapper.counters.refused_windows == 0
 
 
 def test_who_loads_a_map_of_more_keyframes_than_are_kept_is_told(tmp_path):
