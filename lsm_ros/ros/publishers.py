@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from lsm_ros.contracts import Cloud, MapUpdate
+from lsm_ros.errors import ConfigError
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen
@@ -83,9 +84,12 @@ class Publishers:
         self._publish_names()
 
     def _take_labels(self, labels: LabelSet) -> None:
-        config = self._config
-        roles = (chosen(labels, config.ground_labels, GROUND), chosen(labels, config.ignored_labels, IGNORED),
-                 chosen(labels, config.keepout_labels))
+        config, roles = self._config, []
+        for name, default in (("ground_labels", GROUND), ("ignored_labels", IGNORED), ("keepout_labels", ())):
+            try:
+                roles.append(chosen(labels, getattr(config, name), default))
+            except ConfigError as error:                # who calls set_classes has not written that list
+                raise ConfigError(f"{name}: {error}") from error
         self._labels, (self._ground, self._ignored, self._kept_out) = labels, roles
 
     def _publish_names(self) -> None:

@@ -55,7 +55,7 @@ def test_without_weights_the_node_stays_unconfigured_and_says_why(start, camera:
 def test_an_unknown_label_keeps_the_node_unconfigured_and_is_named(start, camera: Camera):
     start("keepout_labels:=rug, tabel")
     camera.spin_until(lambda: camera.levels.get(MAPPING, (b"", ""))[0] == DiagnosticStatus.ERROR)
-    assert camera.levels[MAPPING][1] == "no label 'tabel'; did you mean 'table'? (in 'rug, tabel')"
+    assert camera.levels[MAPPING][1] == "keepout_labels: no label 'tabel'; did you mean 'table'? (in 'rug, tabel')"
     assert camera.call(GetState, "/lsm/lsm/get_state", GetState.Request()).current_state.label == "unconfigured"
 
 

@@ -119,7 +119,7 @@ def test_other_classes_get_other_names_or_none_at_all():
     node = StandIn("ground_cloud")
     publishers = Publishers(node, LABELS, NodeConfig(ground_labels="rug"))
     publishers.publish_update(update("floor"), "camera", NodeOptions())
-    with pytest.raises(ConfigError, match="no label 'rug'"):
+    with pytest.raises(ConfigError, match=r"ground_labels: no label 'rug' \(in 'rug'\)"):
         publishers.relabel(LabelSet.from_entries([{"name": "floor"}, {"name": "teapot"}]))
     publishers.publish_update(update("rug"), "camera", NodeOptions())
     publishers.relabel(LabelSet.from_entries([{"name": "teapot"}, {"name": "rug"}]))        # where 1 was the floor
