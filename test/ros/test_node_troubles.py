@@ -92,6 +92,15 @@ def test_pause_and_enable_tell_of_each_other(camera: Camera, active: LsmNode):
     assert answer(pause, False) == answer(enable, True) == "the node is inactive"
 
 
+def test_a_camera_is_not_silent_for_as_long_as_nobody_listened(camera: Camera, active: LsmNode):
+    """Enabled again after an hour the node said "no image for 3600.0 s" until the first one came."""
+    active._health.arrived()
+    assert active._health.snapshot()["image_age_s"] is not None
+    for data in (False, True):
+        active._on_enable(SetBool.Request(data=data), SetBool.Response())
+    assert active._health.snapshot()["image_age_s"] is None and active._health.snapshot()["counts"]["images_received"]
+
+
 def test_a_shorter_map_period_counts_from_now(camera: Camera, active: LsmNode):
     active.set_parameters([Parameter("map_period_s", value=3600.0)])
     active.set_parameters([Parameter("map_period_s", value=0.5)])
