@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from lsm_ros.errors import AlignmentError
-from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of, scaling
+from lsm_ros.geometry.sim3 import adjoint, exp, hat, inverse, log, rigid_of, rotation_of, scale_of
 from lsm_ros.mapping.equations import Equations
 
 CAUCHY = 3.0               # residuals beyond this many sigmas count less and less (Barron 2019, alpha = 0)
@@ -133,8 +133,10 @@ class PoseGraph:
 
     def absorb(self, other: PoseGraph, S_map_other: np.ndarray) -> None:
         """Takes in the keyframes of another map, and what ties them; S_map_other (4, 4) says where that map lies."""
-        self._index |= {keyframe_id: len(self._index) + n for n, keyframe_id in enumerate(other._index)}
-        self._S = np.concatenate([self._S, S_map_other @ other._S])
+        ids, S = [*self._index, *other._index], np.concatenate([self._S, S_map_other @ other._S])
+        order = np.argsort(ids)                # by age: a map that waited may have begun after parts of the present one
+        self._index = {ids[n]: place for place, n in enumerate(order.tolist())}
+        self._S = S[order]
         self.connect([*other.edges, *other.travels])
         self._stances |= other._stances
         self._solved = None
@@ -196,9 +198,10 @@ class PoseGraph:
     def picture(self) -> GraphPicture:
         """For whoever draws it; all windows' edges and the loops."""
         ends = np.array([(self._index[edge.i], self._index[edge.j]) for edge in self.edges], np.int64).reshape(-1, 2)
-        T_i_j = [rigid_of(scaling(scale_of(self.pose(edge.i))) @ edge.S_i_j) for edge in self.edges]
+        S_i_j = np.array([edge.S_i_j for edge in self.edges]).reshape(-1, 4, 4)
+        S_i_j[:, :3] *= scale_of(self._S)[ends[:, 0], None, None]          # from the unit of i to metres
         return GraphPicture(self.ids, rigid_of(self._S), ends, np.array([edge.loop for edge in self.edges], bool),
-                            np.array(T_i_j).reshape(-1, 4, 4))
+                            rigid_of(S_i_j))
 
     def loops(self) -> int:
         """Edges that tie the present to the past."""

@@ -75,7 +75,7 @@ class Mapper:
         self._next_id = self._next_map_id = 0
         self._atlas = Atlas(config.max_keyframes)
         self._selector = KeyframeSelector(config.keyframe_motion, config.keyframe_tracks)
-        self._map = SemanticMap(len(labels), config.voxel_size_m, config.confidence_drop, config.max_depth_m)
+        self._map = self._new_voxels()
         self._objects = ObjectTracker(labels, config.object_min_voxels)
         self._await_stream()
         self._start()
@@ -278,10 +278,8 @@ class Mapper:
         """Asks what was seen in other words, all of it: the voxels are made anew, which takes 20 ms a keyframe."""
         self.labels = labels
         self._objects.relabel(labels)
-        self._map = SemanticMap(len(labels), self.config.voxel_size_m, self.config.confidence_drop,
-                                self.config.max_depth_m)
-        for keyframe_id, view in self._views.items():
-            self._views[keyframe_id] = replace(view, label_set=labels)
+        self._map = self._new_voxels()
+        self._views = self._in_words_of_now(self._views)
         self._fuse_all()
 
     def query(self, embedding: np.ndarray, threshold: float = 0.5) -> QueryResult:
@@ -298,11 +296,18 @@ class Mapper:
         return MapState(self._graph, self._views, self._places.items(), self._shape)
 
     def restore(self, state: MapState) -> None:
-        """Takes a saved map in place of the present one. The camera is lost until it recognises where it is."""
-        self.reset()
+        """Takes a saved map in place of the present one. The camera is lost until it recognises where it is.
+
+        Raises AlignmentError where it lies too far away for the voxels, and the present map stays.
+        """
         state = state.numbered_from(self._next_id)
+        state = replace(state, views=self._in_words_of_now(state.views))
+        voxels = self._new_voxels()
+        for keyframe_id in state.graph.ids:            # raises before anything has changed
+            voxels.fuse(state.views[keyframe_id], state.graph.pose(keyframe_id))
+        self.reset()
         self._next_id += len(state.views)
-        self._take_up(state)
+        self._take_up(state, voxels)
 
     def take_largest(self) -> bool:
         """Goes back to the map that waits if it has more keyframes than the present one, which waits then; for the end
@@ -317,20 +322,32 @@ class Mapper:
         self._take_up(found.state)
         return True
 
-    def _take_up(self, state: MapState) -> None:
+    def _take_up(self, state: MapState, voxels: SemanticMap | None = None) -> None:
         """A map of another time. Whoever was carried since turned no wheel, and another session's began elsewhere."""
-        self._adopt(state)
+        self._adopt(state, voxels)
         self._forget_odometry()
         self._refused_in_a_row = LOST_AFTER
 
-    def _adopt(self, state: MapState) -> None:
+    def _adopt(self, state: MapState, voxels: SemanticMap | None = None) -> None:
+        """`voxels` are its own, where they are known already."""
         self._graph, self._shape = state.graph, state.image_shape
-        self._views = {i: replace(view, label_set=self.labels) for i, view in state.views.items()}
+        self._views = self._in_words_of_now(state.views)
         self._places = Places(state.places)
         self.metric = replace(self.metric, scale=state.graph.metric)
         self._scale = MetricEstimator(self.metric)
         self._reported.clear()
-        self._fuse_all()
+        if voxels is None:
+            self._fuse_all()
+        else:
+            self._map = voxels
+
+    def _in_words_of_now(self, views: dict[int, View]) -> dict[int, View]:
+        return {i: view if view.label_set is self.labels else replace(view, label_set=self.labels)
+                for i, view in views.items()}
+
+    def _new_voxels(self) -> SemanticMap:
+        return SemanticMap(len(self.labels), self.config.voxel_size_m, self.config.confidence_drop,
+                           self.config.max_depth_m)
 
     def _look_back(self, keyframe: Keyframe, place: np.ndarray | None, clock: Stopwatch) -> bool:
         """If a map that waits is in sight, this one becomes a part of it."""

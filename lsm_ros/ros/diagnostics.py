@@ -54,6 +54,11 @@ class Health:
         if not quiet:
             self._logger.warning(f"{name} ({times} so far): {text}" + (f"\n{detail}" if detail else ""))
 
+    def listens_anew(self) -> None:
+        """Images that came before it stopped listening say nothing of the camera's silence."""
+        with self._lock:
+            self._last_arrival = None
+
     def arrived(self) -> None:
         now = time.monotonic()
         with self._lock:

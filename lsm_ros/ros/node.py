@@ -146,6 +146,7 @@ class LsmNode(LifecycleNode):
         self._worker.run(lambda: None).result()         # the window in progress still publishes; inactive means silent
 
     def _listen(self) -> None:
+        self._health.listens_anew()
         self._map_odom.listen_anew()
         self._inputs.listen()
         try:

@@ -61,7 +61,7 @@ class Pipeline:
         self._publishers, self._map_odom, self._answers = publishers, map_odom, answers
         self._levels = Levels()
         self._log = RunLog()
-        self._map_id: int | None = None                 # of the newest window
+        self._map_id: int | None = None                 # of the newest window, or of a map that was taken up since
         self._T_map_cam: np.ndarray | None = None       # of the newest keyframe; None where it has no place in the map
         self._shape: tuple[int, ...] | None = None      # of the images in the map
         self._camera_shape: tuple[int, ...] | None = None       # of the newest image, whatever became of the map
@@ -113,6 +113,10 @@ class Pipeline:
     def reset(self) -> None:
         """Forgets the map and starts again with the next image."""
         self.mapper.reset()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """The mapper has another map, or none, and knows nothing of the images to come."""
         self._predictor.reset()
         self._show_no_map(self._stamp)
         self._log, self._T_map_cam = RunLog(), None
@@ -123,6 +127,7 @@ class Pipeline:
         """The map of before is gone; the next window begins another."""
         self._publishers.map_changed(stamp, anew=True)
         self._map_odom.forget()
+        self._answers.forget()
         self.world = {}
 
     def publish_map(self) -> None:
@@ -149,7 +154,7 @@ class Pipeline:
         mapper.settle()
         self._publishers.map_changed(self._stamp, anew=gone_back)
         if gone_back:
-            self.state, self.world = "lost", map_values(mapper)
+            self.state, self.world, self._map_id = "lost", map_values(mapper), mapper.map_id
         elif mapper.waiting_keyframes > mapper.keyframes:
             self._health.problem("maps_unsaved", f"the map of now is saved, {mapper.keyframes} keyframes; one of "
                                  f"{mapper.waiting_keyframes} is not, and waits until the camera sees its place again")
@@ -165,7 +170,7 @@ class Pipeline:
         """Takes a map that `save` wrote in place of the present one. Returns what was loaded.
 
         Raises InputError where there is none that can be read, or where the camera's images have another size than the
-        map's, and the present map stays.
+        map's, AlignmentError where it lies beyond all voxels, and the present map stays.
         """
         if not folder:
             raise InputError("folder is empty; it must name the folder of a saved map")
@@ -173,13 +178,16 @@ class Pipeline:
         if self._camera_shape not in (None, state.image_shape):
             raise InputError(f"the map's images are {_size(state.image_shape)}, the camera's "
                              f"{_size(self._camera_shape)}; it can only go on with images of its own size")
-        self.reset()
         self.mapper.restore(state)
+        self._begin_anew()
         self._shape = state.image_shape
         self.state = "lost"                             # until the camera recognises where it is
-        self.world = map_values(self.mapper)
+        self.world, self._map_id = map_values(self.mapper), self.mapper.map_id
         self._publishers.map_changed(max(stamp for stamp, _ in self.mapper.trajectory()), anew=True)
-        return f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
+        most = self.options.mapper.max_keyframes
+        return (f"{len(state.views)} keyframes, {len(self.mapper.map_cloud())} voxels, {len(self.mapper.labels)} labels"
+                + f"; as soon as mapping goes on all but mapper.max_keyframes = {most} of them are forgotten"
+                * (len(state.views) > most))
 
     def set_classes(self, names: list[str]) -> str:
         """Labels the map in other words; none: those that the node was started with. Returns what they are.
@@ -228,8 +236,9 @@ class Pipeline:
             if not work.frame_id:
                 self._health.problem("frame_ids_missing", "the images have no frame_id, so TF can't place the clouds; "
                                      "the driver must name the camera's optical frame (x right, y down, z forward)")
-            if update.map_id != self._map_id:           # nothing ties the transform of the map before to this one
+            if update.map_id != self._map_id:           # nothing ties what was told of the map before to this one
                 self._map_odom.forget()
+                self._answers.forget()
                 self._map_id = update.map_id
             self._map_odom.correct(update.T_map_cam, frame.T_odom_cam)
             self._publishers.publish_update(update, work.frame_id, self._options_for_update())

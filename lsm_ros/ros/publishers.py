@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from lsm_ros.contracts import Cloud, MapUpdate
+from lsm_ros.errors import ConfigError
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen
@@ -29,7 +30,7 @@ from lsm_ros.ros.conversions import (
 )
 from lsm_ros.ros.detections import Detection3DArray, LabelInfo, detection_array, label_info
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
-from lsm_ros.ros.qos import INCREMENTS, LATCHED, STREAM, Topics, is_read
+from lsm_ros.ros.qos import INCREMENTS, LATCHED, STREAM, Latched, Topics, is_read
 from lsm_ros.ros.transforms import TransformPublisher
 from lsm_ros.ros.window_topics import MONO8_CLASSES, WindowTopics
 
@@ -64,12 +65,12 @@ class Publishers:
             self._keepout = topics.add(OccupancyGrid, "keepout_mask", LATCHED)
             self._whole_map.add(self._keepout)
         self._shown: set[int] | None = None             # ids of the objects that have markers; None: nobody knows
-        self._stale: set[Publisher] = set()             # map topics that the newest map hasn't been published on
+        self._stale: set[Publisher | Latched] = set()   # map topics that the newest map hasn't been published on
         self._served = 0                                # readers of the changes who have had the whole map
         self._map_stamp = 0
         self._newest: MapUpdate | None = None
         self._detections = None
-        self._names: list[Publisher] = []               # of LabelInfo
+        self._names: list[Latched] = []                 # of LabelInfo
         if LabelInfo is not None:
             self._detections = topics.add(Detection3DArray, "objects", LATCHED)
             self._whole_map.add(self._detections)
@@ -83,9 +84,12 @@ class Publishers:
         self._publish_names()
 
     def _take_labels(self, labels: LabelSet) -> None:
-        config = self._config
-        roles = (chosen(labels, config.ground_labels, GROUND), chosen(labels, config.ignored_labels, IGNORED),
-                 chosen(labels, config.keepout_labels))
+        config, roles = self._config, []
+        for name, default in (("ground_labels", GROUND), ("ignored_labels", IGNORED), ("keepout_labels", ())):
+            try:
+                roles.append(chosen(labels, getattr(config, name), default))
+            except ConfigError as error:                # who calls set_classes has not written that list
+                raise ConfigError(f"{name}: {error}") from error
         self._labels, (self._ground, self._ignored, self._kept_out) = labels, roles
 
     def _publish_names(self) -> None:
@@ -127,10 +131,17 @@ class Publishers:
 
     def map_is_wanted(self) -> bool:
         """True if somebody reads a map topic on which the newest map hasn't been published, or begins to read what
-        changes in it. To be asked steadily: so long can a reader go and another come unnoticed."""
+        changes in it. To be asked steadily: so long can a reader go and another come unnoticed. Where nobody reads, an
+        older map is taken back: a reader that wants one message (a map saver) would get that and go."""
         readers = self._changes.get_subscription_count()
         self._served = min(self._served, readers)       # one has gone: the next who comes is another
-        return readers > self._served or any(is_read(publisher) for publisher in tuple(self._stale))
+        due = False
+        for publisher in tuple(self._stale):
+            if is_read(publisher):
+                due = True
+            elif isinstance(publisher, Latched):
+                publisher.forget()
+        return readers > self._served or due
 
     def publish_map(self, mapper: Mapper, options: NodeOptions) -> None:
         """The map, on those of its topics that are read."""
@@ -166,7 +177,8 @@ class Publishers:
         if len(changes.cloud):
             self._changes.publish(cloud_message(changes.cloud, at))
 
-    def _publish_voxels(self, cloud: Cloud, on_floor: bool, due: set[Publisher], options: NodeOptions) -> None:
+    def _publish_voxels(self, cloud: Cloud, on_floor: bool, due: set[Publisher | Latched], options: NodeOptions
+                        ) -> None:
         """The whole map and what is drawn from above of it. Raises InputError for a grid that is too large."""
         stamp, config, robot = self._map_stamp, options.node, self._robot(options.node)
         cell_m = max(config.occupancy_resolution_m, options.mapper.voxel_size_m)

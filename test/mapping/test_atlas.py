@@ -122,6 +122,21 @@ def test_the_largest_map_is_taken_up_again_and_the_other_waits():
     assert error(mapper) < 0.06
 
 
+def test_maps_that_are_joined_one_after_another_stay_in_the_order_of_time():
+    """The trajectory is oldest first, and `forget: oldest` goes by it. The present map has parts that are older than
+    the second one that it becomes a part of."""
+    mapper, _ = start()
+    for film in (FILM[:14], FILM[19:30]):
+        push(mapper, film)
+        mapper._atlas.put_away(mapper.map_id, mapper.state())
+        mapper._begin()
+    updates = push(mapper, FILM[37:72])
+    assert mapper.counters.joined_maps == 2 and [update.map_id for update in updates[::len(updates) - 1]] == [2, 1]
+    stamps = [stamp for stamp, _ in mapper.trajectory()]
+    assert stamps == sorted(stamps) and mapper.pose_graph().ids == sorted(mapper.pose_graph().ids)
+    assert error(mapper) < 0.06
+
+
 def test_a_map_that_is_loaded_never_meets_the_images_of_another(two_rounds):
     """Tokens and features are kept by keyframe id, so a loaded keyframe may not have the id of one that was seen."""
     mapper, _ = two_rounds

@@ -18,7 +18,7 @@ from lsm_ros.contracts import Cloud, MapObject, MapUpdate
 from lsm_ros.data import messages
 from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import intrinsics
-from lsm_ros.geometry.sim3 import exp_so3, inverse, sim3
+from lsm_ros.geometry.sim3 import exp_so3, inverse, quaternion_from_matrix, sim3
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import GraphPicture
 from lsm_ros.mapping.occupancy import Grid
@@ -208,6 +208,17 @@ def test_poses():
     pose = conversions.pose(T)
     assert (pose.position.x, pose.position.y, pose.position.z) == (1.0, 2.0, 3.0)
     assert (pose.orientation.z, pose.orientation.w) == pytest.approx((np.sqrt(0.5), np.sqrt(0.5)))
+
+
+def test_the_path_of_a_large_map_is_told_at_once(monkeypatch):
+    """A quaternion each took .1 s of the mapper's time a second, for a path of 600 keyframes."""
+    T = sim3(exp_so3(np.random.default_rng(0).normal(size=(50, 3))), np.arange(150.0).reshape(50, 3))
+    expected, calls = [conversions.pose(T_map_cam) for T_map_cam in T], []
+    monkeypatch.setattr(conversions, "quaternion_from_matrix", lambda R: calls.append(R) or quaternion_from_matrix(R))
+    told = conversions.path([(STAMP + n, T_map_cam) for n, T_map_cam in enumerate(T)], STAMP, "map").poses
+    assert [at.pose for at in told] == expected and len(calls) == 1
+    assert [conversions.stamp_ns(at.header.stamp) for at in told] == list(range(STAMP, STAMP + 50))
+    assert conversions.path([], STAMP, "map").poses == []
 
 
 def update(T_map_cam: np.ndarray, moved: range, **others) -> MapUpdate:

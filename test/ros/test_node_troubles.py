@@ -55,7 +55,7 @@ def test_without_weights_the_node_stays_unconfigured_and_says_why(start, camera:
 def test_an_unknown_label_keeps_the_node_unconfigured_and_is_named(start, camera: Camera):
     start("keepout_labels:=rug, tabel")
     camera.spin_until(lambda: camera.levels.get(MAPPING, (b"", ""))[0] == DiagnosticStatus.ERROR)
-    assert camera.levels[MAPPING][1] == "no label 'tabel'; did you mean 'table'? (in 'rug, tabel')"
+    assert camera.levels[MAPPING][1] == "keepout_labels: no label 'tabel'; did you mean 'table'? (in 'rug, tabel')"
     assert camera.call(GetState, "/lsm/lsm/get_state", GetState.Request()).current_state.label == "unconfigured"
 
 
@@ -90,6 +90,15 @@ def test_pause_and_enable_tell_of_each_other(camera: Camera, active: LsmNode):
     assert [answer(pause, True), answer(enable, True)] == ["disabled and paused", "paused"]
     active.trigger_deactivate()
     assert answer(pause, False) == answer(enable, True) == "the node is inactive"
+
+
+def test_a_camera_is_not_silent_for_as_long_as_nobody_listened(camera: Camera, active: LsmNode):
+    """Enabled again after an hour the node said "no image for 3600.0 s" until the first one came."""
+    active._health.arrived()
+    assert active._health.snapshot()["image_age_s"] is not None
+    for data in (False, True):
+        active._on_enable(SetBool.Request(data=data), SetBool.Response())
+    assert active._health.snapshot()["image_age_s"] is None and active._health.snapshot()["counts"]["images_received"]
 
 
 def test_a_shorter_map_period_counts_from_now(camera: Camera, active: LsmNode):

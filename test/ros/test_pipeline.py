@@ -17,10 +17,11 @@ from test_topics import apply
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
-from lsm_ros.errors import InputError
+from lsm_ros.errors import AlignmentError, InputError
 from lsm_ros.geometry.sim3 import UP_CV, sim3
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
+from lsm_ros.mapping.saved_map import FILE, write_map
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
 from lsm_ros.ros.diagnostics import Health
@@ -28,6 +29,7 @@ from lsm_ros.ros.intake import Work
 from lsm_ros.ros.parameters import NodeConfig, NodeOptions
 from lsm_ros.ros.pipeline import Pipeline
 from lsm_ros.ros.publishers import Publishers
+from lsm_ros.ros.queries import QueryPublisher
 
 LABELS = LabelSet.load()
 POSES = walk(60)
@@ -52,8 +54,8 @@ class Robot:
         map_odom = SimpleNamespace(
             forget=lambda: self.told.append("forget"), begin=lambda *_: self.told.append("begin"),
             correct=lambda _, T_odom_cam: self.told.append("none" if T_odom_cam is None else "odometry"))
-        self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom, None,
-                                 self.health, self.node.get_clock(), self.options)
+        self.pipeline = Pipeline(network, inputs, Publishers(self.node, LABELS, self.options.node), map_odom,
+                                 QueryPublisher(self.node), self.health, self.node.get_clock(), self.options)
 
     def _complete(self, frame: Frame, *_) -> Frame:
         frame = replace(frame, up_cam=self.up_cam)
@@ -363,6 +365,36 @@ def test_a_loaded_map_is_told_of_before_the_camera_has_found_itself_in_it(saved)
     assert robot.pipeline.world == {}
 
 
+def test_a_map_that_lies_beyond_all_voxels_is_refused_and_the_present_one_stays(tmp_path):
+    robot = Robot("map_cloud")
+    robot.see(FILM[:14])
+    mapper = robot.pipeline.mapper
+    before, width = mapper.trajectory(), robot.published("map_cloud")[-1].width
+    far, state = np.eye(4), mapper.state()
+    far[0, 3] = 60e3                                    # metres; a key has room for 52 km
+    graph = state.graph.copy()
+    graph.move(far)
+    write_map(tmp_path / FILE, replace(state, graph=graph))
+    with pytest.raises(AlignmentError, match="voxels from the map's origin"):
+        robot.pipeline.load(str(tmp_path))
+    assert [stamp for stamp, _ in mapper.trajectory()] == [stamp for stamp, _ in before]
+    assert len(mapper.map_cloud()) == width and robot.pipeline.state != "waiting" and robot.pipeline.world
+    robot.see(FILM[14:20])
+    assert mapper.keyframes > len(before) and mapper.counters.refused_windows == 0
+
+
+def test_who_loads_a_map_of_more_keyframes_than_are_kept_is_told(tmp_path):
+    robot = Robot()
+    robot.see(FILM)
+    folder, count = robot.pipeline.save(str(tmp_path)), robot.pipeline.mapper.keyframes
+    assert robot.pipeline.load(folder).endswith(f" voxels, {len(LABELS)} labels")
+    robot.pipeline.configure(replace(robot.options, mapper=replace(robot.options.mapper, max_keyframes=20)))
+    answer = robot.pipeline.load(folder)
+    assert answer.startswith(f"{count} keyframes") and "all but mapper.max_keyframes = 20 of them are forgott" in answer
+    robot.see(FILM[:4])
+    assert robot.pipeline.mapper.keyframes <= 20 < count
+
+
 def test_what_was_mapped_before_the_camera_was_given_up_is_saved_until_another_map_begins(tmp_path):
     robot = Robot("map_cloud")
     robot.see(FILM[:12])
@@ -410,13 +442,45 @@ def test_an_image_that_is_refused_does_not_keep_the_transform_of_a_robot_at_rest
 
 def test_the_answer_to_a_query_has_the_stamp_of_the_newest_image_or_of_a_loaded_map(saved):
     robot, stamps = Robot(), []
-    robot.pipeline._answers = SimpleNamespace(publish=lambda result, stamp, frame: stamps.append(stamp))
+    robot.pipeline._answers = SimpleNamespace(publish=lambda result, stamp, frame: stamps.append(stamp),
+                                              forget=lambda: None)
     robot.pipeline.load(saved)
     newest = robot.pipeline.mapper.trajectory()[-1][0]
     robot.pipeline.query("floor", 0.0)
     robot.see(FILM[12:20])
     robot.pipeline.query("floor", 0.0)
     assert 0 < newest <= FILM[11].stamp_ns and stamps == [newest, FILM[19].stamp_ns]
+
+
+def test_the_answer_to_a_query_goes_with_the_map_that_was_asked(monkeypatch, saved):
+    robot = Robot()
+    widths = robot.node.said["query_cloud"]
+
+    def asked() -> None:
+        robot.pipeline.query("floor", 0.0)
+        assert widths[-1].width > 100
+
+    robot.see(FILM[:12])
+    asked()
+    robot.see(FILM[12:16])
+    robot.pipeline.set_classes(["floor", "wall"])
+    assert len(widths) == 1, "the map is the same one"
+    robot.pipeline.reset()
+    assert [message.width for message in widths[1:]] == [0]
+    robot.pipeline.reset()
+    assert len(widths) == 2, "nobody has asked since"
+    robot.pipeline.load(saved)
+    asked()
+    robot.pipeline.load(saved)
+    assert widths[-1].width == 0
+    asked()
+    mapper = robot.pipeline.mapper
+    known = mapper.keyframes
+    robot.see(FILM[12:20])
+    assert mapper.keyframes > known and widths[-1].width, "the camera has found itself in the map that was asked"
+    monkeypatch.setattr(mapper, "map_id", mapper.map_id + 1)                # as of maps that are joined
+    robot.see(FILM[20:26])
+    assert widths[-1].width == 0
 
 
 def test_images_without_a_frame_are_mapped_and_told():

@@ -36,9 +36,14 @@ class StandIn:
 
     def __init__(self, *readers: str):
         self.readers, self.said, self.warnings = list(readers), {}, []
+        self.made: list[str] = []               # topics, in the order in which they were made
 
     def create_publisher(self, kind: type, topic: str, qos) -> Topic:
+        self.made.append(topic)
         return Topic(lambda: self.readers.count(topic), self.said.setdefault(topic, []))
+
+    def destroy_publisher(self, publisher: Topic) -> None:
+        pass
 
     def get_clock(self) -> SimpleNamespace:
         return SimpleNamespace(now=lambda: RosTime(nanoseconds=STAMP))
@@ -114,7 +119,7 @@ def test_other_classes_get_other_names_or_none_at_all():
     node = StandIn("ground_cloud")
     publishers = Publishers(node, LABELS, NodeConfig(ground_labels="rug"))
     publishers.publish_update(update("floor"), "camera", NodeOptions())
-    with pytest.raises(ConfigError, match="no label 'rug'"):
+    with pytest.raises(ConfigError, match=r"ground_labels: no label 'rug' \(in 'rug'\)"):
         publishers.relabel(LabelSet.from_entries([{"name": "floor"}, {"name": "teapot"}]))
     publishers.publish_update(update("rug"), "camera", NodeOptions())
     publishers.relabel(LabelSet.from_entries([{"name": "teapot"}, {"name": "rug"}]))        # where 1 was the floor
@@ -153,3 +158,24 @@ def test_a_map_without_a_view_is_judged_by_its_own_floor(on_floor, cells):
     publishers.map_changed(STAMP, anew=True)
     publishers.publish_map(SimpleNamespace(map_cloud=lambda: world, on_floor=on_floor), NodeOptions(config))
     assert tuple(set(node.said[topic][0].data) - {-1} for topic in ("occupancy", "keepout_mask")) == cells
+
+
+def test_a_map_of_before_is_taken_back_from_who_comes_late():
+    """A map saver takes the first message and goes; what stood there was the map as its last reader had left it."""
+    node = StandIn("label_markers")
+    publishers = Publishers(node, LABELS, NodeConfig())
+
+    def changed(*readers: str) -> list[str]:
+        """The topics that are made anew where these are read as the map changes."""
+        node.made.clear()
+        node.readers[:] = readers
+        publishers.map_changed(STAMP)
+        if publishers.map_is_wanted():
+            publishers.publish_map(mapper([]), NodeOptions())
+        return node.made
+
+    assert changed("label_markers") == [] and changed("label_markers") == [], "it is read"
+    node.readers.clear()
+    assert not publishers.map_is_wanted() and node.made == [], "it is the newest one still"
+    assert changed() == ["label_markers"] and changed() == [], "there is nothing more to take back"
+    assert changed("label_markers") == [] and len(node.said["label_markers"]) == 3

@@ -6,11 +6,13 @@ import pytest
 from harness import CAMERA, Camera, Process, node_command
 from lsm_ros.msg import LabelLegend
 from lsm_ros.srv import LoadMap, Query, SaveMap, SetClasses
+from nav_msgs.msg import OccupancyGrid
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from lsm_ros.data.messages import cloud
+from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.qos import LATCHED
 
 
@@ -72,6 +74,24 @@ def test_other_classes_and_back(node, heard, camera: Camera):
     assert not twice.success and "'floor' is given more than once" in twice.message
     assert set_classes().success
     camera.spin_until(lambda: heard["label_legend"][-1].names == first.names)
+
+
+def test_who_wants_one_map_gets_the_newest(node, camera: Camera):
+    """As nav2_map_server's map_saver does, and `ros2 topic echo --once`."""
+    def first() -> int:
+        """The stamp of the first message, nanoseconds."""
+        messages: list[OccupancyGrid] = []
+        subscription = camera.create_subscription(OccupancyGrid, "/lsm/occupancy", messages.append, LATCHED)
+        camera.spin_until(lambda: messages, what="for a map")
+        camera.destroy_subscription(subscription)
+        camera.spin(1.0)                                # the node has noticed
+        return stamp_ns(messages[0].header.stamp)
+
+    before, windows = first(), camera.counter("mapper.windows")
+    while camera.counter("mapper.windows") < windows + 3:
+        camera.walk(3, pause_s=0.3)
+    camera.spin(1.0)
+    assert first() > before
 
 
 def test_a_saved_map_is_taken_up_again(node, heard, camera: Camera, tmp_path):
