@@ -22,7 +22,7 @@ from lsm_ros.errors import InputError
 
 MOST_FRAMES = 1e9           # a video's header may claim any number
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-POSE_TOLERANCE = 0.02
+POSE_TOLERANCE = 0.02       # of a rotation's products and a pose's last row: files round to two or three digits
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".dng")       # of phones and cameras; OpenCV opens none of them
 
 logger = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ class CameraSequence:
 
 
 def _is_pose(T: np.ndarray) -> bool:
-    """Whether finite (4, 4) is a rotation and a translation, to the two or three digits that files may have."""
+    """Whether finite (4, 4) is a rotation and a translation."""
     R = T[:3, :3]
     return bool(np.allclose(R.T @ R, np.eye(3), atol=POSE_TOLERANCE) and np.linalg.det(R) > 0
                 and np.allclose(T[3], (0, 0, 0, 1), atol=POSE_TOLERANCE))

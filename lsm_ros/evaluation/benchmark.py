@@ -62,7 +62,8 @@ GAPS = {"hololens_dvmvs_000": (4, 12), "tum_fr3_cabinet_58": (1, 4), "nyu_room_5
 TALL = (256, 192)        # height and width of images that a phone takes as it is held
 DEFAULT_GAPS = (4, 12)   # frames between the views of a window, of a sequence that is not listed
 BOXES = "semantic_boxes/boxes.json"
-TARGETS = ("worlds", "words", "walks", "walk", "all", "card")
+OF_WALKS = ("walks", "walk")
+TARGETS = ("worlds", "words", *OF_WALKS, "all", "card")
 
 
 def scoreboard(weights: str | Path | None = None, *, data: str | Path | None = None, device: str = "auto",
@@ -282,7 +283,7 @@ def run(arguments: argparse.Namespace) -> list[Line]:
     if arguments.markdown:
         read_block(arguments.markdown)
     lines = read_lines(arguments.weights or SHIPPED) if arguments.target == "card" else score(arguments)
-    if arguments.target in ("walks", "walk"):
+    if arguments.target in OF_WALKS:
         print(f"{walks.walks_markdown(lines)}\n\n{walks.overview_markdown(lines)}" if len(lines) > 1 else
               walks.walks_markdown(lines))
     else:
@@ -296,8 +297,8 @@ def run(arguments: argparse.Namespace) -> list[Line]:
             "worlds": arguments.worlds, "precision": arguments.precision,
             "textures": bool(arguments.textures), "meshes": bool(arguments.meshes)}})
     if arguments.markdown:
-        of_walks = arguments.target in ("walks", "walk")
-        rewrite_block(arguments.markdown, walks.overview_markdown(lines) if of_walks else summary(lines))
+        rewrite_block(arguments.markdown,
+                      walks.overview_markdown(lines) if arguments.target in OF_WALKS else summary(lines))
     return lines
 
 
@@ -306,7 +307,7 @@ def score(arguments: argparse.Namespace) -> list[Line]:
     predictor = NetworkPredictor(PredictorConfig(weights=str(arguments.card or arguments.weights),
                                                  labels=arguments.labels, device=arguments.device,
                                                  precision=arguments.precision))
-    if arguments.target in ("walks", "walk"):
+    if arguments.target in OF_WALKS:
         kept = walks.Kept(arguments.cache, arguments.weights, arguments.precision) if arguments.cache else None
         return walks.score_walks(predictor, walks.walks_of(arguments), chain=arguments.chain, kept=kept,
                                  config=MapperConfig(loops=not arguments.no_loops,

@@ -253,16 +253,15 @@ def _pair_poses(pairs: np.ndarray, seen: Sightings, near: np.ndarray, predicted:
     forth = seen.only(np.arange(2 * P) < P)
     T_a_b, agree = near[a, b], forth.agreement(near[b, a], scales[a], zoom)
 
-    def best(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def better(number: int) -> tuple[np.ndarray, np.ndarray]:
         one, back = seen.of(number), seen.of(P + number)
-        return _best_pose(one, chain([(near[a[number], b[number]], scales[a[number]], zoom),
-                                      (predicted[a[number], b[number]], 1.0, 1.0)],
-                                     ((T, 1.0, 1.0) for T in _hypotheses(one, back))))
+        return _better_pose(one, T_a_b[number], agree[forth.pair == number],
+                            chain([predicted[a[number], b[number]]], _hypotheses(one, back)))
 
     agreeing, all_of_them = (np.bincount(forth.pair, forth.confidence * x, P) for x in (agree, 1.0))
     doubtful = np.flatnonzero(agreeing <= CLEAR * all_of_them)
     # Most of that is OpenCV's work, which needs no Python lock.
-    for number, (T, fits) in zip(doubtful, POOL.map(best, doubtful), strict=True):
+    for number, (T, fits) in zip(doubtful, POOL.map(better, doubtful), strict=True):
         T_a_b[number], agree[forth.pair == number] = T, fits
     return T_a_b, np.where(_hold(forth, agree), np.bincount(forth.pair, agree, P), 0).astype(int)
 
@@ -318,21 +317,20 @@ def _epipolar(sightings: Sightings) -> np.ndarray | None:
     return inverse(T_b_a)
 
 
-def _best_pose(sightings: Sightings,
-               hypotheses: Iterable[tuple[np.ndarray, float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """The pose T_a_b with which most matches agree, weighed by their confidence, and which (N,) do; of some, each with
-    the scale of a's depth and the zoom that belong to it.
+def _better_pose(sightings: Sightings, T_a_b: np.ndarray, agree: np.ndarray,
+                 others: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The pose with which most matches agree, weighed by their confidence, and which (N,) do: T_a_b, with which `agree`
+    do, or one of some others.
 
     The first that nearly all agree with is taken: a hypothesis costs milliseconds.
     """
-    best, most = None, np.zeros(len(sightings.rows), bool)
-    for T_a_b, scale, zoom in hypotheses:
-        agree = sightings.agreement(inverse(T_a_b)[None], np.array([scale]), zoom)
-        if best is None or sightings.confidence[agree].sum() > sightings.confidence[most].sum():
-            best, most = T_a_b, agree
-        if sightings.confidence[most].sum() > CLEAR * sightings.confidence.sum():
+    for other in others:
+        fits = sightings.agreement(inverse(other)[None], np.ones(1), 1.0)
+        if sightings.confidence[fits].sum() > sightings.confidence[agree].sum():
+            T_a_b, agree = other, fits
+        if sightings.confidence[agree].sum() > CLEAR * sightings.confidence.sum():
             break
-    return best, most
+    return T_a_b, agree
 
 
 def _hold(sightings: Sightings, agree: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def transform(T_parent_child: np.ndarray, stamp: int, parent: str, child: str) -
     message = TransformStamped(header=header(stamp, parent), child_frame_id=child)
     x, y, z = map(float, T_parent_child[:3, 3])
     message.transform.translation = Vector3(x=x, y=y, z=z)
-    message.transform.rotation = _quaternion(T_parent_child)
+    message.transform.rotation = pose(T_parent_child).orientation
     return message
 
 
@@ -264,10 +264,6 @@ def _decode_with_cv_bridge(message: Image) -> np.ndarray:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:          # noqa: BLE001 CvBridgeError, TypeError of short data, cv2.error ...
         raise InputError(f"{encoding} can't be decoded by cv_bridge: {error}") from error
-
-
-def _quaternion(T: np.ndarray) -> Quaternion:
-    return Quaternion(**dict(zip("xyzw", map(float, quaternion_from_matrix(T[:3, :3])))))
 
 
 def _bytes(values: np.ndarray) -> array.array:
