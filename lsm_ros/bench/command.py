@@ -59,7 +59,8 @@ class Bench:
         self._rounds = QUICK_ROUNDS if self._quick else GPU_ROUNDS if on_gpu else ROUNDS
 
     def machine(self):
-        return machine.describe(self._predictor.device)
+        return machine.describe(self._predictor.device) | {
+            "precision": "bfloat16" if self._predictor.bfloat16 else "float32"}
 
     def peaks(self):
         device = self._predictor.device

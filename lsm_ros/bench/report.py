@@ -31,7 +31,8 @@ def tables(results: Results, times: bool = True) -> str:
 def machine(results: Results, times: bool) -> str:
     m = results["machine"]
     gpu = f"{m['gpu']}, " if "gpu" in m else ""
-    text = f"Measured on {gpu}{m['processor']}, {m['cores']} cores, {m['threads']} threads, torch {m['torch']}"
+    text = (f"Measured on {gpu}{m['processor']}, {m['cores']} cores, {m['threads']} threads, torch {m['torch']}, "
+            f"the network in {m['precision']}")
     if times:
         if peaks := results.get("peaks"):
             text += f"; products {peaks['gemm_gflops']:.0f} GFLOP/s, copies {peaks['copy_gbs']:.1f} GB/s"

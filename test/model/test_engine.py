@@ -11,7 +11,7 @@ from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe, Window
 from lsm_ros.errors import AlignmentError, ConfigError, InputError
 from lsm_ros.mapping.registration import check_prediction
-from lsm_ros.model.engine import NetworkPredictor, has_bfloat16, network_size, patch_depth, shrink
+from lsm_ros.model.engine import NetworkPredictor, bfloat16_gain, has_bfloat16, network_size, patch_depth, shrink
 from lsm_ros.model.graphs import MOST, Graphs, Recording
 from lsm_ros.model.network import Network, NetworkConfig
 
@@ -259,16 +259,31 @@ def test_bfloat16_agrees_with_float32(device):
     assert rounded.describe(darker) @ place > rounded.describe(grey) @ place + 0.1
 
 
-@pytest.mark.parametrize("features, expected", [("fpu avx2 avx512f", False), ("avx2 avx512_bf16", True),
-                                                ("amx_tile amx_bf16", True)])
-def test_bfloat16_is_for_processors_that_have_it(monkeypatch, features, expected):
+@pytest.mark.parametrize("features, gain, expected", [
+    ("fpu avx2 avx512f", 2, False), ("avx2 avx512_bf16", 2, True), ("amx_tile amx_bf16", 2, True),
+    ("avx2 avx512_bf16", 0.6, False)])
+def test_bfloat16_is_for_processors_that_gain_by_it(monkeypatch, features, gain, expected):
     monkeypatch.setattr("pathlib.Path.read_text", lambda self, *arguments: f"flags\t: {features}\n")
+    monkeypatch.setattr("lsm_ros.model.engine.bfloat16_gain", lambda: gain)
     assert has_bfloat16(torch.device("cpu")) == expected
     monkeypatch.undo()
     monkeypatch.setattr("lsm_ros.model.engine.has_bfloat16", lambda device: expected)
     network = Network(NetworkConfig(width=48, heads=2, encoder=1, decoder="af", stem=16))
     for precision, rounds in (("auto", expected), ("float32", False), ("bfloat16", True)):
         assert NetworkPredictor(PredictorConfig(device="cpu", precision=precision), network).bfloat16 == rounds
+
+
+def test_gain_of_bfloat16_is_of_products_in_both_precisions(monkeypatch):
+    clock, taken = [0.0], []
+
+    def linear(x, weight):
+        assert x.dtype == weight.dtype
+        taken.append(x.dtype)
+        clock[0] += {torch.float32: 3.0, torch.bfloat16: 2.0}[x.dtype] + 9 * (len(taken) < 5)    # slower at first
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("torch.nn.functional.linear", linear)
+    assert bfloat16_gain.__wrapped__() == pytest.approx(1.5)
+    assert taken.count(torch.float32) == taken.count(torch.bfloat16) > 5
 
 
 @pytest.mark.parametrize("capability, expected", [((7, 2), False), ((7, 5), False), ((8, 0), True), ((9, 0), True)])
