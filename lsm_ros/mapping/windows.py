@@ -66,7 +66,7 @@ def select_window(newest: Keyframe, views: dict[int, View], graph: PoseGraph, si
     past = ids[:-reach(size)] if not lost else []
     revisited = _revisited(reference, past, views, graph, alike) if places > 1 else []
     useful = _most_seen(reference, dilated, views, graph, MIN_OVERLAP)
-    chosen = [i for i in dilated if i in useful][:places - len(revisited)] + revisited
+    chosen = [i for i in dilated if i in useful and i not in revisited][:places - len(revisited)] + revisited
     near = [i for i in reversed(ids[:-1]) if i not in chosen]
     chosen += near[:places - len(chosen)]
     window = Window(tuple(views[i].keyframe for i in (reference, *chosen)) + (newest,))

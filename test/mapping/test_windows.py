@@ -54,6 +54,13 @@ def test_a_place_seen_long_ago_comes_back_into_the_window():
     assert ids[0] == 40 and ids[-1] < 5
 
 
+@pytest.mark.parametrize("size, period, known", [(4, 16, 35), (5, 16, 33)])
+def test_a_keyframe_of_the_past_that_is_a_dilated_one_too_is_shown_once(size, period, known):
+    to_and_fro = [camera(0, 0, 1.3, np.pi * np.sin(np.pi * n / period)) for n in range(known)]
+    ids = chosen(to_and_fro, size)
+    assert len(set(ids)) == len(ids) == size - 1
+
+
 @pytest.mark.parametrize("likeness, found", [(0.7, 2), (0.72, 2), (0.95, 15), (0.5, 2)])
 def test_of_places_that_look_alike_the_map_knows_which(likeness, found):
     out_and_back = [camera(0, 0, 1.3, np.pi * np.sin(np.pi * n / 40)) for n in range(41)]
