@@ -160,7 +160,7 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     if arrays["confidence"].shape != arrays["depth"].shape:
         raise InputError(f"confidence of shape {arrays['confidence'].shape}, depth of {arrays['depth'].shape}")
     known_odometry = ~np.isnan(arrays["T_odom_cam"]).any(axis=(1, 2))
-    _check_poses("T_odom_cam", arrays["T_odom_cam"][known_odometry])
+    _check_poses("T_odom_cam", arrays["T_odom_cam"][known_odometry], np.inf)      # it may count from the equator
     for name in ("S_map_cam", "edge_S", "travel_T"):
         _check_poses(name, arrays[name])
     _check_stances(arrays["stances"][~np.isnan(arrays["stances"][:, 3])])
@@ -213,11 +213,11 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     return MapState(graph, views, places, (height, width, channels))
 
 
-def _check_poses(name: str, poses: np.ndarray) -> None:
+def _check_poses(name: str, poses: np.ndarray, farthest_m: float = FARTHEST_M) -> None:
     """(N, 4, 4). Raises InputError for what is no Sim(3) of a place that a robot comes to."""
     R = poses[:, :3, :3]
     scale = np.cbrt(np.linalg.det(R))
-    good = (scale > 1e-6) & (scale < 1e6) & (np.abs(poses[:, :3, 3]).max(axis=1) < FARTHEST_M)
+    good = (scale > 1e-6) & (scale < 1e6) & (np.abs(poses[:, :3, 3]).max(axis=1) < farthest_m)
     with np.errstate(all="ignore"):
         crooked = np.abs(R @ np.swapaxes(R, 1, 2) / scale[:, None, None] ** 2 - np.eye(3)).max(axis=(1, 2))
     good &= (crooked < 1e-3) & (poses[:, 3] == (0, 0, 0, 1)).all(axis=1)

@@ -155,6 +155,17 @@ def test_a_loaded_map_keeps_the_height_that_the_robot_told(film, tmp_path):
     assert set(heights) == {0.31, None}
 
 
+def test_a_map_whose_odometry_counts_from_far_away_is_read_again(film, tmp_path):
+    utm = np.array([455_000.0, 5_411_000.0, 250.0])              # of a filter that knows GPS
+    poses = [sim3(T[:3, :3], T[:3, 3] + utm) for T in POSES]
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    for frame, T_odom_cam in zip(film[:12], poses, strict=False):
+        mapper.push(dataclasses.replace(frame, T_odom_cam=T_odom_cam))
+    write_map(tmp_path / FILE, mapper.state())
+    state = read_map(tmp_path, LABELS)
+    np.testing.assert_array_equal(state.views[0].keyframe.frame.T_odom_cam, poses[0])
+
+
 def test_other_words_keep_the_map(film):
     every = dataclasses.replace(ALONE, confidence_drop=0.0)      # else the words say which unsure pixels are in it
     mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, every)
