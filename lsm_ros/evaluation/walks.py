@@ -144,6 +144,8 @@ def folder_walk(folder: str | Path, turned: int = 0, mount: bool = False) -> Wal
         depth.append(np.full(grid, np.nan, np.float32) if frame.depth is None else at_grid(frame.depth, *grid))
     if np.isnan(poses).all():
         raise InputError(f"{folder} has no poses; its walk has no truth")
+    if np.isnan(depth).all():
+        raise InputError(f"{folder} has no depth; its walk has no truth")
     T_world_cam, K = np.stack(poses), scale_intrinsics(frames[0].K, frames[0].image.shape[1::-1], grid[::-1])
     if mount:
         up = up_of(T_world_cam @ turn(-turned))

@@ -427,6 +427,14 @@ def test_a_folder_is_a_walk(folder):
         folder_walk(folder)
 
 
+@pytest.mark.parametrize("part", ["pose", "depth"])
+def test_a_folder_without_truth_is_no_walk(folder, part):
+    for file in (folder / part).iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match=f"has no {part}"):
+        folder_walk(folder)
+
+
 def test_a_turned_camera_of_a_folder_is_at_the_same_places_and_knows_its_up(folder):
     plain, turned = (folder_walk(folder, quarters, mount=True) for quarters in (0, 3))
     assert turned.depth.shape[1:] == walks.GRID[::-1] and turned.K[0, 2] == plain.K[1, 2]
