@@ -37,7 +37,7 @@ class Zones:
     """The processor packages' energy counters (Linux's powercap; reading them is root's right on most machines)."""
 
     def __init__(self, folder: Path):
-        self._folders = sorted(path for path in folder.glob("*-rapl:*") if path.name.count(":") == 1)
+        self._folders = sorted(filter(_is_package, folder.glob("*-rapl:*")))
         self._before: list[int] | None = None
 
     def start(self) -> None:
@@ -60,6 +60,14 @@ class Zones:
             return [int((folder / "energy_uj").read_text()) for folder in self._folders]
         except (OSError, ValueError):
             return None
+
+
+def _is_package(zone: Path) -> bool:
+    """Neither a part of one nor "psys", which laptops have beside them: the whole board's, the packages' among it."""
+    try:
+        return zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
 
 
 class PowerSamples:

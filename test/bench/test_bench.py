@@ -166,8 +166,9 @@ def test_windows_a_second(small, monkeypatch):
 
 # -------------------------------------------------------------------------------------------------------- energy
 
-def zone(folder, name, microjoules, most=1000):
+def zone(folder, name, microjoules, most=1000, what="package-0"):
     (folder / name).mkdir(exist_ok=True)
+    (folder / name / "name").write_text(f"{what}\n")
     (folder / name / "energy_uj").write_text(f"{microjoules}\n")
     (folder / name / "max_energy_range_uj").write_text(f"{most}\n")
 
@@ -176,11 +177,13 @@ def test_energy_of_all_packages_and_of_counters_that_begin_again(tmp_path):
     zone(tmp_path, "intel-rapl:0", 100)
     zone(tmp_path, "intel-rapl:1", 900)
     zone(tmp_path, "intel-rapl:0:0", 5)                  # the cores' own part of package 0
+    zone(tmp_path, "intel-rapl:2", 10, what="psys")      # of the whole board, in which the packages are once more
     zones = energy.Zones(tmp_path)
     zones.start()
     zone(tmp_path, "intel-rapl:0", 150)
     zone(tmp_path, "intel-rapl:1", 200)
     zone(tmp_path, "intel-rapl:0:0", 999)
+    zone(tmp_path, "intel-rapl:2", 800, what="psys")
     assert zones.joules() == pytest.approx(350e-6)
 
 
