@@ -21,7 +21,7 @@ from lsm_ros.contracts import (
 from lsm_ros.data.borders import Borders
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
+from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
@@ -175,6 +175,7 @@ class Mapper:
         clock.lap("network")
         try:
             located = self._locator.locate(keyframe, self._known(place), clock)
+            self._check_reach(located)
         except AlignmentError as refusal:
             self._refuse(str(refusal))
             return None
@@ -406,6 +407,14 @@ class Mapper:
                 self.counters.odometry_jumps += 1      # it has begun anew
                 self._forget_odometry()
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
+
+    def _check_reach(self, located: Located) -> None:
+        """Raises AlignmentError for a camera that is so far from the origin that no voxels are there."""
+        T_window_cam = located.refinement.prediction.T_window_cam
+        camera = transform(located.registration.S_map_window, T_window_cam[-1:, :3, 3])
+        if (farthest_m := np.abs(camera).max()) > self._map.reach_m:
+            raise AlignmentError(f"the camera is {farthest_m:.0f} m from the map's origin; voxels of "
+                                 f"{self.config.voxel_size_m:g} m reach {self._map.reach_m:.0f} m")
 
     def _forget_odometry(self) -> None:
         """What it told so far compares with nothing that it will tell."""

@@ -27,6 +27,7 @@ from lsm_ros.mapping.voxel_table import Block, VoxelTable
 
 BITS = 21                          # of a cell index along each axis; a key packs three, as in src/voxels.cpp
 OFFSET = 1 << (BITS - 1)
+REACH = 0.9                        # share of the cells along an axis that cameras may lie in: they see into the others
 BLOCK = 1 << 15                    # rows are added in blocks: growing one array would copy it, which takes a second
 INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
 LATEST = 16                        # keyframes of which is kept what they have brought, a megabyte or two each
@@ -106,6 +107,11 @@ class SemanticMap:
         self._anew = True
         self._looked_at: tuple[View, float, _Pixels] | None = None
         self._room = _Brought(*np.empty((4, 0)))
+
+    @property
+    def reach_m(self) -> float:
+        """How far from the origin, along each axis, a camera may be whose view is to be fused."""
+        return REACH * OFFSET * self._size
 
     def __len__(self) -> int:
         """Voxels that take up room, empty ones among them."""

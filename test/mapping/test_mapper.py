@@ -11,7 +11,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame
 from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.alignment import align_trajectory
-from lsm_ros.geometry.sim3 import inverse, rigid_of, rotation_of, scale_of, transform
+from lsm_ros.geometry.sim3 import inverse, rigid_of, rotation_of, scale_of, sim3, transform
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import registration
 from lsm_ros.mapping.mapper import Mapper
@@ -51,6 +51,20 @@ def test_a_map_whose_metre_is_far_from_the_networks_goes_on(film, factor):
     assert mapper.counters.refused_windows == mapper.counters.restarts == 0 and len(updates) > 8
     S_room_map, _ = trajectory_error(mapper)
     assert scale_of(S_room_map) * factor == pytest.approx(1, abs=0.2)
+
+
+def test_a_camera_that_leaves_what_voxels_can_number_begins_another_map(film):
+    mapper, _ = run(film[:20], dataclasses.replace(ALONE, voxel_size_m=0.01, level=False))
+    limit_m = 10_485.75                                          # of 21 bits along an axis
+    mapper._graph.move(sim3(np.eye(3), np.array([limit_m - 1.0, 0, 0])))
+    known = mapper.keyframes
+    while not mapper.counters.new_maps:
+        assert mapper.push(film[mapper.counters.frames]) is None and mapper.keyframes in (known, 0)
+    assert "from the map's origin" in mapper.last_refusal
+    for frame in film[mapper.counters.frames:]:
+        mapper.push(frame)
+    mapper.settle()
+    assert mapper.keyframes > 1 and mapper.voxels > 1000
 
 
 def trajectory_error(mapper):
