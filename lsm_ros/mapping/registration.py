@@ -12,7 +12,7 @@ from lsm_ros.geometry.alignment import align_robust
 from lsm_ros.geometry.camera import unproject
 from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
 from lsm_ros.mapping.graph import Edge, PoseGraph
-from lsm_ros.mapping.loops import SEEN, recognised
+from lsm_ros.mapping.loops import SEEN, SURE, recognised
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
 
@@ -82,8 +82,10 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     """
     prediction, last = refinement.prediction, len(ids) - 1
     present = [n for n in range(last) if ids[n] not in old]
+    # Without refinement nobody has looked which matches agree with a pose: how sure the network is must do.
+    least = SURE if config.refine_poses else (0, SURE[1])
     if lost and prediction.matches is not None and not any(
-            recognised(prediction, refinement.support, n, last) for n in range(last)):
+            recognised(prediction, refinement.support, n, last, least) for n in range(last)):
         raise AlignmentError("the camera is lost, and nothing that looks like its image matches it")
     matched = [n for n in present if refinement.support[n, last]]
     asked = matched or present

@@ -289,6 +289,17 @@ def test_nothing_waits_for_the_garbage_collector(film):
     assert not held
 
 
+@pytest.mark.parametrize("refine", [True, False])
+def test_a_lost_camera_whose_images_match_finds_itself_whether_or_not_poses_are_refined(film, refine):
+    mapper, _ = run(film[:30], dataclasses.replace(ALONE, refine_poses=refine), matches=True)
+    state = mapper.state()
+    again, _ = run([], mapper.config, matches=True)
+    again.restore(state)
+    for frame in film[10:20]:
+        again.push(frame)
+    assert not again.lost and again.counters.windows > 2 and again.keyframes > mapper.keyframes
+
+
 def test_a_lost_camera_finds_itself_again(film):
     mapper, _ = run(film[:60])
     for frame in film[60:80]:                                    # a stretch where every window is nonsense
