@@ -375,13 +375,14 @@ def _up(up_cam: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
 
 
 def _floor(height: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):
-    """The camera's z against its height over the floor that it sees, in its own unit."""
+    """The camera's z against its height over the floor that it sees, in its own unit, whose error that is told in."""
     s = scale_of(S)
+    z = S[:, 2, 3] / s
     if jacobian:
         J = np.zeros((len(S), 7, 7))
-        J[:, 0, :3], J[:, 0, 6] = S[:, 2, :3], -s * height
+        J[:, 0, :3], J[:, 0, 6] = S[:, 2, :3] / s[:, None], -z
         return J, np.zeros_like(J)
-    return _padded((S[:, 2, 3] - s * height)[:, None])
+    return _padded((z - height)[:, None])
 
 
 def _height(height_m: np.ndarray, S: np.ndarray, _: np.ndarray, jacobian: bool):

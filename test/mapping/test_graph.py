@@ -139,6 +139,24 @@ def test_stances_hold_the_map_upright_and_on_its_floor():
     assert tilt > 20 and height > 1
 
 
+def test_a_floor_that_is_seen_weighs_the_same_however_long_the_maps_metre_is():
+    def solved(metric):
+        rng = np.random.default_rng(0)
+        S = ring(30, rng)
+        graph = chain(S, rng)
+        graph.move(scaling(metric) @ sim3(np.eye(3), np.array([0, 0, 1.4])))
+        graph.metric, graph.grounded = metric, True
+        for k in graph.ids:
+            height = 1.4 / float(scale_of(S[k])) * np.exp(0.05 * rng.normal())
+            graph.stand(k, Stance(np.array([0, 0, 1.0]), np.inf, height, 0.05 * height, np.inf, np.inf))
+        for _ in range(4):
+            graph.optimise()
+        return graph.poses()[:, :3, 3] / metric
+
+    for metric in (0.5, 2.0):
+        np.testing.assert_allclose(solved(metric), solved(1.0), atol=0.002)
+
+
 def test_what_is_forgotten_leaves_the_rest_where_it_is_and_tied():
     rng = np.random.default_rng(4)
     graph = chain(ring(60, rng), rng)
