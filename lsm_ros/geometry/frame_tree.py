@@ -103,6 +103,8 @@ class FrameTree:
         known, frames that don't hang together, or a time before the history. Nothing is extrapolated.
         """
         target, source = target.lstrip("/"), source.lstrip("/")
+        if target and target == source:         # as in tf2 also of one that nobody tells of
+            return np.eye(4)
         for frame in (target, source):
             if not self.knows(frame):
                 raise TransformError(f"TF knows no frame {frame!r}")

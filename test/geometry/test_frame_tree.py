@@ -46,6 +46,13 @@ def test_siblings_meet_at_their_parent_at_any_time(robot):
     np.testing.assert_allclose(robot.lookup("lidar", "camera", 5), pose(0.7, 0.3), atol=1e-12)
 
 
+def test_a_frame_is_where_it_is_whether_or_not_anybody_tells_of_it(robot):
+    for frame in ("camera", "/nobody"):
+        np.testing.assert_array_equal(robot.lookup(frame, frame.lstrip("/"), 5), np.eye(4))
+    with pytest.raises(TransformError, match="knows no frame ''"):
+        robot.lookup("", "", 5)
+
+
 def test_names_with_a_leading_slash_are_the_same(robot):
     np.testing.assert_array_equal(robot.lookup("/odom", "/camera", T0), robot.lookup("odom", "camera", T0))
 

@@ -246,6 +246,15 @@ def test_gravity_of_an_imu_goes_before_the_robots_model(listen, robot, message, 
     np.testing.assert_allclose(listener.look().up_cam, wanted if rolled else UP_CAM, atol=1e-9)
 
 
+def test_an_imu_in_the_images_own_frame_needs_no_tf(listen, camera: Camera):
+    listener, imu = listen(imu_topic="/imu"), camera.create_publisher(Imu, "/imu", 10)
+    end = time.monotonic() + 20
+    while listener.look(camera="phone").up_cam is None and time.monotonic() < end:
+        imu.publish(Imu(header=header(NOW, "phone"), linear_acceleration=Vector3(y=-9.81)))
+        time.sleep(0.05)
+    np.testing.assert_allclose(listener.look(camera="phone").up_cam, [0.0, -1.0, 0.0], atol=1e-9)
+
+
 def test_the_depth_image_that_is_nearest_in_time(listen, robot):
     listener = listen(depth_topic="/depth")
     end = time.monotonic() + 20
