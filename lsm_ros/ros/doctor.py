@@ -22,7 +22,8 @@ from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, qos_check_compatible
+from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.data.topics import split_node
@@ -43,7 +44,8 @@ PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  
 ENVIRONMENT = ("ROS_DISTRO", "ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", *PROFILES)
 PARAMETERS = ("odom_frame", "base_frame", "floor_frame", "tf_mode", "map_frame", "input_wait_s", "use_sim_time",
               "mapper.camera_height_m")
-EVERYONES = ("/rosout", "/parameter_events", "/tf", "/tf_static", "/diagnostics", "/clock")
+EVERYONES = ("/rosout", "/parameter_events", "/diagnostics", "/clock")      # and TF, whatever it is called
+TF_TYPE = "tf2_msgs/msg/TFMessage"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 LOOKS_UP = 0.9                  # z component of the direction of view in the robot: within 26 degrees of the vertical
 AWAITED = 3                     # images back whose TF must be there: odometry comes a little after its image
@@ -126,8 +128,9 @@ class Examiner(Node):
         self.parameters: dict[str, Any] = {}
         self._image_subscription = None
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self.create_subscription(TFMessage, "/tf", lambda message: self._on_edges(message, False), MOVING)
-        self.create_subscription(TFMessage, "/tf_static", lambda message: self._on_edges(message, True), STATIC)
+        self._tf: dict[bool, Subscription] = {}         # static or not -> whence
+        self._hear_tf("/tf", static=False)
+        self._hear_tf("/tf_static", static=True)
 
     def watch(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -142,6 +145,7 @@ class Examiner(Node):
                 if self.parameters.get("use_sim_time"):
                     self.set_parameters([rclpy.parameter.Parameter("use_sim_time", value=True)])
                     self.images.ages_s.clear()          # by the other clock
+            self._follow_tf()
             if self._image_subscription is None and self.image_topic:
                 self._listen(self.image_topic)
 
@@ -185,6 +189,26 @@ class Examiner(Node):
         if publishers and publishers[0].topic_type in IMAGE_TYPES:
             self._image_subscription = self.create_subscription(message_type(publishers[0].topic_type), topic,
                                                                 self._on_image, sensor_qos("best_effort", 5), raw=True)
+
+    def _follow_tf(self) -> None:
+        """Hears TF where the node does, for whom it may be remapped: some robots have one each."""
+        of_node = (self._name, self._namespace)
+        if of_node not in self.get_node_names_and_namespaces():
+            return
+        for topic, types in self.get_subscriber_names_and_types_by_node(*of_node):
+            for info in self._own(topic, self.get_subscriptions_info_by_topic) if TF_TYPE in types else ():
+                self._hear_tf(topic, info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+
+    def _hear_tf(self, topic: str, static: bool) -> None:
+        """From there on alone; what was heard elsewhere is another robot's."""
+        before = self._tf.get(static)
+        if before and before.topic_name == topic:
+            return
+        if before:
+            self.destroy_subscription(before)
+            self.tree, self.parents = FrameTree(), defaultdict(set)
+        self._tf[static] = self.create_subscription(TFMessage, topic, lambda message: self._on_edges(message, static),
+                                                    STATIC if static else MOVING)
 
     def _on_image(self, data: bytes) -> None:
         stamp, frame_id = read_header(data)
@@ -244,11 +268,11 @@ class Examiner(Node):
         found = []
         of_node = (self._name, self._namespace)
         for topic, types in self.get_subscriber_names_and_types_by_node(*of_node):
-            if topic not in EVERYONES:
+            if topic not in EVERYONES and TF_TYPE not in types:
                 found += self._check_pairs(topic, types[0], self._endpoints(topic, self.get_publishers_info_by_topic),
                                            self._own(topic, self.get_subscriptions_info_by_topic), heard=True)
         for topic, types in self.get_publisher_names_and_types_by_node(*of_node):
-            if topic not in EVERYONES:
+            if topic not in EVERYONES and TF_TYPE not in types:
                 found += self._check_pairs(topic, types[0], self._own(topic, self.get_publishers_info_by_topic),
                                            self._endpoints(topic, self.get_subscriptions_info_by_topic), heard=False)
         return found

@@ -90,6 +90,24 @@ def test_a_healthy_node_and_a_frame_with_two_parents(start, camera: Camera):
     assert "images/s in" in said(found, OK, "rates")
 
 
+def test_a_robot_that_has_a_tf_of_its_own(start, camera: Camera):
+    """Another one's is on /tf, where the doctor listened; and that nobody told what is fixed was a problem."""
+    start(remap=("image:=/camera/image_raw", "/tf:=/robot1/tf", "/tf_static:=/robot1/tf_static"))
+    camera.connect()
+    own, others = (camera.create_publisher(TFMessage, topic, MOVING) for topic in ("/robot1/tf", "/tf"))
+
+    def walk() -> None:
+        camera.walk(1)
+        at = camera.number * STEP_NS + 7
+        own.publish(TFMessage(transforms=[transform(np.eye(4), at, "odom", FRAME_ID)]))
+        others.publish(TFMessage(transforms=[transform(np.eye(4), at, "other_map", "odom"),
+                                             transform(np.eye(4), at, "another_map", "odom")]))
+
+    found = Visit().findings(camera, walk)
+    assert said(found, OK, "TF") == f"odom -> {FRAME_ID} is known at the images' stamps"
+    assert not [item for item in found if item["level"] == PROBLEM], found
+
+
 def test_a_publisher_whose_qos_does_not_fit(start, camera: Camera):
     lossy = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = camera.create_publisher(Image, "/lossy/image", lossy)
