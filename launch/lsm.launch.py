@@ -50,7 +50,8 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[Node]:
     """The nodes, with the arguments as they were given."""
     given = context.launch_configurations
-    namespace = "/" + given["namespace"].strip("/")
+    # Below that of a PushRosNamespace, unless it begins with a slash; launch_ros does so for Node, but not for topics.
+    namespace = posixpath.join("/", given.get("ros_namespace", ""), given["namespace"]).rstrip("/") or "/"
     parameters = {parameter: given[name] for name, (parameter, _) in PARAMETERS.items() if given[name]}
     parameters |= {name: given[name].lower() == "true" for name in SWITCHES if given[name]}
     started = [Node(package="lsm_ros", executable="lsm_node", name="lsm", namespace=namespace, output="screen",

@@ -80,6 +80,17 @@ def test_what_is_given_wins_over_the_file(load):
         "use_sim_time": True, "autostart": False}]
 
 
+@pytest.mark.parametrize("namespace, full", [("lsm", "/robot1/lsm"), ("", "/robot1"), ("/lsm", "/lsm")])
+def test_a_namespace_that_was_pushed_goes_before_it(load, namespace, full):
+    """As launch_ros has it: PushRosNamespace leaves its word in the launch configurations."""
+    entities = load("lsm.launch.py")
+    context = SimpleNamespace(launch_configurations=arguments(entities) | {
+        "ros_namespace": "/robot1", "namespace": namespace, "rviz": "true"})
+    node, rviz = (node.named for node in entities["OpaqueFunction"][0].named["function"](context))
+    assert node["namespace"] == full
+    assert ("/lsm/map_cloud", f"{full}/map_cloud") in rviz["remappings"]
+
+
 @pytest.mark.parametrize("namespace, topic", [("lsm", "/lsm/map_cloud"), ("/robot/", "/robot/map_cloud"),
                                               ("", "/map_cloud")])
 def test_rviz_follows_the_namespace(load, namespace, topic):
