@@ -1,8 +1,9 @@
 """The node `lsm_player`: plays a recording, a folder of images or a video as if it were a camera.
 
 A recording's messages go out as they are, TF and truth topics included; folders and videos become Image or
-CompressedImage with CameraInfo. By default the stamps are moved to the present, so that latencies and TF are those of a
-live camera; where they are 0 or jump back, when the message was recorded takes their place.
+CompressedImage, with CameraInfo where the intrinsics are known. By default the stamps are moved to the present, so that
+latencies and TF are those of a live camera; where they are 0 or jump back, when the message was recorded takes their
+place.
 """
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.config import Options, option
-from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence
+from lsm_ros.data.frames import DEFAULT_RATE_HZ
 from lsm_ros.data.messages import LEGEND_TYPE
 from lsm_ros.data.recording import RecordingSequence, encode_image, serialized_messages
-from lsm_ros.data.sequences import open_sequence
+from lsm_ros.data.sequences import CameraSequence, FolderSequence, VideoSequence, open_sequence
 from lsm_ros.data.topics import info_topic, is_compressed, transported
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.geometry.frame_tree import HISTORY_NS, JUMP_BACK_NS
@@ -68,7 +69,7 @@ class PlayerConfig(Options):
                          choices=("now", "recorded"))
     wait_for_subscribers: int = option(1, "The first image waits for this many subscribers.", minimum=0, maximum=100)
     image_topic: str = option("", "The camera of a rosbag2 that has several; where the images of a folder or a video "
-                                  "are sent (camera_info beside them), /camera/image_raw if empty.")
+                                  "are sent (camera_info beside them, if known), /camera/image_raw if empty.")
     image_transport: str = option("compressed", "How they lie in the rosbag2 or are sent: on image_topic itself, or on "
                                                 "image_topic/compressed.", choices=("raw", "compressed"))
     frame_id: str = option("camera_optical_frame", "Frame of the images of a folder or a video.")
@@ -155,12 +156,13 @@ def said_by_nodes(topics: dict[str, str]) -> set[str]:
 class SequenceMessages:
     """The frames of a folder or a video as messages."""
 
-    def __init__(self, sequence: Sequence, config: PlayerConfig):
+    def __init__(self, sequence: FolderSequence | VideoSequence | CameraSequence, config: PlayerConfig):
         self._sequence, self._config = sequence, config
         self.image_topic = config.topic
         self._info_topic = info_topic(self.image_topic)
-        self.types = {self._info_topic: CameraInfo,
-                      self.image_topic: CompressedImage if is_compressed(self.image_topic) else Image}
+        self.types = {self.image_topic: CompressedImage if is_compressed(self.image_topic) else Image}
+        if sequence.K is not None:      # else nothing comes there, and the node would wait for it
+            self.types[self._info_topic] = CameraInfo
 
     def __iter__(self) -> Iterator[tuple[str, int, int, Any]]:
         """(topic, its stamp in ns, which begins at 0 where images have no time, the same, message)."""

@@ -133,6 +133,16 @@ def test_a_folder_is_played_as_a_camera_and_recorded(camera: Camera, folder_of_i
     assert [frame.frame.stamp_ns for frame in again] == stamps.tolist()
 
 
+def test_where_no_intrinsics_are_known_nobody_waits_for_them(camera: Camera, folder_of_images, tmp_path):
+    """The node drops the images of two seconds for a camera_info that somebody publishes."""
+    (folder_of_images / "intrinsics.txt").unlink()
+    images = camera.keep(CompressedImage, "/unknown/image/compressed")
+    player = program("player", tmp_path / "player.log", source=folder_of_images, image_topic="/unknown/image", rate=4)
+    camera.spin_until(lambda: images)
+    assert not camera.count_publishers("/unknown/camera_info")
+    assert player.stop() == 0
+
+
 def test_a_single_image_is_looped_at_a_frame_s_period(camera: Camera, folder_of_images, tmp_path):
     for image in sorted((folder_of_images / "color").iterdir())[1:]:
         image.unlink()
