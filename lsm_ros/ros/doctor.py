@@ -49,6 +49,7 @@ TF_TYPE = "tf2_msgs/msg/TFMessage"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 LOOKS_UP = 0.9                  # z component of the direction of view in the robot: within 26 degrees of the vertical
 AWAITED = 3                     # images back whose TF must be there: odometry comes a little after its image
+PLACE_CAMERA = "publish the camera's place on the robot (robot_state_publisher, static_transform_publisher)"
 GOOD = ("images_received", "window_views", "window_matches",                # no losses
         *(f"mapper.{name}" for name in ("frames", "static_frames", "keyframes", "windows", "recognitions", "loops",
                                         "joined_maps")))
@@ -369,8 +370,7 @@ class Examiner(Node):
             return [Finding(level, "TF", f"{odom} -> {camera} is behind the newest image: {error}",
                             f"input_wait_s is {wait_s:g}; are the clocks of camera and odometry one?")]
         except TransformError as error:
-            return [Finding(PROBLEM, "TF", str(error), "publish the camera's place on the robot "
-                            "(robot_state_publisher, static_transform_publisher), or set odom_frame to ''")]
+            return [Finding(PROBLEM, "TF", str(error), f"{PLACE_CAMERA}, or set odom_frame to ''")]
 
     def _check_mount(self) -> list[Finding]:
         """Which way the camera looks by TF, and whether its height is known."""
@@ -381,7 +381,10 @@ class Examiner(Node):
         for frame in filter(None, (floor, self.parameters.get("base_frame"))):
             try:
                 T_robot_cam = self.tree.lookup(frame, self.images.frame_id, self.images.stamps[-AWAITED:][0])
-            except TransformError:
+            except TransformError as error:
+                # Where there is odometry, that has said so.
+                if self.tree.knows(frame) and not self.tree.knows(self.parameters.get("odom_frame") or ""):
+                    return [*found, Finding(PROBLEM, "TF", str(error), PLACE_CAMERA)]
                 continue
             if T_robot_cam[2, 2] > LOOKS_UP:
                 found.append(Finding(PROBLEM, "TF", f"by TF {self.images.frame_id!r} looks straight up from {frame!r}, "

@@ -111,8 +111,8 @@ class Inputs:
                 continue
             try:
                 T_robot_cam = self._lookup(frame, camera, stamp, until_s)
-            except TransformError:
-                self._health.count("upright_missing")
+            except TransformError as error:
+                self._health.problem("upright_missing", f"the robot does not tell how its camera is held: {error}")
                 continue
             up_cam, source = T_robot_cam[2, :3], frame
             if frame == self._config.floor_frame:

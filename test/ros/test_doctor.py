@@ -183,6 +183,18 @@ def test_the_frame_of_the_images_is_an_optical_one(camera: Camera, frame_id, T_b
     assert not frame_id or any("'odom'" in text for text in heard) and any("'base_footprint'" in text for text in heard)
 
 
+@pytest.mark.parametrize("odometry", [True, False])
+def test_a_camera_that_does_not_hang_on_the_robot_is_one_problem(camera: Camera, odometry):
+    examiner = doctor.Examiner("/lsm/lsm")
+    examiner.parameters = {"odom_frame": "odom", "base_frame": "base_link", "floor_frame": "base_footprint"}
+    examiner.images = images(stream())
+    pairs = [("base_footprint", "base_link"), *[("odom", "base_footprint")] * odometry]
+    examiner._on_edges(TFMessage(transforms=[transform(np.eye(4), 0, *pair) for pair in pairs]), static=True)
+    found = examiner._check_tf()
+    examiner.destroy_node()
+    assert [item.text for item in found if item.level == PROBLEM] == ["TF knows no frame 'camera'"]
+
+
 @pytest.mark.parametrize(("height_m", "told"), [(0.0, ["nobody publishes 'base_footprint', so the camera's height is "
                                                         "unknown"]), (0.25, [])])
 def test_a_height_that_was_set_is_not_asked_for(camera: Camera, height_m, told):

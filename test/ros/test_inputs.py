@@ -227,6 +227,14 @@ def test_a_floor_above_the_camera_is_refused(listen, robot):
         in listener.health.snapshot()["problem"]
 
 
+def test_a_camera_that_does_not_hang_on_the_robot_is_said(listen, robot):
+    listener = listen(odom_frame="")
+    listener.until(lambda frame: frame.up_cam is not None)
+    assert listener.look(camera="misspelt").up_cam is None
+    assert listener.health.snapshot()["problem"] == \
+        "the robot does not tell how its camera is held: TF knows no frame 'misspelt'"
+
+
 @pytest.mark.parametrize(("message", "rolled"), [
     (Imu(linear_acceleration=Vector3(x=0.0, y=9.81 * np.sin(0.3), z=9.81 * np.cos(0.3))), True),
     (Imu(orientation=Quaternion(x=np.sin(0.15), w=np.cos(0.15))), True),
