@@ -20,10 +20,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, qos_check_compatible
 from rclpy.subscription import Subscription
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from tf2_msgs.msg import TFMessage
 
 from lsm_ros.data.topics import split_node
@@ -98,10 +100,19 @@ def build_parser() -> argparse.ArgumentParser:
         prog="lsm doctor", description="Looks at the running system for a few seconds, from the shell's own ROS "
         "environment, and prints one line a finding: OK, note or PROBLEM with how to mend it. Exit code 1 if there is "
         "a problem. Start it with the same environment variables as the node.")
-    parser.add_argument("--node", default="/lsm/lsm", help="full name of the node (%(default)s)")
+    parser.add_argument("--node", type=node_name, default="/lsm/lsm", help="full name of the node (%(default)s)")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long to look (%(default)s)")
     parser.add_argument("--json", action="store_true", help="a JSON list of level, about, text and mend instead")
     return parser
+
+
+def node_name(text: str) -> str:
+    try:
+        validate_full_topic_name(f"/{text.lstrip('/')}")        # the same rules
+    except InvalidTopicNameException as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no node's full name: {str(error).split(':')[1].strip()}"
+                                         ) from error
+    return text
 
 
 @contextmanager

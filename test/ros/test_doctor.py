@@ -65,6 +65,14 @@ def test_a_name_without_its_first_slash_is_the_same_node(camera: Camera, name, f
     examiner.destroy_node()
 
 
+@pytest.mark.parametrize("name", ["", "/", "a b", "/lsm/", "/lsm//lsm"])
+def test_what_is_no_nodes_name_is_said(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        doctor.main(["--node", name])
+    assert ended.value.code == 2
+    assert f"argument --node: {name!r} is no node's full name: " in capsys.readouterr().err
+
+
 def test_a_healthy_node_and_a_frame_with_two_parents(start, camera: Camera):
     start()
     camera.connect()
