@@ -50,6 +50,8 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[Node]:
     """The nodes, with the arguments as they were given."""
     given = context.launch_configurations
+    if given["params_file"] and not Path(given["params_file"]).is_file():       # launch_ros only warns, and goes on
+        raise FileNotFoundError(f"params_file {given['params_file']!r} is no file")
     # Below that of a PushRosNamespace, unless it begins with a slash; launch_ros does so for Node, but not for topics.
     namespace = posixpath.join("/", given.get("ros_namespace", ""), given["namespace"]).rstrip("/") or "/"
     parameters = {parameter: given[name] for name, (parameter, _) in PARAMETERS.items() if given[name]}

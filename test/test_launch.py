@@ -71,13 +71,21 @@ def test_left_alone_it_starts_the_node_with_its_parameter_file(load):
     assert node["parameters"] == [str(ROOT / "config" / "lsm.yaml"), {}]
 
 
-def test_what_is_given_wins_over_the_file(load):
+def test_what_is_given_wins_over_the_file(load, tmp_path):
+    mine = tmp_path / "my.yaml"
+    mine.touch()
     node, = started(load("lsm.launch.py"), image_topic="/cam/image", image_transport="compressed", device="cuda:1",
-                    params_file="/tmp/my.yaml", namespace="robot/lsm", use_sim_time="True", autostart="false")
+                    params_file=str(mine), namespace="robot/lsm", use_sim_time="True", autostart="false")
     assert node["namespace"] == "/robot/lsm"
-    assert node["parameters"] == ["/tmp/my.yaml", {
+    assert node["parameters"] == [str(mine), {
         "image_topic": "/cam/image", "image_transport": "compressed", "predictor.device": "cuda:1",
         "use_sim_time": True, "autostart": False}]
+
+
+@pytest.mark.parametrize("params_file", ["/tmp/nobody's.yaml", "/tmp"])
+def test_a_parameter_file_that_is_none_starts_nothing(load, params_file):
+    with pytest.raises(FileNotFoundError, match=f"params_file .{params_file}. is no file"):
+        started(load("lsm.launch.py"), params_file=params_file)
 
 
 @pytest.mark.parametrize("namespace, full", [("lsm", "/robot1/lsm"), ("", "/robot1"), ("/lsm", "/lsm")])
