@@ -253,6 +253,8 @@ def as_yaml() -> str:
     lines = ["# Every parameter of the node with its default. This file is made from the code:",
              "# python -m lsm_ros.ros.parameters > config/lsm.yaml",
              "# `ros2 param describe /lsm/lsm NAME` says the same. An unknown key is an error that stops the node.",
+             "# Keep the name /**, which fits every node: what stands below another one, such as lsm, ROS leaves out",
+             "# without a word.",
              "/**:", "  ros__parameters:"]
     for prefix, (_, options) in SECTIONS.items():
         indent = "    "
