@@ -6,6 +6,7 @@ import lsm_ros.threads  # noqa: F401  (before numpy and torch)
 # isort: split
 import argparse
 import io
+import os
 import re
 import signal
 import sys
@@ -35,7 +36,7 @@ if TYPE_CHECKING:       # torch and OpenCV take a second to load, which --help n
     from lsm_ros.data.outputs import RunLog
     from lsm_ros.mapping.mapper import Mapper
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_UNREAD = 2, 130, 141
 FROM_PIP_ALONE = ("torch", "safetensors", "rosbags")        # no rosdep keys: a shell without the environment lacks them
 NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 TRAJECTORY_ERRORS = ("path_length_m", "ate_sim3_m", "ate_se3_m", "scale", "rotation_deg_median")
@@ -109,10 +110,12 @@ def main(argv: list[str] | None = None) -> int:
     tune_allocator()
     escape_unprintable()
     try:
-        if argv and argv[0] in DELEGATES:       # these have parsers of their own
-            return DELEGATES[argv[0]](argv[1:]) or 0
-        arguments = make_parser().parse_args(argv)
-        return arguments.run(arguments)
+        code = dispatch(argv)
+        sys.stdout.flush()                      # here, for an error at exit would be nobody's
+        return code
+    except BrokenPipeError:                     # whoever read it, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
     except (LsmError, OSError) as error:        # an OSError is of the system: no permission, a disk that is gone, ...
         print(f"lsm: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -124,6 +127,13 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def dispatch(argv: list[str]) -> int:
+    if argv and argv[0] in DELEGATES:           # these have parsers of their own
+        return DELEGATES[argv[0]](argv[1:]) or 0
+    arguments = make_parser().parse_args(argv)
+    return arguments.run(arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -341,6 +341,15 @@ def test_a_shell_without_the_virtual_environment_is_told(program, tmp_path):
     assert ended.stderr.startswith(f"{program}: {sys.executable} has no ") and "README.md" in ended.stderr
 
 
+def test_whoever_reads_the_output_may_have_enough_of_it():
+    code = "import sys; from lsm_ros import cli; sys.exit(cli.main(['labels']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_help_and_version_do_not_wait_for_torch():
     code = ("import sys; from lsm_ros import cli\ntry: cli.main(['--version'])\nexcept SystemExit: pass\n"
             "print('torch' in sys.modules)")

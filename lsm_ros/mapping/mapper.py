@@ -398,7 +398,8 @@ class Mapper:
                 raise
         if self._stamp_ns is not None and frame.stamp_ns <= self._stamp_ns:
             count.bad_stamps += 1
-            raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before")
+            raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before"
+                             + "; whoever sends the images must stamp them" * (frame.stamp_ns == self._stamp_ns == 0))
         if frame.T_odom_cam is not None:
             before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
             elapsed_s = 1e-9 * (frame.stamp_ns - before[0]) if before else 0.0

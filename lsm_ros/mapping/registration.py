@@ -89,8 +89,12 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
         raise AlignmentError("the camera is lost, and nothing that looks like its image matches it")
     matched = [n for n in present if refinement.support[n, last]]
     asked = matched or present
-    pairs = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
+    found = {n: _correspondences(n, prediction, views[ids[n]], graph.pose(ids[n]), config.confidence_drop,
                                  POINTS // len(asked)) for n in asked}
+    pairs = {n: pair for n, pair in found.items() if pair}
+    if not pairs:
+        raise AlignmentError(f"no reliable pixel in keyframe {', '.join(str(ids[n]) for n in asked)}: the depth is all "
+                             "outlines")
     tied = refinement.support[:last, last].astype(float)
     if prediction.overlap is not None:                  # near views all have as many matches as are taken
         tied *= prediction.overlap[last, :last]
@@ -135,7 +139,8 @@ class _Pairs:
 
 
 def _correspondences(index: int, prediction: WindowPrediction, view: View, S_map_cam: np.ndarray, drop: float,
-                     count: int) -> _Pairs:
+                     count: int) -> _Pairs | None:
+    """None: no pixel of it is reliable both in the window and in the map."""
     depth, confidence = prediction.depth[index], prediction.confidence[index]
     if depth.shape != view.depth.shape:
         raise AlignmentError(f"prediction of {depth.shape[::-1]} pixels for a keyframe of {view.depth.shape[::-1]}")
@@ -143,7 +148,7 @@ def _correspondences(index: int, prediction: WindowPrediction, view: View, S_map
     pixels = np.flatnonzero(good)
     pixels = pixels[::max(1, -(-len(pixels) // count))]
     if not len(pixels):
-        raise AlignmentError(f"no reliable pixel in keyframe {view.keyframe.id}: its depth is all outlines")
+        return None
     window = transform(prediction.T_window_cam[index], unproject(depth, prediction.K[index]).reshape(-1, 3)[pixels])
     in_map = transform(S_map_cam, view.points.reshape(-1, 3)[pixels])
     # The error expected of a point grows with its depth; without a floor a few wildly near points would outweigh all.

@@ -289,6 +289,19 @@ def test_nothing_waits_for_the_garbage_collector(film):
     assert not held
 
 
+def test_a_keyframe_without_a_reliable_pixel_leaves_its_window_to_the_others(film):
+    mapper, _ = run(film[:30])
+    windows, reference = mapper.counters.windows, max(mapper._views)
+    view = mapper._views[reference]
+    jagged = np.where(np.indices(view.depth.shape).sum(axis=0) % 2, view.depth, 3 * view.depth)
+    mapper._views[reference] = dataclasses.replace(view, depth=jagged)           # outlines everywhere
+    for frame in film[30:40]:
+        if (update := mapper.push(frame)) is not None:
+            break
+    assert mapper.counters.windows == windows + 1 and not mapper.counters.refused_windows
+    assert np.linalg.norm(update.T_map_cam[:3, 3] - mapper.trajectory()[-2][1][:3, 3]) < 1
+
+
 @pytest.mark.parametrize("refine", [True, False])
 def test_a_lost_camera_whose_images_match_finds_itself_whether_or_not_poses_are_refined(film, refine):
     mapper, _ = run(film[:30], dataclasses.replace(ALONE, refine_poses=refine), matches=True)
