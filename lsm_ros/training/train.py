@@ -72,8 +72,6 @@ class TrainingConfig(Options):
                            minimum=0, maximum=1)
     flat: float = option(0.15, "Share of the windows whose camera shows little contrast, or no colour.",
                          minimum=0, maximum=1)
-    recoloured: float = option(0.4, "Share of the windows in other colours than they were furnished in, or in none.",
-                               minimum=0, maximum=1)
     moving: float = option(0.2, "Share of the windows in which somebody walks or something is moved.",
                            minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
@@ -119,7 +117,7 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
                          meshes=config.meshes or None, automatic=config.automatic, edges=config.edges,
-                         rolled=config.rolled, flat=config.flat, recoloured=config.recoloured, moving=config.moving)
+                         rolled=config.rolled, flat=config.flat, moving=config.moving)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 

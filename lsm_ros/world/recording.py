@@ -122,8 +122,8 @@ class Camera:
         ahead = np.einsum("vji,vj->vi", path.T_world_cam[:, :3, :3], np.gradient(forward, axis=0))
         self.smear = -ahead[:, :2] * rate * SHUTTER_S * path.focal * width
         values = dict(key=[[.17]], drift=[[1]], balance=[[[1.02, 1, .98]]], vignette=[.18], defocus=[[.5]],
-                      motion=[[[0, 0]]], shot=[.00025], read=[.0018], shoulder=[3], gamma=[[1 / 2.2]], contrast=[.1],
-                      saturation=[.95], hue=[0],
+                      motion=[[[0, 0]]],
+                      shot=[.00025], read=[.0018], shoulder=[3], gamma=[[1 / 2.2]], contrast=[.1], saturation=[.95],
                       quality=[0], sharpening=[0], metering=[0], whitening=[0], veil=[0], veiled=[0])
         self.look = Look(**{name: np.float32(value) for name, value in values.items()})
 

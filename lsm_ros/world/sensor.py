@@ -20,7 +20,6 @@ BLUR_SHARE, SHARPENED_SHARE, JPEG_SHARE = 0.5, 0.5, 0.4     # of the windows
 AUTO_GAIN, AUTO_GAMMA, AUTO_CAST = 0.6, 0.3, 0.2      # of automatic cameras: deviation of the logarithms from view to
                                       # view, at most; some .6 of it is what a HoloLens does
 FLAT, GREY_SHARE = 0.5, 0.3           # of cameras that print otherwise: the thickest veil, and how many see no colour
-RECOLOURED_GREY = 0.2                 # of recoloured windows, those without any
 BLUR_TAPS = 5                         # width of the blur kernel, pixels
 LUMINANCE = (0.299, 0.587, 0.114)     # ITU-R BT.601
 
@@ -49,7 +48,6 @@ class Look:
     gamma: np.ndarray         # (B, V) exponent of the tone curve, about 1 / 2.2
     contrast: np.ndarray      # (B,) share of an S curve
     saturation: np.ndarray    # (B,) 0 grey, 1 as it is
-    hue: np.ndarray           # (B,) angle by which all colours turn about grey, radians
     quality: np.ndarray       # (B,) JPEG quality 1..100; 0 for none
     sharpening: np.ndarray    # (B,) how much of the picture's fine detail is added to it once more
     metering: np.ndarray      # (B,) 0: one exposure for the window, 1: each view is exposed to its own mean tone
@@ -85,7 +83,7 @@ class Look:
             motion=np.where(blurred, length, 0)[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1),
             shot=0.0015 * noisy, read=0.012 * noisy * uniform(0.2, 1), shoulder=np.exp(uniform(np.log(0.5), np.log(8))),
             gamma=(1 / uniform(1.8, 2.5))[:, None].repeat(views, axis=1), contrast=uniform(-0.2, 1.0),
-            saturation=uniform(0.4, 1.6) * ~chance(0.03), hue=np.zeros(windows),
+            saturation=uniform(0.4, 1.6) * ~chance(0.03),
             quality=np.where(chance(JPEG_SHARE), uniform(25, 95), 0),
             sharpening=np.where(chance(SHARPENED_SHARE), np.exp(uniform(np.log(0.3), np.log(2.5))), 0),
             metering=np.zeros(windows), whitening=np.zeros(windows), veil=np.zeros(windows),
@@ -113,14 +111,6 @@ class Look:
                           saturation=self.saturation * ~grey)
         return changed._single()
 
-    def recoloured(self, rng: np.random.Generator, share: float) -> Look:
-        """The same, but a share of the windows is in other colours than it was furnished in, or in none: what a thing
-        is and how far it is does not depend on them."""
-        chosen = rng.random(len(self)) < share
-        grey = chosen & (rng.random(len(self)) < RECOLOURED_GREY)
-        return replace(self, hue=chosen * rng.uniform(-np.pi, np.pi, len(self)),
-                       saturation=self.saturation * ~grey)._single()
-
     def _single(self) -> Look:
         return Look(*(getattr(self, field.name).astype(np.float32) for field in fields(Look)))
 
@@ -143,8 +133,8 @@ def develop(radiance: Tensor, look: Look, generator: torch.Generator | None = No
     light = blur(light, look)
     noise = torch.randn(light.shape, generator=generator, device=device)
     tones = np.stack([np.broadcast_to(tone.reshape(len(tone), -1), look.gamma.shape) for tone in
-                      (look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation, look.hue,
-                       look.veil, look.veiled)])
+                      (look.shot, look.read, look.shoulder, look.gamma, look.contrast, look.saturation, look.veil,
+                       look.veiled)])
     image = _fused(_print, device)(light, noise, _on(device, tones))
     return jpeg(sharpen(image, look.sharpening), look.quality)
 
@@ -254,18 +244,14 @@ def _expose(radiance: Tensor, gain: Tensor, vignette: Tensor) -> Tensor:
 
 
 def _print(light: Tensor, noise: Tensor, tones: Tensor) -> Tensor:
-    """Noise, tone curve, veil, saturation, hue and 256 levels; tones are (9, B, V)."""
-    shot, read, shoulder, gamma, contrast, saturation, hue, veil, veiled = tones[..., None, None, None]
+    """Noise, tone curve, veil, saturation and 256 levels; tones are (8, B, V)."""
+    shot, read, shoulder, gamma, contrast, saturation, veil, veiled = tones[..., None, None, None]
     light = (light + noise * (shot * light.clamp_min(0) + read.square()).sqrt()).clamp(0, 8)
     tone = (light * (1 + shoulder) / (light + shoulder)).clamp(0, 1) ** gamma
     tone = tone + contrast * (tone * tone * (3 - 2 * tone) - tone)
     tone = tone + veil * (veiled - tone)
     grey = luminance(tone).unsqueeze(2)
-    r, g, b = (saturation * (tone - grey)).split(1, dim=2)
-    # Rodrigues' turn about (1, 1, 1); the part along it stays.
-    across, mean = hue.sin() / 3 ** .5, (1 - hue.cos()) * (r + g + b) / 3
-    color = torch.cat([hue.cos() * c + across * (d - e) + mean for c, d, e in ((r, b, g), (g, r, b), (b, g, r))], dim=2)
-    return ((grey + color).clamp(0, 1) * 255).round() / 255
+    return ((grey + saturation * (tone - grey)).clamp(0, 1) * 255).round() / 255
 
 
 def _on(device: torch.device, array: np.ndarray) -> Tensor:

@@ -69,21 +69,19 @@ class WorldStream:
         edges: share of the windows whose images have a border that shows nothing (edges.py).
         rolled: share of the windows whose camera leans to one side.
         flat: share of the windows whose camera shows little contrast, or no colour.
-        recoloured: share of the windows in other colours than they were furnished in, or in none.
         moving: share of the windows in which somebody walks or something is moved (movers.py).
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
                  meshes: str | Path | None = None, automatic: float = 0.0, edges: float = 0.0, rolled: float = 0.0,
-                 flat: float = 0.0, recoloured: float = 0.0, moving: float = 0.0):
+                 flat: float = 0.0, moving: float = 0.0):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
             raise InputError(f"seed = {seed}; the seed of a stream cannot be negative")
         self.size, self.views, self.batch, self.device = size, views, batch, torch.device(device)
-        self.automatic, self.edges, self.rolled = automatic, edges, rolled
-        self.flat, self.recoloured, self.moving = flat, recoloured, moving
+        self.automatic, self.edges, self.rolled, self.flat, self.moving = automatic, edges, rolled, flat, moving
         catalogue, atlas = _textures(textures, self.device)
         models, mesh_atlas = _meshes(meshes, self.device)
         self.renderer = Renderer(self.device, atlas, meshes=mesh_atlas)
@@ -115,13 +113,13 @@ class WorldStream:
         scene, path = self.rng.integers(0, filled, self.batch), self.rng.integers(0, PATHS, self.batch)
         chosen = staged(np.stack([scene, path]), self.device).to(self.device, non_blocking=True)
         rolls = staged(random_rolls(self.rng, self.batch, self.rolled), self.device).to(self.device, non_blocking=True)
-        look = Look.random(self.rng, self.batch, self.views).automatic(self.rng, self.automatic)
-        look = look.flat(self.rng, self.flat).recoloured(self.rng, self.recoloured)
+        look = Look.random(self.rng, self.batch, self.views)
         moving = np.flatnonzero(self.rng.random(self.batch) < self.moving)[:self.most_moving]
         motions = Motions.empty(self.batch, views=self.views)
         motions.put(moving, self.motions.of(scene[moving], path[moving]))
         return draw(self.renderer, self.bank, chosen[0], self.T_world_cam[chosen[0], chosen[1]] @ rolls[:, None],
-                    Lens.random(self.rng, self.focal[scene, path]), look, size or self.size, self.noise,
+                    Lens.random(self.rng, self.focal[scene, path]),
+                    look.automatic(self.rng, self.automatic).flat(self.rng, self.flat), size or self.size, self.noise,
                     Shutter.random(self.rng, self.batch),
                     Edges.random(self.rng, self.batch, self.edges),
                     motions if self.moving else None)

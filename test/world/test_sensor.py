@@ -1,7 +1,6 @@
 """The camera's part: exposure, colour, blur, noise and JPEG against numbers known beforehand."""
 from __future__ import annotations
 
-import colorsys
 import io
 from dataclasses import replace
 
@@ -21,8 +20,8 @@ def plain_look(windows: int = 1, views: int = 2) -> Look:
         return np.full((windows, *shape), value, np.float32)
     return Look(key=full(0.25, 1), drift=full(1, views), balance=full(1, views, 3), vignette=full(0),
                 defocus=full(0, views), motion=full(0, views, 2), shot=full(0), read=full(0), shoulder=full(1e6),
-                gamma=full(0.5, views), contrast=full(0), saturation=full(1), hue=full(0), quality=full(0),
-                sharpening=full(0), metering=full(0), whitening=full(0), veil=full(0), veiled=full(0))
+                gamma=full(0.5, views), contrast=full(0), saturation=full(1), quality=full(0), sharpening=full(0),
+                metering=full(0), whitening=full(0), veil=full(0), veiled=full(0))
 
 
 def smooth_pictures(windows: int, views: int, size=SIZE) -> torch.Tensor:
@@ -87,29 +86,6 @@ def test_flat_cameras_are_a_share_of_all_and_the_others_stay_as_they_are():
     assert not some.saturation[grey].any() and some.veil.max() < 0.5
     for name in set(Look.__dataclass_fields__) - {"veil", "veiled", "saturation"}:
         assert np.array_equal(getattr(some, name), getattr(plain, name)) and getattr(some, name).dtype == np.float32
-
-
-def test_recoloured_windows_are_a_share_of_all_and_the_others_stay_as_they_are():
-    plain = Look.random(np.random.default_rng(0), 400, 4)
-    some, none = (plain.recoloured(np.random.default_rng(1), share) for share in (0.5, 0.0))
-    assert not none.hue.any() and np.array_equal(none.saturation, plain.saturation)
-    chosen, grey = some.hue != 0, some.saturation < plain.saturation
-    assert 0.4 < chosen.mean() < 0.6 and 0.1 < grey[chosen].mean() < 0.3 and not grey[~chosen].any()
-    assert not some.saturation[grey].any() and 2.5 < np.abs(some.hue).max() <= np.pi
-    for name in set(Look.__dataclass_fields__) - {"hue", "saturation"}:
-        assert np.array_equal(getattr(some, name), getattr(plain, name)) and getattr(some, name).dtype == np.float32
-
-
-def test_a_hue_turns_all_colours_of_a_window_alike_and_leaves_grey_grey():
-    color = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1) + torch.zeros(3, 2, 3, *SIZE)
-    color[:, 1] = color[:, 1].mean()                                  # the other view is grey
-    turns = np.array([0, 2 * np.pi / 3, np.pi / 6], np.float32)
-    plain, *turned = develop(color, replace(plain_look(3), hue=turns))
-    for image, turn in zip(turned, turns[1:], strict=True):
-        before, after = (colorsys.rgb_to_hsv(*seen[0, :, 0, 0].tolist())[0] for seen in (plain, image))
-        assert (after - before) % 1 == pytest.approx(turn / 2 / np.pi, abs=0.02)
-        assert (image[1] - image[1].mean(dim=0)).abs().max() < 0.004
-    assert torch.allclose(turned[0][0], plain[0].roll(1, 0), atol=0.02)      # red becomes green, green blue
 
 
 def test_a_veil_brings_all_tones_nearer_to_its_own():
