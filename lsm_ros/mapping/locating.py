@@ -14,9 +14,9 @@ from lsm_ros.geometry.sim3 import inverse, rigid_of, scaling, sim3, upright
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import PoseGraph, Travel
 from lsm_ros.mapping.loops import ALIKE, recognised
+from lsm_ros.mapping.odometry import contradicts, travelled
 from lsm_ros.mapping.refinement import PoseRefiner, Refinement, unrefined
 from lsm_ros.mapping.registration import Registration, check_prediction, register
-from lsm_ros.mapping.scale import contradicts, travelled
 from lsm_ros.mapping.upright import Upright
 from lsm_ros.mapping.views import View
 from lsm_ros.mapping.windows import Selection, reach, select_window

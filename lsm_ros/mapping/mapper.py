@@ -32,10 +32,11 @@ from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.locating import Known, Located, Locator
 from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
 from lsm_ros.mapping.objects import ObjectTracker
+from lsm_ros.mapping.odometry import OdometryWatch
 from lsm_ros.mapping.query import QueryResult, ask
 from lsm_ros.mapping.registration import Registration
 from lsm_ros.mapping.saved_map import MapState
-from lsm_ros.mapping.scale import MetricEstimator, jumped
+from lsm_ros.mapping.scale import MetricEstimator
 from lsm_ros.mapping.semantic_map import Changes, SemanticMap
 from lsm_ros.mapping.upright import UNSURE, Upright
 from lsm_ros.mapping.views import View
@@ -49,7 +50,6 @@ UNDERSTOOD = 0.25          # share of the views that make a map of a camera that
                            # that were turned from the start it is below .1; and that one is turned over is noted late
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
-UNWATCHED_S = 5.0          # odometry that was unknown for longer may have begun anew, and no speed tells
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
@@ -109,8 +109,7 @@ class Mapper:
         """The stamp of the newest frame was wrong, too late: frames go on from this one."""
         if self._stamp_ns is not None:
             self._stamp_ns = min(self._stamp_ns, stamp_ns)
-        if self._odometry and self._odometry[0] > stamp_ns:
-            self._odometry = None
+        self._odometry.step_back(stamp_ns)
 
     def _begin(self) -> None:
         """An empty map; the next image that shows anything is its first keyframe."""
@@ -121,8 +120,7 @@ class Mapper:
     def _await_stream(self) -> None:
         """Nothing is known of images to come."""
         self._stamp_ns: int | None = None
-        self._odometry: tuple[int, np.ndarray] | None = None    # when it was last known, and T_odom_cam then
-        self._unwatched = False                        # whether it was unknown for long since the newest keyframe
+        self._odometry = OdometryWatch()
         self._shape: tuple[int, ...] | None = None
         self._borders = Borders()
 
@@ -153,7 +151,7 @@ class Mapper:
     @property
     def unwatched(self) -> bool:
         """Whether odometry was unknown for long since the newest keyframe, so that it may have begun anew meanwhile."""
-        return self._unwatched
+        return self._odometry.unwatched
 
     def push(self, frame: Frame, tell: Callable[[MapUpdate], None] | None = None) -> MapUpdate | None:
         """One step. None: the frame made no keyframe, or its window was refused; `counters` tell which.
@@ -400,13 +398,9 @@ class Mapper:
             count.bad_stamps += 1
             raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before"
                              + "; whoever sends the images must stamp them" * (frame.stamp_ns == self._stamp_ns == 0))
-        if frame.T_odom_cam is not None:
-            before, self._odometry = self._odometry, (frame.stamp_ns, frame.T_odom_cam)
-            elapsed_s = 1e-9 * (frame.stamp_ns - before[0]) if before else 0.0
-            self._unwatched |= elapsed_s > UNWATCHED_S
-            if before and jumped(before[1], frame.T_odom_cam, elapsed_s):
-                self.counters.odometry_jumps += 1      # it has begun anew
-                self._forget_odometry()
+        if frame.T_odom_cam is not None and self._odometry.hear(frame.stamp_ns, frame.T_odom_cam):
+            self.counters.odometry_jumps += 1
+            self._forget_odometry()
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
 
     def _check_reach(self, located: Located) -> None:
@@ -424,12 +418,12 @@ class Mapper:
     def _watch_again(self, located: Located) -> Located:
         """A window after odometry was unknown for long; where it doesn't say how the camera came there, nothing says
         that it goes on from where it was, and it tells nothing of the way since the earlier views."""
-        if self._unwatched and located.travel is None:
+        if self.unwatched and located.travel is None:
             self._forget_odometry()
             *earlier, newest = located.window.keyframes
             known = tuple(self._views[keyframe.id].keyframe for keyframe in earlier)
             located = located._replace(window=Window((*known, newest)))
-        self._unwatched = False
+        self._odometry.watched_again()
         return located
 
     def _keep(self, frame: Frame) -> Keyframe | None:
@@ -475,7 +469,7 @@ class Mapper:
     def _known(self, place: np.ndarray | None) -> Known:
         """The map as the locator needs it, to find what looks like `place`."""
         alike = [] if place is None else self._places.most_alike(place, self._graph.ids)
-        return Known(self._graph, self._views, alike, self.metric.scale, self.lost, self._unwatched)
+        return Known(self._graph, self._views, alike, self.metric.scale, self.lost, self.unwatched)
 
     def _remember(self, located: Located, place: np.ndarray | None) -> None:
         """The newest keyframe joins the graph."""

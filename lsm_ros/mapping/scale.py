@@ -11,9 +11,9 @@ from itertools import combinations
 import numpy as np
 
 from lsm_ros.config import MapperConfig
-from lsm_ros.contracts import Frame, Keyframe, MetricScale, Window
-from lsm_ros.geometry.sim3 import inverse, log, rigid_of, scale_of, scaling
-from lsm_ros.mapping.graph import Edge, Stance, Travel
+from lsm_ros.contracts import Frame, MetricScale, Window
+from lsm_ros.geometry.sim3 import inverse
+from lsm_ros.mapping.graph import Stance
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View
 
@@ -23,11 +23,6 @@ NETWORK_SIGMA = 0.2        # of the network's metre, as a log, on real rooms
 SIGMA = {"odometry": 0.02, "height": 0.03, "depth": 0.01}     # that no number of measurements makes better
 MIN_TRAVEL_M = 0.1         # odometry of less says nothing about length
 PARALLAX_SIGMA = 0.02      # error of a distance between two cameras, as a share of the depth of the scene
-TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
-TURN_SIGMA = (0.05, 0.02, 0.005)       # of its rotation: share of the turn, radians a metre, and radians
-GATE = 4.0                 # sigmas of odometry beyond which an edge is not believed
-FASTEST, SLACK = (2.0, 4.0), (0.1, 0.2)     # m/s and rad/s, and m and rad: odometry that moves by more has begun anew
-SCALE_DOUBT = 0.1          # of the way: the scale of an edge is not known better
 MIN_DEPTHS = 50            # measured depths of a keyframe
 MAX_SPREAD = 0.25          # of the measurements in one keyframe, as a log
 
@@ -116,35 +111,6 @@ def odometry_scales(frames: list[Frame], T_window_cam: np.ndarray, units: list[f
         if travel_m >= MIN_TRAVEL_M and seen > 0:
             found.append((travel_m / (seen * units[a]), 0.05 + PARALLAX_SIGMA * depth / seen))
     return found
-
-
-def jumped(T_odom_before: np.ndarray, T_odom_now: np.ndarray, elapsed_s: float) -> bool:
-    """Whether odometry says of one camera what no robot does: a driver that starts again, or a filter that is set."""
-    step = log(inverse(T_odom_before) @ T_odom_now)[:6]
-    return bool(np.linalg.norm(step[:3]) > FASTEST[0] * elapsed_s + SLACK[0]
-                or np.linalg.norm(step[3:]) > FASTEST[1] * elapsed_s + SLACK[1])
-
-
-def travelled(a: Keyframe, b: Keyframe) -> Travel | None:
-    """What odometry says of the way from a to b, if it knows both."""
-    T_odom_a, T_odom_b = a.frame.T_odom_cam, b.frame.T_odom_cam
-    if T_odom_a is None or T_odom_b is None:
-        return None
-    T_a_b = inverse(T_odom_a) @ T_odom_b
-    way, turn = (float(np.linalg.norm(part)) for part in np.split(log(T_a_b)[:6], 2))
-    sigma = np.repeat([TRAVEL_SIGMA[0] * way + TRAVEL_SIGMA[1],
-                       TURN_SIGMA[0] * turn + TURN_SIGMA[1] * way + TURN_SIGMA[2]], 3)
-    return Travel(a.id, b.id, T_a_b, sigma)
-
-
-def contradicts(edge: Edge, travel: Travel, S_map_i: np.ndarray, S_map_j: np.ndarray) -> bool:
-    """Whether an edge between the two keyframes of a travel, whose units S_map_i and S_map_j tell, says something that
-    no wheels would have done: false matches are far off, and odometry over a short way is not."""
-    T_i_j = rigid_of(scaling(scale_of(S_map_i)) @ edge.S_i_j @ scaling(1 / scale_of(S_map_j)))
-    off = log(inverse(travel.T_i_j) @ T_i_j)[:6]
-    way = float(np.linalg.norm(travel.T_i_j[:3, 3]))
-    sigma = travel.sigma + np.repeat([SCALE_DOUBT * way, 0.0], 3)
-    return bool(np.linalg.norm(off[:3]) > GATE * sigma[0] or np.linalg.norm(off[3:]) > GATE * sigma[3])
 
 
 def depth_scale(view: View, confidence_drop: float) -> tuple[float, float] | None:

@@ -21,9 +21,9 @@ from lsm_ros.geometry.frame_tree import JUMP_BACK_NS
 from lsm_ros.labels import LabelSet, embed, read_entry
 from lsm_ros.mapping.counters import Counters
 from lsm_ros.mapping.mapper import Mapper
+from lsm_ros.mapping.odometry import FASTEST
 from lsm_ros.mapping.query import QueryResult
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
-from lsm_ros.mapping.scale import FASTEST
 from lsm_ros.memory import give_back, memory_mb
 from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.ros.conversions import image_to_array, stamp_ns
