@@ -194,6 +194,7 @@ def run_map(arguments: argparse.Namespace) -> int:
     Returns EXIT_BAD_INPUT, too, where the source failed after something was mapped, which is saved.
     """
     from lsm_ros.data.outputs import Run, RunLog, check_output, save_run, summarize
+    from lsm_ros.data.recording import RecordingSequence
     from lsm_ros.data.sequences import open_sequence
     from lsm_ros.mapping.mapper import Mapper
     from lsm_ros.mapping.saved_map import FILE, write_map
@@ -202,6 +203,8 @@ def run_map(arguments: argparse.Namespace) -> int:
     predictor_config, mapper_config = (read_options(arguments, kind) for kind in (PredictorConfig, MapperConfig))
     sequence = open_sequence(arguments.source, stride=arguments.stride, intrinsics=arguments.intrinsics,
                              image_topic=arguments.image_topic, rate_hz=arguments.rate)
+    if arguments.image_topic and not isinstance(sequence, RecordingSequence):
+        raise InputError(f"{arguments.source} is no rosbag2, so it has no topic {arguments.image_topic}")
     check_output(arguments.output)          # before hours are spent
     predictor = NetworkPredictor(predictor_config)
     mapper = Mapper(predictor, predictor.labels, mapper_config, predictor.describe)

@@ -204,6 +204,7 @@ def test_ctrl_c_twice_gives_up(room, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("arguments", "said"), [
     (["map", "nowhere.mp4"], "lsm: nowhere.mp4 does not exist\n"),
     (["map", ".", "--views", "99"], "lsm: window_views = 99 is above its maximum 8\n"),
+    (["map", ".", "--image-topic", "/left"], "lsm: . is no rosbag2, so it has no topic /left\n"),
     (["map", ".", "--device", "tpu9"], "tpu9"),
     (["map", ".", "--weights", "nowhere.safetensors"], "nowhere.safetensors"),
     (["labels", "--labels", "nowhere.yaml"], "nowhere.yaml"),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from tqdm import tqdm
 
@@ -34,6 +35,7 @@ from lsm_ros.srv import SaveMap
 
 START_S, SAVE_S, STOP_S = 60.0, 300.0, 10.0     # how long the node may take to start, to save, to stop
 IDLE_S = 2.5                                    # no window for this long after the last image: the node is done
+EXIT_TERMINATED = 143
 LAST_DOMAIN = 232                               # beyond it DDS has no ports
 SETTLE_S = 2.0                                  # for the map's last publication to reach the recorder
 
@@ -55,8 +57,11 @@ def main(argv: list[str] | None = None) -> int:
     prepare(folder, source.path)
     corner = own_corner_of_dds(arguments.domain)
     print("to look on:", *(f"{name}={value}" for name, value in corner.items()), "rviz2", flush=True)
-    play(source, folder, arguments)
-    report(folder, source, score_recording(folder, source))
+    try:
+        play(source, folder, arguments)
+        report(folder, source, score_recording(folder, source))
+    except ExternalShutdownException:           # SIGTERM; what it had started has ended by now
+        return EXIT_TERMINATED
     return 0
 
 
@@ -87,10 +92,13 @@ def domain_id(text: str) -> int:
 
 
 def open_source(recording: Path | None, image_topic: str | None = None) -> Source:
-    """Raises InputError where a recording has several image topics and none of them is asked for."""
+    """Raises InputError where a recording has several image topics and none of them is asked for, or what is asked for
+    is a topic of no recording."""
     path = Path(recording or resource("recordings/apartment")).absolute()
     sequence = open_sequence(path, image_topic=image_topic)
     if not isinstance(sequence, RecordingSequence):
+        if image_topic:
+            raise InputError(f"{path} is no rosbag2, so it has no topic {image_topic}")
         config = PlayerConfig()
         return Source(path, raw_topic(config.topic), config.image_transport,
                       tuple(SequenceMessages(sequence, config).types), sequence.length)

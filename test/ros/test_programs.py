@@ -17,6 +17,7 @@ from harness import FRAME_ID, HERE, PATIENCE_S, START_NS, STEP_NS, Camera, Proce
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Path as PathMessage
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
@@ -413,6 +414,21 @@ def test_the_demo_overwrites_only_what_a_demo_made(tmp_path):
         demo.prepare(results, results / "recording/recording.mcap")
     demo.prepare(results, tmp_path / "bag")
     assert not (results / "recording").exists()
+
+
+def test_a_topic_of_what_is_no_rosbag2_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="is no rosbag2, so it has no topic /left"):
+        demo.open_source(tmp_path, "/left")
+
+
+def test_a_demo_that_is_terminated_ends_with_its_own_exit_code(tmp_path, monkeypatch):
+    def terminated(*_):
+        raise ExternalShutdownException
+
+    monkeypatch.setattr(demo, "own_corner_of_dds", lambda domain: {})
+    monkeypatch.setattr(demo, "play", terminated)
+    assert demo.main(["-o", str(tmp_path / "results")]) == 143
 
 
 def test_a_recorder_that_failed_is_told(tmp_path, monkeypatch):
