@@ -18,7 +18,7 @@ WINDOW_M = 14.0            # wider than Nav2's local costmap: there is no global
 MOST_STEPS = 220
 
 Sense = Callable[[View, Robot, int], dict[str, PointCloud2]]
-"""The clouds of a view, robot and stamp by source: {"obstacles": ..., "ground": ...}; none where nothing is new."""
+"""The clouds of a view, robot and stamp by the names of the layer's sources; none where nothing is new."""
 
 
 @dataclass

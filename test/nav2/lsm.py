@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 
 from lsm_ros.ros.conversions import stamp_ns
 
-TOPICS = {"obstacles": "/lsm/obstacle_cloud", "ground": "/lsm/ground_cloud"}
+TOPICS = {"obstacles": "/lsm/obstacle_cloud", "ground": "/lsm/ground_cloud", "overhead": "/lsm/semantic_cloud"}
 PATIENCE_S = 30.0           # for the clouds of a picture; without them the robot goes on with the last ones
 LISTENING_S = 180.0         # the network is loaded first
 SETTLED_S = 2.0             # the node, too, must have heard of our subscriptions: it publishes what is read
@@ -35,7 +35,7 @@ class Eyes(Node):
     def __init__(self, executor: SingleThreadedExecutor, home: Home):
         super().__init__("robot")
         self._executor, self._home = executor, home
-        self.silent, self._listening = 0, False          # pictures without both clouds
+        self.silent, self._listening = 0, False          # pictures without all clouds
         self._clouds: dict[str, PointCloud2] = {}
         self._image = self.create_publisher(Image, "/camera/image_raw", 10)
         self._info = self.create_publisher(CameraInfo, "/camera/camera_info", 10)

@@ -88,6 +88,18 @@ def test_ground_clears_and_does_not_mark(costmap):
     assert [y for _, y in marked(costmap)] == [4.325]
 
 
+def test_who_walks_away_leaves_no_mark(costmap):
+    """Behind a chest is a wall where it is higher than the robot."""
+    seen(costmap, (1.52, 0.02, 1.2))
+    assert [y for _, y in marked(costmap)] == [3.525]
+    behind = (4.36, 0.06, 2.6)                               # on the same ray, three times as far from the camera
+    seen(costmap, behind)
+    seen(costmap, behind, source="ground")
+    assert [y for _, y in marked(costmap)] == [3.525]        # neither source lets that through
+    seen(costmap, behind, source="overhead")
+    assert marked(costmap) == []
+
+
 def test_rays_clear_no_farther_than_the_source_says(costmap):
     seen(costmap, (2.55, 0.02, 0.5))
     seen(costmap, (5.9, 0.02, 0.5))                          # beyond the range of marks
