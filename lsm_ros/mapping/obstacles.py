@@ -71,6 +71,17 @@ def obstacles(update: MapUpdate, robot: Robot, max_depth_m: float) -> tuple[np.n
     return cloud.points[judged(cloud.points, cloud.labels)[0]], points[judged(points, update.labels[good])[1]]
 
 
+def free_ends(update: MapUpdate, max_depth_m: float) -> np.ndarray:
+    """Points (N, 3) float32 of the newest view in the camera's frame, metres: up to there its rays meet nothing.
+
+    Near by it is what the map trusts, at any height. What is farther than `max_depth_m` is drawn in to it: how far it
+    is nobody needs to know, and where it is not told, whoever has walked away before it stays in a costmap.
+    """
+    far = sound(update, np.inf) & (update.depth > max_depth_m)
+    points = unproject(np.where(far, np.float32(max_depth_m), update.depth), update.K)
+    return np.concatenate([update.window_cloud.points, points[far]])
+
+
 def sound(update: MapUpdate, max_depth_m: float) -> np.ndarray:
     """(h, w) bool: pixels of the newest view that show something, not too far, and not between two things on an
     outline."""

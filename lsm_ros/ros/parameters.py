@@ -67,9 +67,10 @@ class NodeConfig(Options):
     map_period_s: float = option(1.0, "Least time between two publications of map_cloud, path and label_markers, "
                                  "seconds.", minimum=0.1, maximum=3600.0)
     # What Nav2 reads (docs/topics.md).
-    costmap_points: int = option(30000, "Most points of obstacle_cloud, ground_cloud and segmentation/points each, 16 "
-                                 "bytes a point. Nav2 reads best effort, and of a message above 0.5 MB that mostly "
-                                 "loses parts over Fast DDS as it comes.", minimum=1000, maximum=1000000)
+    costmap_points: int = option(30000, "Most points of obstacle_cloud, ground_cloud, free_cloud and "
+                                 "segmentation/points each, 16 bytes a point. Nav2 reads best effort, and of a message "
+                                 "above 0.5 MB that mostly loses parts over Fast DDS as it comes.", minimum=1000,
+                                 maximum=1000000)
     ground_labels: str = option("", "Classes that the robot drives on, separated by commas; empty for floor, rug and "
                                 "carpet, where the label set has them.", read_only=True)
     ignored_labels: str = option("", "Classes that are never in the way, separated by commas; empty for ceiling.",

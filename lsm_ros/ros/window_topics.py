@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from lsm_ros.contracts import MapUpdate
-from lsm_ros.mapping.obstacles import Robot, obstacles, organised, thinned
+from lsm_ros.mapping.obstacles import Robot, free_ends, obstacles, organised, thinned
 from lsm_ros.ros.conversions import camera_info, cloud_message, depth_message, header, mono8_message, xyz_message
 from lsm_ros.ros.parameters import NodeOptions
 from lsm_ros.ros.qos import STREAM, Topics, is_read
@@ -18,12 +18,13 @@ MONO8_CLASSES = 256         # a mask's pixel tells no more apart
 
 
 class WindowTopics:
-    """Clouds of points, obstacles and ground; the labelled grid of a semantic costmap layer; the depth image."""
+    """Clouds of points, obstacles, ground and free ways; the labelled grid of a semantic costmap layer; the depth."""
 
     def __init__(self, topics: Topics):
         self._cloud = topics.add(PointCloud2, "semantic_cloud", STREAM)
         self._obstacles = topics.add(PointCloud2, "obstacle_cloud", STREAM)
         self._ground = topics.add(PointCloud2, "ground_cloud", STREAM)
+        self._free = topics.add(PointCloud2, "free_cloud", STREAM)
         self._points = topics.add(PointCloud2, "segmentation/points", STREAM)
         self._mask = topics.add(Image, "segmentation/mask", STREAM)
         self._confidence = topics.add(Image, "segmentation/confidence", STREAM)
@@ -45,6 +46,8 @@ class WindowTopics:
             for publisher, points in ((self._ground, ground), (self._obstacles, obstacle)):
                 if is_read(publisher):
                     publisher.publish(xyz_message(thinned(points, most), at))
+        if is_read(self._free):
+            self._free.publish(xyz_message(thinned(free_ends(update, options.mapper.max_depth_m), most), at))
         grids = self._points, self._mask, self._confidence, self._moving
         if len(robot.ground) <= MONO8_CLASSES and any(map(is_read, grids)):
             self._publish_segmentation(update, at, options)

@@ -5,10 +5,10 @@ import pytest
 
 from lsm_ros.contracts import Cloud
 from lsm_ros.errors import ConfigError
-from lsm_ros.geometry.camera import intrinsics
+from lsm_ros.geometry.camera import intrinsics, unproject
 from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
-from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen, obstacles, organised, thinned
+from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen, free_ends, obstacles, organised, thinned
 
 LABELS = LabelSet.load()
 ROBOT = Robot(chosen(LABELS, "", GROUND), chosen(LABELS, "", IGNORED), min_height_m=0.1, max_height_m=1.5)
@@ -83,6 +83,17 @@ def test_nothing_stands_where_a_border_hides_the_view():
     assert len(obstacles(update, ROBOT, 8.0)[1]) == 3 * 5
     points, *_ = organised(update, 8.0, most=48)
     assert np.isnan(points[:, :2]).all() and np.isfinite(points[:, 2:5]).all()
+
+
+def test_the_way_is_free_up_to_what_is_too_far_to_be_told():
+    """Who walked away before it would stay in a costmap."""
+    update = view()
+    ends = free_ends(update, 8.0)
+    np.testing.assert_array_equal(ends[:4], update.window_cloud.points)
+    np.testing.assert_allclose(ends[4:], unproject(update.depth, update.K)[:, 7] * 8 / 9)       # 6 is an outline
+    assert len(free_ends(update, 9.5)) == 4
+    update.confidence[:, 7] = 0                                 # a border hides it
+    assert len(free_ends(update, 8.0)) == 4
 
 
 def test_without_a_floor_labels_decide():

@@ -119,7 +119,7 @@ def true_clouds(home: Home, view: View, stamp: int) -> dict[str, PointCloud2]:
     points = unproject(view.depth, home.K)[view.depth > 0]
     height = transform(MOUNT.T_base_cam, points)[:, 2]
     return {"obstacles": cloud_of(points[(height > 0.1) & (height < 1.5)], stamp),
-            "ground": cloud_of(points[height <= 0.1], stamp), "overhead": cloud_of(points, stamp)}
+            "ground": cloud_of(points[height <= 0.1], stamp), "free": cloud_of(points, stamp)}
 
 
 def touched(home: Home, track: list[np.ndarray]) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 
 from lsm_ros.ros.conversions import stamp_ns
 
-TOPICS = {"obstacles": "/lsm/obstacle_cloud", "ground": "/lsm/ground_cloud", "overhead": "/lsm/semantic_cloud"}
+TOPICS = {"obstacles": "/lsm/obstacle_cloud", "ground": "/lsm/ground_cloud", "free": "/lsm/free_cloud"}
 PATIENCE_S = 30.0           # for the clouds of a picture; without them the robot goes on with the last ones
 LISTENING_S = 180.0         # the network is loaded first
 SETTLED_S = 2.0             # the node, too, must have heard of our subscriptions: it publishes what is read

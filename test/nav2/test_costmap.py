@@ -96,7 +96,7 @@ def test_who_walks_away_leaves_no_mark(costmap):
     seen(costmap, behind)
     seen(costmap, behind, source="ground")
     assert [y for _, y in marked(costmap)] == [3.525]        # neither source lets that through
-    seen(costmap, behind, source="overhead")
+    seen(costmap, behind, source="free")
     assert marked(costmap) == []
 
 

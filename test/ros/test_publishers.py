@@ -83,7 +83,7 @@ def test_depth_is_unknown_where_a_border_hides_the_view():
     np.testing.assert_array_equal(np.frombuffer(message.data, "<f4"), [2, np.nan, 2, 2])
 
 
-@pytest.mark.parametrize("topic", ["semantic_cloud", "odometry", "obstacle_cloud", "ground_cloud",
+@pytest.mark.parametrize("topic", ["semantic_cloud", "odometry", "obstacle_cloud", "ground_cloud", "free_cloud",
                                    "segmentation/points", "segmentation/mask", "segmentation/confidence",
                                    "segmentation/moving", "depth/image", "depth/camera_info"])
 def test_a_window_is_published_where_it_is_read(topic):

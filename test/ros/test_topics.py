@@ -20,10 +20,9 @@ from lsm_ros.ros.conversions import stamp_ns
 from lsm_ros.ros.qos import INCREMENTS, LATCHED
 
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-STREAMS = {"obstacle_cloud": PointCloud2, "ground_cloud": PointCloud2, "segmentation/points": PointCloud2,
-           "segmentation/mask": Image, "segmentation/confidence": Image, "segmentation/moving": Image,
-           "depth/image": Image,
-           "depth/camera_info": CameraInfo}
+STREAMS = {"obstacle_cloud": PointCloud2, "ground_cloud": PointCloud2, "free_cloud": PointCloud2,
+           "segmentation/points": PointCloud2, "segmentation/mask": Image, "segmentation/confidence": Image,
+           "segmentation/moving": Image, "depth/image": Image, "depth/camera_info": CameraInfo}
 MAPS = {"map_cloud": PointCloud2, "pose_graph": MarkerArray, "occupancy": OccupancyGrid, "keepout_mask": OccupancyGrid,
         "label_markers": MarkerArray}
 NEAR_M = 0.3                # of the truth: the fake network is wrong by some cm, and an outline by more
@@ -70,7 +69,7 @@ def test_windows_are_in_the_images_frame_with_its_stamp(heard):
 
 def test_obstacles_stand_and_the_ground_lies(heard, camera):
     """By labels alone, since the map doesn't know its floor yet."""
-    for name in ("obstacle_cloud", "ground_cloud"):
+    for name in ("obstacle_cloud", "ground_cloud", "free_cloud"):
         assert {(message.height, message.is_dense) for message in heard[name]} == {(1, True)}
         assert max(message.width for message in heard[name]) <= 1000
     ground = np.concatenate([in_room(camera, message) for message in heard["ground_cloud"]])
