@@ -169,14 +169,15 @@ def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> np.ndarray:
     return np.linalg.norm(log_so3(np.swapaxes(R_a, -1, -2) @ R_b), axis=-1)
 
 
-def upright(up_cam: np.ndarray) -> np.ndarray:
+def upright(up_cam: np.ndarray, straight: float = 0.99) -> np.ndarray:
     """(3, 3) rotation from a camera to a frame with z along `up_cam` (3,) and x along the camera's level heading.
 
-    `upright(UP_CV)` is R_ROS_CV. A camera that looks straight up or down takes its heading from the image's top edge.
+    `upright(UP_CV)` is R_ROS_CV. A camera that looks straight up or down, by a cosine of more than
+    `straight`, takes its heading from the image's top edge.
     """
     z = np.asarray(up_cam, dtype=np.float64) / np.linalg.norm(up_cam)
     forward = np.array([0.0, 0.0, 1.0])
-    if abs(forward @ z) > 0.99:
+    if abs(forward @ z) > straight:
         forward = UP_CV * -np.sign(forward @ z)
     x = forward - (forward @ z) * z
     x /= np.linalg.norm(x)

@@ -24,6 +24,7 @@ MEASURED_UP_SIGMA = np.radians(1.5)     # of an IMU at rest in the mean, or of a
 SEEN_UP_SIGMA = np.radians(3.0)         # of the normals of one view's floor
 HEIGHT_SIGMA = 0.05        # of the camera's height over the floor that it sees, as a share
 HEIGHT_M_SIGMA = 0.02      # m, of the height that the robot's model tells
+STEEP_LOOK = 0.9           # cosine of up and the camera's axis; beyond, its image's top edge tells its heading
 MAX_SPREAD = 0.15          # of the heights of a floor's pixels, as a share: more is no floor
 
 
@@ -71,8 +72,10 @@ def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, ca
     measured = [turn @ up_cam for turn, up_cam in told if up_cam is not None]
     up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in asked], R_first_cam, labels,
                                                                    level_up_cam)
-    heading = R[0] @ upright(R[0][2]).T
-    turn = heading @ upright(up) @ R[0].T
+    # Of a camera that looks down or up, both by the same side of it: else the map turns by a quarter at once.
+    straight = STEEP_LOOK if min(abs(R[0][2, 2]), abs(up[2])) > STEEP_LOOK else 0.99
+    heading = R[0] @ upright(R[0][2], straight).T
+    turn = heading @ upright(up, straight) @ R[0].T
     graph.move(sim3(turn, stays - turn @ stays))
     for keyframe_id in asked:
         graph.stand(keyframe_id, find_stance(views[keyframe_id], graph.pose(keyframe_id), labels, camera_height_m))

@@ -6,7 +6,7 @@ from room import DENSE, SEMANTIC, SIZE, K, camera, cast
 
 from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.geometry.camera import scale_intrinsics
-from lsm_ros.geometry.sim3 import inverse
+from lsm_ros.geometry.sim3 import inverse, rotation_angle, sim3, upright
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.ground import MOST_VIEWS, correct_heights, find_stance, find_up, stand_upright
@@ -65,6 +65,19 @@ def test_a_large_map_is_put_upright_on_its_floor_by_some_of_its_views():
     assert graph.grounded and len(asked) <= MOST_VIEWS
     assert np.degrees(np.arccos(graph.pose(299)[2, :3] @ poses[299 % 8][2, :3])) < 1.0
     assert abs(graph.pose(299)[2, 3] - 1.4) < 0.05
+
+
+@pytest.mark.parametrize("tilt_deg", [5, 8, 8.2, 12, 25, 27])
+def test_a_camera_that_looks_down_keeps_its_heading(tilt_deg):
+    """At 8.1 degrees aside another side of it tells where ahead is; an IMU's noise must not turn the map by that."""
+    tilt = np.radians(tilt_deg)
+    looked, measured = (upright(np.array([np.sin(t), 0, -np.cos(t)])) for t in (tilt, tilt + 0.005))
+    graph, seen = PoseGraph(), view(camera(0, 0, 1.4, 0.0, 0.3))
+    graph.add(0, sim3(looked, np.zeros(3)))
+    frame = replace(seen.keyframe.frame, up_cam=measured[2])
+    stand_upright(graph, {0: replace(seen, keyframe=replace(seen.keyframe, frame=frame))}, LABELS)
+    np.testing.assert_allclose(graph.pose(0)[2, :3], measured[2], atol=1e-9)
+    assert np.degrees(rotation_angle(graph.pose(0)[:3, :3], looked)) < 2.0
 
 
 def test_another_height_counts_for_all_cameras_whose_frames_do_not_know_theirs():
