@@ -170,18 +170,17 @@ def path(trajectory: list[tuple[int, np.ndarray]], stamp: int, map_frame: str) -
                        for (ns, _), at in zip(trajectory, poses(T_map_cam), strict=True)])
 
 
-def object_markers(objects: list[MapObject], gone: set[int] | None, colors: np.ndarray, camera_map: np.ndarray | None,
-                   stamp: int, map_frame: str) -> MarkerArray:
-    """A box and a name an object, under the object's own id.
+def object_markers(objects: list[MapObject], colors: np.ndarray, camera_map: np.ndarray | None, stamp: int,
+                   map_frame: str) -> MarkerArray:
+    """A box and a name an object, under the object's own id, and first all that stood there goes: who missed a message,
+    or read another node before, would keep what is gone.
 
     Args:
-        gone: the ids to be deleted; None: all that stands there, as of a node that ran before.
         colors: (C, 3) uint8, the label set's.
         camera_map: (3,) where the camera is in the map, metres; the name then tells how far from it the box begins.
     """
     at = header(stamp, map_frame)
-    markers = [Marker(header=at, action=Marker.DELETEALL)] if gone is None else \
-        [Marker(header=at, ns=ns, id=id, action=Marker.DELETE) for id in sorted(gone) for ns in (BOX, NAME)]
+    markers = [Marker(header=at, action=Marker.DELETEALL)]
     for item in objects:
         red, green, blue = (float(c) / 255 for c in colors[item.label])
         x, y, z = map(float, item.center)

@@ -64,7 +64,6 @@ class Publishers:
         if config.keepout_labels:
             self._keepout = topics.add(OccupancyGrid, "keepout_mask", LATCHED)
             self._whole_map.add(self._keepout)
-        self._shown: set[int] | None = None             # ids of the objects that have markers; None: nobody knows
         self._stale: set[Publisher | Latched] = set()   # map topics that the newest map hasn't been published on
         self._served = 0                                # readers of the changes who have had the whole map
         self._map_stamp = 0
@@ -162,11 +161,8 @@ class Publishers:
         if self._detections in due:
             self._detections.publish(detection_array(objects, stamp, frame))
         if self._markers in due:
-            ids = {item.id for item in objects}
             camera_map = None if self._newest is None else self._newest.T_map_cam[:3, 3]
-            gone = None if self._shown is None else self._shown - ids
-            self._markers.publish(object_markers(objects, gone, self._labels.colors, camera_map, stamp, frame))
-            self._shown = ids
+            self._markers.publish(object_markers(objects, self._labels.colors, camera_map, stamp, frame))
         if {self._map, self._occupancy, self._keepout} & due:
             self._publish_voxels(mapper.map_cloud(), mapper.on_floor, due, options)
 

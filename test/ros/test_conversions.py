@@ -286,17 +286,17 @@ def test_markers_keep_their_ids_and_go_when_told():
     chair = MapObject(id=7, label=labels.index("chair"), name="chair", center=np.array([1.0, 2.0, 0.5]),
                       size=np.array([0.5, 0.6, 1.0]), yaw=np.pi / 2, confidence=0.9, points=40)
     place = np.array([1.0, 4.35, 0.5])
-    markers = conversions.object_markers([chair], {3}, labels.colors, place, STAMP, "lsm_map").markers
+    markers = conversions.object_markers([chair], labels.colors, place, STAMP, "lsm_map").markers
     assert [(m.ns, m.id, m.action) for m in markers] == [
-        ("box", 3, Marker.DELETE), ("name", 3, Marker.DELETE), ("box", 7, Marker.ADD), ("name", 7, Marker.ADD)]
-    box, name = markers[2:]
+        ("", 0, Marker.DELETEALL), ("box", 7, Marker.ADD), ("name", 7, Marker.ADD)]
+    box, name = markers[1:]
     assert (box.scale.x, box.scale.y, box.scale.z) == (0.5, 0.6, 1.0)
     assert box.pose.orientation == Quaternion(z=float(np.sin(np.pi / 4)), w=float(np.cos(np.pi / 4)))
     assert name.text == "chair 2.1 m"
     assert name.pose.position.z > 1.0
     assert {m.header.frame_id for m in markers} == {"lsm_map"}
-    unseen = conversions.object_markers([chair], set(), labels.colors, None, STAMP, "lsm_map").markers
-    assert unseen[1].text == "chair"
+    unseen = conversions.object_markers([chair], labels.colors, None, STAMP, "lsm_map").markers
+    assert unseen[2].text == "chair"
 
 
 def test_the_graph_is_lines():
