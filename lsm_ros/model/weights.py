@@ -69,6 +69,7 @@ def load_network(path: str | Path | None = None, *, grow: bool = False) -> tuple
         raise WeightsError(f"{path} is damaged: its tensors do not have the checksum {header.get('sha256')}")
     config = read_config(path, header, grow)
     try:
+        check_kinds(tensors)
         state = {name: dequantize(value, tensors[f"{name}.scale"]) if f"{name}.scale" in tensors else value.float()
                  for name, value in tensors.items() if not name.endswith(".scale")}
         if not all(value.isfinite().all() for value in state.values()):
@@ -146,6 +147,25 @@ def read_config(path: Path, header: dict[str, str], grow: bool) -> NetworkConfig
         raise WeightsError(f"{path} describes a network that this version cannot build: {error}") from error
 
 
+def check_kinds(tensors: dict[str, Tensor]) -> None:
+    """Raises RuntimeError where `tensors` are not as save_weights writes them: codes with their scales, or float16.
+
+    Scales of another shape would be spread over the codes, and give other weights without a word.
+    """
+    for name, value in tensors.items():
+        if name.endswith(".scale"):
+            codes = tensors.get(name.removesuffix(".scale"))
+            if codes is None or codes.dim() < 2:
+                raise RuntimeError(f"{name} belongs to no matrix")
+            wanted = (len(codes), -(-codes[0].numel() // GROUP))
+            if value.dtype != torch.float16 or tuple(value.shape) != wanted:
+                raise RuntimeError(f"{name} is {value.dtype} {tuple(value.shape)}, not torch.float16 {wanted}")
+        else:
+            wanted = torch.int8 if f"{name}.scale" in tensors else torch.float16
+            if value.dtype != wanted:
+                raise RuntimeError(f"{name} is {value.dtype}, not {wanted}")
+
+
 def check_shapes(config: NetworkConfig, state: dict[str, Tensor], grow: bool) -> None:
     """Raises RuntimeError where a network of `config` has not the weights of `state`, before it gets any memory."""
     with torch.device("meta"):
@@ -181,5 +201,5 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.numpy().tobytes())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())    # numpy has no bfloat16
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Weights survive the disk, and a bad file says what is wrong with it."""
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lsm_ros.config import PredictorConfig
@@ -9,6 +10,7 @@ from lsm_ros.model.engine import NetworkPredictor
 from lsm_ros.model.network import Network, NetworkConfig
 from lsm_ros.model.weights import (
     SHIPPED,
+    checksum,
     dequantize,
     load_network,
     quantize,
@@ -83,6 +85,25 @@ def test_weights_of_another_network(tmp_path):
     save_weights(tmp_path / "other.safetensors", network, state, card={})
     with pytest.raises(WeightsError, match=r"norm\.weight"):
         load_network(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(("name", "other", "told"), [
+    ("camera_head.mlp.0.weight.scale", lambda scale: scale[:1], r"scale is torch.float16 \(1, 1\), not .* \(48, 1\)"),
+    ("camera_head.mlp.0.weight.scale", lambda scale: scale[:, 0], r"scale is torch.float16 \(48,\), not .* \(48, 1\)"),
+    ("camera_head.mlp.0.weight.scale", lambda scale: scale.float(), "scale is torch.float32 "),
+    ("camera_head.mlp.0.weight", lambda codes: codes[0, 0], "scale belongs to no matrix"),
+    ("camera_head.mlp.0.weight", lambda codes: codes.half(), "weight is torch.float16, not torch.int8"),
+    ("norm.weight", lambda vector: vector.bfloat16(), "norm.weight is torch.bfloat16, not torch.float16"),
+])
+def test_tensors_that_no_weights_file_holds(saved, name, other, told):
+    """Their checksum is right: somebody else wrote the file. Scales of another shape would be spread over the codes."""
+    _, path = saved
+    with safe_open(path, framework="pt") as file:
+        header, tensors = file.metadata(), load_file(path)
+    tensors[name] = other(tensors[name]).clone()
+    save_file(tensors, path, metadata=header | {"sha256": checksum(tensors)})
+    with pytest.raises(WeightsError, match=f"small.safetensors .*{told}"):
+        load_network(path)
 
 
 @pytest.mark.parametrize(("config", "told"), [({"heads": 8}, "heads 8"), ({"embedding": 8}, "8 numbers")])
