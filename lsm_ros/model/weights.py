@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lsm_ros.errors import WeightsError
@@ -32,7 +32,10 @@ MOST_NUMBERS = 1 << 30   # weights of a network that gets memory because a heade
 
 
 def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], card: dict) -> None:
-    """Writes `state` (a state dict of `network`) with its `card` (what JSON takes), replacing an old file at once."""
+    """Writes `state` (a state dict of `network`) with its `card` (what JSON takes), replacing an old file at once.
+
+    Raises OSError where the file cannot be written.
+    """
     tensors = {}
     for name, value in state.items():
         value = value.detach().float().cpu()
@@ -42,9 +45,7 @@ def save_weights(path: str | Path, network: Network, state: dict[str, Tensor], c
             tensors[name] = value.half()
     header = {"format": FORMAT, "config": json.dumps(asdict(network.config)), "card": json.dumps(card),
               "sha256": checksum(tensors)}
-    temporary = Path(f"{path}.part")
-    save_file(tensors, temporary, metadata=header)
-    os.replace(temporary, path)
+    replace_file(path, save(tensors, header))
 
 
 def load_network(path: str | Path | None = None, *, grow: bool = False) -> tuple[Network, dict]:
@@ -104,9 +105,18 @@ def update_card(path: str | Path, changes: dict) -> None:
     header["__metadata__"]["card"] = json.dumps(_card(path, header["__metadata__"]) | changes)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)                              # the tensors begin at a multiple of 8
+    replace_file(path, len(text).to_bytes(8, "little") + text + path.read_bytes()[start:])
+
+
+def replace_file(path: str | Path, content: bytes) -> None:
+    """Writes a file at once, for all to read: safetensors' own save_file makes one that is its owner's alone. Raises
+    OSError, and leaves nothing half-written then."""
     temporary = Path(f"{path}.part")
-    temporary.write_bytes(len(text).to_bytes(8, "little") + text + path.read_bytes()[start:])
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_header(path: Path) -> tuple[dict, int]:

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         average(given.before, given.after, given.out, given.share)
-    except (WeightsError, ValueError) as error:
+    except (WeightsError, ValueError, OSError) as error:
         parser.error(str(error))
 
 

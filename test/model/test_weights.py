@@ -47,6 +47,23 @@ def test_round_trip(saved):
         assert (loaded.state_dict()[name] - value).abs().max() <= value.abs().max() / 127 * 0.51 + 1e-6, name
 
 
+def test_others_may_read_what_is_written(saved):
+    """A robot's user reads the weights that root has installed."""
+    _, path = saved
+    (path.parent / "any").touch()
+    assert path.stat().st_mode == (path.parent / "any").stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(saved):
+    network, path = saved
+    (path.parent / "folder").mkdir()
+    before = sorted(path.parent.rglob("*"))
+    for out in (path.parent / "nowhere" / "x", path.parent / "folder"):
+        with pytest.raises(OSError, match=out.name):
+            save_weights(out, network, network.state_dict(), card={})
+    assert sorted(path.parent.rglob("*")) == before
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(WeightsError, match="nowhere.safetensors"):
         load_network(tmp_path / "nowhere.safetensors")

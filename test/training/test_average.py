@@ -58,3 +58,10 @@ def test_the_program_says_in_a_line_what_it_refuses(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "none.safetensors")] * 3)
     assert capsys.readouterr().err.rstrip().endswith(f"no weights file at {tmp_path / 'none.safetensors'}")
+
+
+def test_a_mean_that_cannot_be_written_is_an_error_of_the_command(tmp_path, capsys):
+    file = str(write(tmp_path / "1.safetensors", 1))
+    with pytest.raises(SystemExit):
+        main([file, file, str(tmp_path / "nowhere" / "mean.safetensors")])
+    assert "nowhere/mean.safetensors" in capsys.readouterr().err
