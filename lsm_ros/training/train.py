@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -30,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import Options, option
-from lsm_ros.errors import ConfigError
+from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
 from lsm_ros.model.network import MAX_VIEWS, PATCH, Network
@@ -278,12 +279,16 @@ def share_from_first(value: float, world: int) -> float:
 
 
 def start_network(config: TrainingConfig) -> Network:
-    """From weights, or from nothing with the photo features in place."""
+    """From weights, or from nothing with the photo features in place. Raises WeightsError for a file of neither."""
     if config.weights:
         return load_network(config.weights, grow=True)[0].train()
     network = Network()
     if config.backbone:
-        network.backbone.load_state_dict(load_file(config.backbone))
+        try:
+            network.backbone.load_state_dict(load_file(config.backbone))
+        except (SafetensorError, RuntimeError) as error:
+            raise WeightsError(f"backbone = {config.backbone!r} is no file of training/import_backbone.py: "
+                               f"{first_line(error)}") from error
     return network
 
 
@@ -325,25 +330,47 @@ def update_ema(ema: dict[str, Tensor], network: Network, decay: float) -> None:
 
 def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, step: int, elapsed: float
                     ) -> None:
+    """Replaces the checkpoint at once. Raises OutputError where it cannot be written; the one before is whole then."""
     state = {"network": network.state_dict(), "ema": ema, "step": step,
              "optimizers": [optimizer.state_dict() for optimizer in optimizers],
              "elapsed": elapsed}
-    torch.save(state, folder / "checkpoint.part")
-    os.replace(folder / "checkpoint.part", folder / "checkpoint.pt")
+    temporary = folder / "checkpoint.part"
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, folder / "checkpoint.pt")
+    except (OSError, RuntimeError) as error:        # torch's writer has a RuntimeError for a full disk
+        raise OutputError(f"{folder / 'checkpoint.pt'} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)           # as large as a full disk could still take
 
 
 def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, device) -> tuple[int, float]:
-    """(step, seconds trained) of the checkpoint in `folder`, which is loaded; (0, 0.0) where there is none."""
+    """(step, seconds trained) of the checkpoint in `folder`, which is loaded; (0, 0.0) where there is none.
+
+    Raises InputError where it cannot be read, or is of a leg with another network or other optimizers.
+    """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, map_location=device, weights_only=True)
-    network.load_state_dict(state["network"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    for name, value in state["ema"].items():
-        ema[name].copy_(value)
-    return state["step"], state["elapsed"]
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:      # noqa: BLE001 torch has half a dozen types for a damaged file
+        raise InputError(f"the checkpoint {path} cannot be read: {first_line(error)}") from error
+    try:
+        network.load_state_dict(state["network"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for name, value in state["ema"].items():
+            ema[name].copy_(value)
+        return state["step"], state["elapsed"]
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the checkpoint {path} is of a leg with another network or `muon`; a new leg needs a new "
+                         f"folder: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What torch says before it goes on for pages."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def score(weights: Path, config: TrainingConfig) -> list[dict]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from lsm_ros.errors import ConfigError, InputError
+from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import Network, NetworkConfig
 from lsm_ros.training import train as training
@@ -73,6 +74,48 @@ def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
     for part in ("network", "ema"):
         for name, value in whole[part].items():
             assert torch.equal(value, cut[part][name]), name
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda path: path.write_bytes(path.read_bytes()[:5000]), "checkpoint.pt cannot be read: "),
+    (lambda path: path.write_bytes(b"text, no checkpoint"), "checkpoint.pt cannot be read: "),
+    (lambda path: path.write_bytes(b""), "checkpoint.pt cannot be read: "),
+    (lambda path: torch.save({"step": 3}, path), "checkpoint.pt is of a leg with another .*'network'"),
+])
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(tmp_path, change, told):
+    train(config(tmp_path, steps=1), FixedWorlds)
+    change(tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=told):
+        train(config(tmp_path, steps=2), FixedWorlds)
+
+
+def test_a_leg_does_not_go_on_with_another_optimizer(tmp_path):
+    train(config(tmp_path, steps=1), FixedWorlds)
+    with pytest.raises(InputError, match="checkpoint.pt is of a leg with another network or `muon`"):
+        train(config(tmp_path, steps=2, muon=False), FixedWorlds)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    train(config(tmp_path, steps=1), FixedWorlds)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "log.jsonl"}
+
+    def save(state, path):
+        path.write_bytes(b"half of it")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")    # torch's word
+
+    monkeypatch.setattr(training.torch, "save", save)
+    with pytest.raises(OutputError, match="checkpoint.pt cannot be written: .*unexpected pos"):
+        train(config(tmp_path, steps=2), FixedWorlds)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "log.jsonl"} == before
+
+
+@pytest.mark.parametrize("write", [lambda path: path.write_bytes(b"text, no weights"),
+                                   lambda path: save_file({"stem.weight": torch.zeros(3)}, path)])
+def test_a_backbone_that_is_none_is_named(tmp_path, write):
+    path = tmp_path / "photo.safetensors"
+    write(path)
+    with pytest.raises(WeightsError, match="backbone = '.*photo.safetensors' is no file of training/import_"):
+        train(config(tmp_path, backbone=str(path)), FixedWorlds)
 
 
 def test_a_leg_leaves_weights_with_a_card_and_a_log(tmp_path):
