@@ -1,14 +1,15 @@
-"""Reads .npz files so that a damaged one costs neither memory nor another exception than InputError."""
+"""Writes .npz files, and reads them so that a damaged one costs no memory and no exception but InputError."""
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
-from lsm_ros.errors import InputError
+from lsm_ros.errors import InputError, OutputError
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
@@ -33,3 +34,25 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:          # zipfile, zlib, numpy and the header's parser raise a dozen types
         raise InputError(f"{path} cannot be read: {error or type(error).__name__}") from error
+
+
+def write_npz(path: str | Path, arrays: dict[str, np.ndarray], *, compressed: bool = False) -> None:
+    """Writes `arrays` under the very name that is given, where np.savez adds a suffix, replacing an old file at once.
+
+    Raises OutputError where the file cannot be written; nothing is left of it then.
+    """
+    temporary = Path(f"{path}.part")
+    try:
+        with temporary.open("wb") as file:
+            (np.savez_compressed if compressed else np.savez)(file, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_parent(path: str | Path) -> None:
+    """Raises OutputError where `path` has no folder to lie in: before the minutes that its content takes."""
+    if not Path(path).parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {Path(path).parent}")

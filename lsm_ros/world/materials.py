@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from lsm_ros.data.packed import read_npz
+from lsm_ros.data.packed import read_npz, write_npz
 from lsm_ros.errors import InputError
 from lsm_ros.world.scene import MATERIAL_COLUMNS
 
@@ -320,8 +320,8 @@ def pack_textures(folder: str | Path, file: str | Path, quality: int = 92) -> in
 
 def save_textures(file: str | Path, names: list[str], images: list[bytes]) -> None:
     """Writes encoded images, named CATEGORY/NAME, as `load_textures` reads them."""
-    np.savez(file, names=np.array(names), bytes=np.frombuffer(b"".join(images), np.uint8),
-             ends=np.cumsum([len(image) for image in images], dtype=np.int64))
+    write_npz(file, {"names": np.array(names), "bytes": np.frombuffer(b"".join(images), np.uint8),
+                     "ends": np.cumsum([len(image) for image in images], dtype=np.int64)})
 
 
 def stored_textures(source: Path):

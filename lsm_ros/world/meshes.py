@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsm_ros.data.packed import read_npz
+from lsm_ros.data.packed import read_npz, write_npz
 from lsm_ros.errors import InputError
 from lsm_ros.world.scene import MESH
 
@@ -94,13 +94,14 @@ class MeshTrees:
 def save_meshes(file: str | Path, library: MeshLibrary, models: tuple[Model, ...]) -> None:
     parts = [part for model in models for part in model.parts]
     tops = [(model.index, *top) for model in models for top in model.tops]
-    np.savez_compressed(
-        file, format=FORMAT, **{name: getattr(library, name) for name in MeshLibrary.__dataclass_fields__},
+    write_npz(file, {
+        "format": np.array(FORMAT), **{name: getattr(library, name) for name in MeshLibrary.__dataclass_fields__},
         **{name: np.array([getattr(model, name) for model in models]) for name in ("name", "role", "label", "credit")},
-        elevation=np.array([model.elevation for model in models], np.float32),
-        tops=np.array(tops, np.float32).reshape(-1, 7), part_count=np.array([len(model.parts) for model in models]),
-        part_color=np.array([part.color for part in parts], np.float32).reshape(-1, 3),
-        part_finish=np.array([part.finish for part in parts]))
+        "elevation": np.array([model.elevation for model in models], np.float32),
+        "tops": np.array(tops, np.float32).reshape(-1, 7),
+        "part_count": np.array([len(model.parts) for model in models]),
+        "part_color": np.array([part.color for part in parts], np.float32).reshape(-1, 3),
+        "part_finish": np.array([part.finish for part in parts])}, compressed=True)
 
 
 def load_meshes(file: str | Path) -> tuple[MeshCatalogue, MeshLibrary]:

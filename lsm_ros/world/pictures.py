@@ -20,6 +20,7 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from lsm_ros.data.packed import check_parent
 from lsm_ros.errors import LsmError
 from lsm_ros.world.factory import training_seeds
 from lsm_ros.world.materials import UPRIGHT, WIDE, save_textures, stored_textures
@@ -154,8 +155,9 @@ def add_pictures(textures: str | Path, file: str | Path, meshes: str | Path | No
                  size: int = 128) -> int:
     """Writes `textures` with `count` pictures of either shape into `file`. Returns the number of pictures.
 
-    Raises InputError for textures or models that cannot be read.
+    Raises InputError for textures or models that cannot be read, OutputError for a file that cannot be written.
     """
+    check_parent(file)
     images = {name: data for name, data in stored_textures(Path(textures)) if name.split("/")[0] not in (UPRIGHT, WIDE)}
     photographs, rng = photograph_worlds(count, textures, meshes), Random("pictures")
     for category, shape in ((UPRIGHT, (SHORT, LONG)), (WIDE, (LONG, SHORT))):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsm_ros.errors import InputError
+from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import plants, reference
 from lsm_ros.world.import_meshes import clusters, import_meshes, largest_rectangle
@@ -407,6 +407,14 @@ def test_sources_that_hold_nothing(tmp_path):
     (tmp_path / "a" / "PluginFurnitureCatalog.properties").write_text("license=CC0\n")
     with pytest.raises(InputError, match="none of the models"):
         import_meshes(tmp_path, tmp_path / "out.npz")
+
+
+def test_models_are_written_under_the_name_that_was_given(tmp_path):
+    write_source(tmp_path / "in")
+    with pytest.raises(OutputError, match="no folder .*nowhere"):
+        import_meshes(tmp_path / "in", tmp_path / "nowhere" / "models")
+    import_meshes(tmp_path / "in", tmp_path / "models")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "models"]
 
 
 def test_materials_and_their_paths():

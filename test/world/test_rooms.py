@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsm_ros.errors import InputError
+from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import fixtures, furniture, things
 from lsm_ros.world.clutter import litter
@@ -356,6 +356,12 @@ def test_pictures_are_added_to_textures(tmp_path):
     assert len({picture.tobytes() for picture in atlas}) == 7 and (atlas[1:].std(axis=(1, 2, 3)) > 10).all()
     assert add_pictures(tmp_path / "one.npz", tmp_path / "two.npz", count=2) == 4         # instead of those there
     assert len(load_textures(tmp_path / "two.npz")[0].categories[WIDE]) == 2
+
+
+def test_pictures_that_have_nowhere_to_go_are_not_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("lsm_ros.world.pictures.photograph_worlds", lambda *_: pytest.fail("two minutes for nothing"))
+    with pytest.raises(OutputError, match="no folder .*nowhere"):
+        add_pictures(tmp_path, tmp_path / "nowhere" / "out.npz")
 
 
 def test_textures_that_cannot_be_read_are_named(tmp_path):
