@@ -163,7 +163,10 @@ class Source:
 
     def __init__(self, path: Path):
         self.path = path
-        self.archive = None if path.is_dir() else zipfile.ZipFile(path)
+        try:
+            self.archive = None if path.is_dir() else zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{path} is no furniture library: {error}") from error
 
     def read(self, name: str) -> bytes:
         name = name.lstrip("/")
@@ -177,17 +180,27 @@ class Source:
         for key, number, value in re.findall(r"^(\w+)#(\d+)\s*=[ \t]*(.*)$", text, re.MULTILINE):
             rows.setdefault(int(number), {})[key] = value.strip()
         entries = []
-        for row in rows.values():
-            library, _, identity = row["id"].rpartition("#")
+        for number, row in rows.items():
             terms = row.get("license") or licence
             if not any(word in terms.lower() for word in FREE_LICENCES):
                 continue
-            rotation = np.array(row.get("modelRotation", "1 0 0 0 1 0 0 0 1").split(), float).reshape(3, 3)
-            size = tuple(float(row[key]) / 100 for key in ("width", "depth", "height"))
-            entries.append(Entry(library.replace(" ", ""), identity, row["name"], row["model"], size,
-                                 float(row.get("elevation", 0)) / 100, rotation,
-                                 f"{row.get('creator', 'unknown')} ({library}): {terms.split('©')[0].strip()}"))
+            try:
+                entries.append(read_entry(row, terms))
+            except (KeyError, ValueError) as error:
+                print(f"left out: number {number} of {self.path}: {error!r}", file=sys.stderr)
         return entries
+
+
+def read_entry(row: dict[str, str], terms: str) -> Entry:
+    """The keys of one model. Raises KeyError for one that is missing, ValueError for what is no number or no size."""
+    library, _, identity = row["id"].rpartition("#")
+    rotation = np.array(row.get("modelRotation", "1 0 0 0 1 0 0 0 1").split(), float).reshape(3, 3)
+    size = tuple(float(row[key]) / 100 for key in ("width", "depth", "height"))
+    if not min(size) > 0:
+        raise ValueError(f"a size of {size} m")
+    return Entry(library.replace(" ", ""), identity, row["name"], row["model"], size,
+                 float(row.get("elevation", 0)) / 100, rotation,
+                 f"{row.get('creator', 'unknown')} ({library}): {terms.split('©')[0].strip()}")
 
 
 def sources(folder: Path) -> list[Source]:

@@ -292,10 +292,7 @@ def load_textures(source: str | Path, size: int = 128) -> tuple[TextureCatalogue
     categories: dict[str, list[int]] = {}
     tiles = []
     for name, data in stored_textures(Path(source)):
-        try:
-            image = Image.open(io.BytesIO(data)).convert("RGB")
-        except Exception as error:      # noqa: BLE001 PIL has a dozen types for a damaged file
-            raise InputError(f"texture {name} of {source} cannot be read: {error}") from error
+        image = decoded(source, name, data)
         side, (width, height) = min(image.size), image.size
         corner = ((width - side) // 2, (height - side) // 2)
         image = image.crop((*corner, corner[0] + side, corner[1] + side))
@@ -306,12 +303,23 @@ def load_textures(source: str | Path, size: int = 128) -> tuple[TextureCatalogue
     return TextureCatalogue({name: tuple(items) for name, items in categories.items()}), np.stack(tiles)
 
 
+def decoded(source: str | Path, name: str, data: bytes) -> Image.Image:
+    """The RGB image in `data`, texture `name` of `source`. Raises InputError where it is damaged."""
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except Exception as error:      # noqa: BLE001 PIL has a dozen types for a damaged file
+        raise InputError(f"texture {name} of {source} cannot be read: {error}") from error
+
+
 def pack_textures(folder: str | Path, file: str | Path, quality: int = 92) -> int:
-    """Writes a folder's textures into one npz (names, JPEG bytes, offsets), easy to move. Returns their number."""
+    """Writes a folder's textures into one npz (names, JPEG bytes, offsets), easy to move. Returns their number.
+
+    Raises InputError for an image that cannot be read, OutputError for a file that cannot be written.
+    """
     names, chunks = [], []
     for name, data in stored_textures(Path(folder)):
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").save(buffer, "JPEG", quality=quality)
+        decoded(folder, name, data).save(buffer, "JPEG", quality=quality)
         names.append(name)
         chunks.append(min(buffer.getvalue(), data, key=len) if name.endswith(".jpg") else buffer.getvalue())
     save_textures(file, names, chunks)

@@ -1,9 +1,11 @@
 """Wavefront OBJ and MTL files, as far as furniture models use them: faces, their colours and textures."""
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -30,7 +32,16 @@ class Soup:
 
 def read_obj(read: Callable[[str], bytes], path: str) -> Soup:
     """The OBJ file at `path`, with the MTL files that it names; `read` gives the bytes at a path, or raises OSError or
-    KeyError. A missing MTL file leaves its materials as they are. Raises InputError for a file without faces."""
+    KeyError. A missing MTL file leaves its materials as they are. Raises InputError for a file without faces and for
+    one that is damaged."""
+    try:
+        return parse_obj(read, path)
+    except (OSError, KeyError, ValueError, IndexError, BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error!r}") from error
+
+
+def parse_obj(read: Callable[[str], bytes], path: str) -> Soup:
+    """As read_obj, but what is damaged raises what Python makes of it."""
     folder = PurePosixPath(path).parent
     points, coordinates, faces, uv, material = [], [], [], [], []
     names: dict[str, int] = {}
@@ -60,6 +71,8 @@ def read_obj(read: Callable[[str], bytes], path: str) -> Soup:
                 pass
     if not faces:
         raise InputError(f"{path} has no faces")
+    if not 0 <= np.min(faces) <= np.max(faces) < len(points):
+        raise InputError(f"{path} has a face with corner {np.max(faces) + 1} of {len(points)}, or one before the first")
     coordinates = np.array(coordinates + [[np.nan, np.nan]]).reshape(-1, 2)       # -1 is the last: none
     materials = [Material()] + [known.get(name, Material(name)) for name in names]
     return Soup(np.array(points, float), np.array(faces), coordinates[np.array(uv)], np.array(material),

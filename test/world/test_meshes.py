@@ -1,6 +1,7 @@
 """Furniture models: the importer, the file, the trees, the kernel's pictures of meshes, and worlds that use them."""
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from random import Random
 
@@ -406,6 +407,32 @@ def test_sources_that_hold_nothing(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "PluginFurnitureCatalog.properties").write_text("license=CC0\n")
     with pytest.raises(InputError, match="none of the models"):
+        import_meshes(tmp_path, tmp_path / "out.npz")
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda row: row.replace("/mine/table.obj", "/mine/none.obj"), "/mine/none.obj cannot be read: .*No such file"),
+    (lambda row: row.replace("table.obj", "short.obj"), "short.obj has a face with corner 9 of 2"),
+    (lambda row: row.replace("table.obj", "letters.obj"), "letters.obj cannot be read: .*could not convert"),
+    (lambda row: row.replace("width", "breadth"), r"number 4 of .*/a: KeyError\('width'\)"),
+    (lambda row: row.replace("width#4=120", "width#4=wide"), "number 4 of .*/a: ValueError"),
+    (lambda row: row.replace("width#4=120", "width#4=0"), "number 4 of .*/a: ValueError.*size"),
+])
+def test_a_model_that_cannot_be_read_is_left_out_and_named(tmp_path, capsys, change, told):
+    write_source(tmp_path / "in")
+    (tmp_path / "in" / "a" / "mine" / "short.obj").write_text("v 0 0 0\nv 1 0 0\nf 1 2 9\n")
+    (tmp_path / "in" / "a" / "mine" / "letters.obj").write_text("v 0 0 x\nf 1 1 1\n")
+    first, *_ = CATALOGUE.partition("\nid#2")
+    row = change(first.partition("\n")[2].replace("#1", "#4").replace("oakTable", "table"))
+    (tmp_path / "in" / "a" / "PluginFurnitureCatalog.properties").write_text(f"{CATALOGUE}\n{row}\n", "latin-1")
+    made = import_meshes(tmp_path / "in", tmp_path / "out.npz")
+    assert [model.role for model in made if not model.role.endswith("plant")] == ["table"]
+    assert re.search(f"left out: .*{told}", capsys.readouterr().err)
+
+
+def test_a_library_that_is_no_archive_is_named(tmp_path):
+    (tmp_path / "a.sh3f").write_text("no archive")
+    with pytest.raises(InputError, match="a.sh3f is no furniture library"):
         import_meshes(tmp_path, tmp_path / "out.npz")
 
 

@@ -371,8 +371,9 @@ def test_textures_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(InputError, match="holds no textures"):
         load_textures(tmp_path)
     (tmp_path / "Wood" / "bad.jpg").write_bytes(b"not a picture")
-    with pytest.raises(InputError, match="Wood/bad.jpg"):
-        load_textures(tmp_path)
+    for read in (load_textures, lambda folder: pack_textures(folder, tmp_path / "packed.npz")):
+        with pytest.raises(InputError, match=f"texture Wood/bad.jpg of {tmp_path}"):
+            read(tmp_path)
 
 
 def test_a_full_pool_hands_out_old_materials():
