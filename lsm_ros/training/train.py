@@ -1,6 +1,6 @@
 """One training leg: rendered worlds in, weights with a scoreboard out.
 
-    lsm train --minutes 2                                       # on a CPU; docs/training.md says which loss to expect
+    lsm train --no-muon --steps 60 --paths 1 ...                # on a CPU; docs/training.md says which loss to expect
     torchrun --nproc_per_node=4 -m lsm_ros.training.train ...   # the same on the GPUs of one machine
 
 Everything that happens in a step stands in `train`; it is one loop.
@@ -46,6 +46,7 @@ SIZES = ((192, 256), (192, 256), (192, 256), (160, 288), (256, 192))   # (H, W),
 VIEWS = (4, 4, 4, 4, 4, 2, 2, 8, 8, 1)                      # views of the windows in a step, likewise
 MATCH_WEIGHT, PLACE_WEIGHT = 0.2, 0.1                       # of training/matching.py's parts, beside losses.py's
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}   # dense bfloat16, by what the GPU's name holds
+MAX_SEED = 10 ** 11                                         # torch takes 63 bits, a step's seed is 64 million times it
 PROFILED = range(300, 303)                                  # steps of which `profile` tells where their time goes
 
 
@@ -76,7 +77,7 @@ class TrainingConfig(Options):
     moving: float = option(0.2, "Share of the windows in which somebody walks or something is moved.",
                            minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
-    seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0)
+    seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0, maximum=MAX_SEED)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
                          "an H200, and 14 took so much of the CPU that training ran at half its speed.", minimum=1)
     single_words: float = option(0.0, "Share of the labels that go by one of their words in a step, a name or a "

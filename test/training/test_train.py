@@ -143,6 +143,12 @@ def test_a_leg_without_a_length_is_refused(tmp_path):
         train(config(tmp_path, steps=0), FixedWorlds)
 
 
+def test_a_seed_is_one_that_torch_takes(tmp_path):
+    with pytest.raises(ConfigError, match="seed = 20261128233000 is above its maximum"):
+        config(tmp_path, seed=20261128233000)
+    train(config(tmp_path, seed=training.MAX_SEED, steps=1), FixedWorlds)
+
+
 @pytest.mark.parametrize("size", [{"width": 0}, {"height": 0}, {"height": 40}])
 def test_a_size_that_no_network_sees_is_refused(tmp_path, size):
     asked = {"height": 32, "width": 32} | size
