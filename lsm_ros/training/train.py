@@ -35,7 +35,7 @@ from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
 from lsm_ros.model.network import MAX_VIEWS, PATCH, Network
-from lsm_ros.model.weights import load_network, save_weights
+from lsm_ros.model.weights import load_network, read_card, save_weights, update_card
 from lsm_ros.training.losses import loss, make_priors, make_targets
 from lsm_ros.training.matching import matching_loss
 from lsm_ros.training.muon import Muon
@@ -184,22 +184,27 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
             saved = time.monotonic()
 
     stream.close()
-    if rank == 0:
+    written = folder / "weights.safetensors"
+    summary = read_card(written) if rank == 0 and step == first_step and written.exists() else {}
+    if summary.get("step") == step:             # over before; what its weights scored since then stands in their card
+        print(f"the leg in {folder} is over after {step} steps; a new one needs a new folder", flush=True)
+    elif rank == 0:
         save_checkpoint(folder, network, ema, optimizers, step, elapsed)
         seconds = time.monotonic() - start
         summary = {"step": step, "steps": step - first_step, "minutes": seconds / 60, "processes": world,
                    "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
                    "samples_per_s": (step - first_step) * config.paths * MAX_VIEWS / 4 * world / seconds,
                    "config": asdict(config), "revision": revision(), "loss": trace[-1]["loss"] if trace else None}
-        save_weights(folder / "weights.safetensors", network, ema, card=summary)
-        if config.worlds:
-            summary["scoreboard"] = score(folder / "weights.safetensors", config)
-            save_weights(folder / "weights.safetensors", network, ema, card=summary)
+        save_weights(written, network, ema, card=summary)
+    if rank == 0:
+        if config.worlds and "scoreboard" not in summary:
+            summary["scoreboard"] = score(written, config)
+            update_card(written, summary)
         write_log(folder, summary)
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()
-    return summary if rank == 0 else {}
+    return summary
 
 
 class LabelText:

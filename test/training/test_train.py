@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import Network, NetworkConfig
+from lsm_ros.model.weights import read_card, update_card
 from lsm_ros.training import train as training
 from lsm_ros.training.train import LabelText, TrainingConfig, learning_rate, split_windows, train
 from lsm_ros.world.stream import ViewBatch
@@ -126,6 +127,30 @@ def test_a_leg_leaves_weights_with_a_card_and_a_log(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 6]
     assert lines[-1] == json.loads(json.dumps(summary))
+
+
+def test_a_leg_that_is_over_keeps_what_its_weights_scored(tmp_path, capsys):
+    train(config(tmp_path, steps=2, worlds=0), FixedWorlds)
+    weights = tmp_path / "weights.safetensors"
+    update_card(weights, {"scoreboard": ["of lsm eval --card"]})
+    before = weights.read_bytes()
+    assert train(config(tmp_path, steps=2), FixedWorlds)["steps"] == 2
+    assert weights.read_bytes() == before and FixedWorlds.seen == 2
+    assert f"the leg in {tmp_path} is over after 2 steps" in capsys.readouterr().out
+
+
+def test_a_leg_whose_scoring_was_cut_is_scored_by_the_same_command(tmp_path, monkeypatch):
+    def cut(weights, config):
+        raise KeyboardInterrupt
+
+    scored = training.score
+    monkeypatch.setattr(training, "score", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path, steps=2), FixedWorlds)
+    monkeypatch.setattr(training, "score", scored)
+    train(config(tmp_path, steps=2), FixedWorlds)
+    card = read_card(tmp_path / "weights.safetensors")
+    assert card["steps"] == 2 and card["scoreboard"] == {"scored": True} and FixedWorlds.seen == 2
 
 
 def test_the_next_leg_starts_from_the_weights(tmp_path):
