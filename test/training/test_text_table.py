@@ -115,3 +115,4 @@ def test_main_writes_a_table(encoder_folder, tmp_path, monkeypatch, capsys):
     assert embeddings.shape == (6, 3)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
     assert "6 nouns" in capsys.readouterr().out
+    assert (tmp_path / "nouns.safetensors").stat().st_mode == (tmp_path / "vocab.txt").stat().st_mode  # for all
