@@ -34,7 +34,7 @@ from lsm_ros.config import Options, option
 from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
-from lsm_ros.model.network import MAX_VIEWS, PATCH, Network
+from lsm_ros.model.network import MAX_VIEWS, PATCH, Network, NetworkConfig
 from lsm_ros.model.weights import load_network, read_card, save_weights, update_card
 from lsm_ros.training.losses import loss, make_priors, make_targets
 from lsm_ros.training.matching import matching_loss
@@ -287,7 +287,12 @@ def share_from_first(value: float, world: int) -> float:
 def start_network(config: TrainingConfig) -> Network:
     """From weights, or from nothing with the photo features in place. Raises WeightsError for a file of neither."""
     if config.weights:
-        return load_network(config.weights, grow=True)[0].train()
+        network = load_network(config.weights, grow=True)[0].train()
+        shape, wanted = network.config, NetworkConfig()
+        if shape.embedding != wanted.embedding or not shape.descriptor:
+            raise WeightsError(f"weights = {config.weights!r} have {shape.embedding} numbers a label and "
+                               f"{shape.descriptor} a match; training wants {wanted.embedding}, and some")
+        return network
     network = Network()
     if config.backbone:
         try:

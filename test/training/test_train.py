@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.network import Network, NetworkConfig
-from lsm_ros.model.weights import read_card, update_card
+from lsm_ros.model.weights import read_card, save_weights, update_card
 from lsm_ros.training import train as training
 from lsm_ros.training.train import LabelText, TrainingConfig, learning_rate, split_windows, train
 from lsm_ros.world.stream import ViewBatch
@@ -108,6 +108,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="checkpoint.pt cannot be written: .*unexpected pos"):
         train(config(tmp_path, steps=2), FixedWorlds)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "log.jsonl"} == before
+
+
+@pytest.mark.parametrize(("shape", "told"), [({"embedding": 32}, "32 numbers a label"), ({"descriptor": 0}, "and 0 a")])
+def test_weights_of_a_network_that_cannot_be_trained_are_named(tmp_path, shape, told):
+    network = Network(NetworkConfig(**{"width": 48, "heads": 2, "encoder": 1, "decoder": "af", "stem": 16} | shape))
+    save_weights(tmp_path / "other.safetensors", network, network.state_dict(), card={})
+    with pytest.raises(WeightsError, match=f"other.safetensors' .*{told}"):
+        train(config(tmp_path / "leg", weights=str(tmp_path / "other.safetensors")), FixedWorlds)
+    assert FixedWorlds.seen == 0
 
 
 @pytest.mark.parametrize("write", [lambda path: path.write_bytes(b"text, no weights"),
