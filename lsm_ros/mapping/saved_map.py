@@ -106,9 +106,12 @@ def write_map(path: Path, state: MapState) -> None:
     header = {"format": FORMAT, "version": VERSION, "metric": graph.metric, "grounded": graph.grounded,
               "image_shape": list(state.image_shape), "labels": list(views[0].label_set.names)}
     try:
+        path.touch()
+        mode = path.stat().st_mode                  # as any file's; save_file makes one that is its owner's alone
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path,
                   metadata={"map": json.dumps(header)})
-    except SafetensorError as error:                # a full disk, among others
+        path.chmod(mode)
+    except (OSError, SafetensorError) as error:     # a full disk, among others
         raise OutputError(f"the map can't be written into {path}: {error}") from error
 
 

@@ -155,6 +155,12 @@ def test_a_loaded_map_keeps_the_height_that_the_robot_told(film, tmp_path):
     assert set(heights) == {0.31, None}
 
 
+def test_a_map_can_be_read_by_whoever_may_read_a_file_beside_it(mapper, tmp_path):
+    write_map(tmp_path / FILE, mapper.state())
+    (tmp_path / "beside").touch()
+    assert (tmp_path / FILE).stat().st_mode == (tmp_path / "beside").stat().st_mode
+
+
 def test_a_map_whose_odometry_counts_from_far_away_is_read_again(film, tmp_path):
     utm = np.array([455_000.0, 5_411_000.0, 250.0])              # of a filter that knows GPS
     poses = [sim3(T[:3, :3], T[:3, 3] + utm) for T in POSES]
