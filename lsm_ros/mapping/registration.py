@@ -18,8 +18,10 @@ from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sigh
 
 POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
 MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
-MIN_OVERLAP = 0.5          # of the newest view with another, as predicted, where no match backs it: images of different
-                           # places get .06 to .55, neighbours on real walks .7 and more
+MOST_ERROR = 0.3           # of the newest view's pose, as the network expects it (WindowPrediction.pose_error), where no
+                           # match backs it. Of 231 such windows, most of a real walk with 12 to 25 frames between the
+                           # views, the 20 below it are right to 21 degrees; of 20 whose overlap was predicted to be
+                           # half or more, and whose depth agreed, 12 were wrong by 50 to 170
 SCALE_SIGMA = 0.05         # log of scale between two views
 
 
@@ -76,9 +78,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     of one opinion give one robust Sim(3). Where the newest image has points in common with some keyframes, only those
     are asked: the others' poses beside it are merely predicted. Keyframes of the past (`old`) are not asked, as the map
     may have drifted since; what they say of the newest view is told as a loop. Raises AlignmentError, with the number,
-    where nothing holds the window: too few points fit, the scale jumps, or no matches support the newest view and it
-    shares too little with the others or contradicts what they see. A `lost` camera is asked for more: it must recognise
-    the place, if the network can.
+    where nothing holds the window: too few points fit, the scale jumps, or no matches support the newest view and the
+    network is not sure of its pose, or it shares too little with the others or contradicts what they see. A `lost`
+    camera is asked for more: it must recognise the place, if the network can.
     """
     prediction, last = refinement.prediction, len(ids) - 1
     present = [n for n in range(last) if ids[n] not in old]
@@ -107,9 +109,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
 
     seen, fits = co_visibility(prediction, config.alignment_tolerance)
     if not matched:
-        if prediction.overlap is not None and (overlap := prediction.overlap[last, present].max()) < MIN_OVERLAP:
-            raise AlignmentError(f"no matches, and the newest view shares {overlap:.0%} of its points with the others, "
-                                 f"at least {MIN_OVERLAP:.0%} must be expected")
+        if prediction.pose_error is not None and (error := prediction.pose_error[last]) > MOST_ERROR:
+            raise AlignmentError(f"no matches, and the newest view's pose is expected to be wrong by {error:.2g}, at "
+                                 f"most {MOST_ERROR:g} may be")
         judges = [n for n in holding if seen[last, n] >= MIN_SEEN]
         if not judges:
             raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")

@@ -111,23 +111,24 @@ def test_a_window_that_no_match_backs_is_counted(film, walked):
     assert all(update.matches >= 16 for update in updates[1:])
 
 
-def test_a_view_that_neither_matches_nor_overlap_back_is_refused(film):
+def test_a_view_without_matches_of_whose_pose_the_network_is_unsure_is_refused(film):
     network = FakeNetwork(POSES, LABELS)
 
-    def told(overlap):
+    def told(error):
         def predict(window):
-            S = len(window.keyframes)
-            return dataclasses.replace(network(window), overlap=np.where(np.eye(S), 1, overlap).astype(np.float32))
+            errors = np.full(len(window.keyframes), error, np.float32)
+            errors[:-1] = 0.05                                   # of the others, which the map knows
+            return dataclasses.replace(network(window), pose_error=errors)
         return predict
 
-    mapper = Mapper(told(0.8), LABELS, ALONE)
+    mapper = Mapper(told(0.1), LABELS, ALONE)
     for frame in film[:20]:
         mapper.push(frame)
     assert mapper.counters.windows > 4 and not mapper.counters.refused_windows
-    mapper._locator._predict = told(0.3)
+    mapper._locator._predict = told(0.5)
     for frame in film[20:30]:
         mapper.push(frame)
-    assert mapper.counters.refused_windows >= 2 and "shares 30%" in mapper.last_refusal
+    assert mapper.counters.refused_windows >= 2 and "expected to be wrong by 0.5" in mapper.last_refusal
 
 
 def test_the_neighbour_that_most_matches_tie_outvotes_two_lookalikes():
