@@ -19,9 +19,9 @@ from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sigh
 POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
 MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
 MOST_ERROR = 0.3           # of the newest view's pose, as the network expects it (WindowPrediction.pose_error), where
-                           # no match backs it. Of 231 such windows, most of a real walk with 12 to 25 frames between the
-                           # views, the 20 below it are right to 21 degrees; of 20 whose overlap was predicted to be
-                           # half or more, and whose depth agreed, 12 were wrong by 50 to 170
+                           # no match backs it. Of 231 such windows, most of a real walk with 12 to 25 frames between
+                           # the views, the 20 below it are right to 21 degrees; of 20 whose overlap was predicted to
+                           # be half or more, and whose depth agreed, 12 were wrong by 50 to 170
 SCALE_SIGMA = 0.05         # log of scale between two views
 
 
