@@ -26,8 +26,9 @@ import torch
 from lsm_ros.bench import energy, machine, network, report
 from lsm_ros.config import PredictorConfig
 from lsm_ros.contracts import Frame, Keyframe
+from lsm_ros.data.files import check_folder
 from lsm_ros.errors import ConfigError, InputError
-from lsm_ros.evaluation.report import check_folder, read_block, rewrite_block, write_json
+from lsm_ros.evaluation.report import read_block, rewrite_block, write_json
 from lsm_ros.mapping.views import View
 from lsm_ros.memory import memory_mb
 from lsm_ros.model.engine import NetworkPredictor
@@ -198,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     for path in filter(None, (arguments.json, arguments.plot)):
-        check_folder(path)                 # before minutes are spent
+        check_folder(path, "the scores")                 # before minutes are spent
     if arguments.plot:
         from lsm_ros.evaluation.pictures import check_picture
         check_picture(arguments.plot)

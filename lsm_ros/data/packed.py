@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
+from lsm_ros.data.files import replacing
 from lsm_ros.errors import InputError, OutputError
 
 
@@ -41,18 +41,8 @@ def write_npz(path: str | Path, arrays: dict[str, np.ndarray], *, compressed: bo
 
     Raises OutputError where the file cannot be written; nothing is left of it then.
     """
-    temporary = Path(f"{path}.part")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             (np.savez_compressed if compressed else np.savez)(file, **arrays)
-        os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_parent(path: str | Path) -> None:
-    """Raises OutputError where `path` has no folder to lie in: before the minutes that its content takes."""
-    if not Path(path).parent.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {Path(path).parent}")

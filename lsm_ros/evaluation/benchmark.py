@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.contracts import Window, WindowPrediction
+from lsm_ros.data.files import check_folder
 from lsm_ros.errors import ConfigError, InputError, OutputError
 from lsm_ros.evaluation import walks
 from lsm_ros.evaluation.baseline import SiftBaseline
@@ -39,7 +40,6 @@ from lsm_ros.evaluation.pictures import Gallery, check_picture
 from lsm_ros.evaluation.report import (
     ALONE,
     SIFT,
-    check_folder,
     distance_markdown,
     folder_json,
     markdown,
@@ -273,7 +273,7 @@ def run(arguments: argparse.Namespace) -> list[Line]:
             raise ConfigError(f"--{option} {value} goes with a FOLDER, and without --boxes, which are those of its "
                               "images as they are")
     if arguments.json:
-        check_folder(arguments.json)       # before minutes are spent
+        check_folder(arguments.json, "the scores")       # before minutes are spent
     if arguments.boxes:
         read_boxes(arguments.boxes)
     if arguments.montage:

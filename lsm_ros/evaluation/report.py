@@ -136,14 +136,6 @@ def folder_json(lines: Sequence[Line]) -> dict[str, Any]:
     return {key: line.get(key) for key in FOLDER_KEYS} | {"by_overlap": line.get("by_overlap", []), "more": more}
 
 
-def check_folder(path: Path) -> None:
-    """Raises OutputError where `path` has no folder to be written to, or is one."""
-    if path.is_dir():
-        raise OutputError(f"the scores cannot be written to {path}: it is a folder")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"the scores cannot be written to {path}: there is no folder {path.parent}")
-
-
 def write_json(path: Path, content: Any) -> None:
     write(path, json.dumps(content, indent=2) + "\n")
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe, Predictor
+from lsm_ros.data.files import replacing
 from lsm_ros.data.sequences import FolderSequence, SequenceFrame
 from lsm_ros.data.turning import turn
 from lsm_ros.errors import ConfigError, InputError, OutputError
@@ -327,9 +328,8 @@ class Kept:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"the folder {self._folder} cannot be made: {error}") from error
-        part = file.with_suffix(".part")
-        write_json(part, line)
-        part.replace(file)
+        with replacing(file) as part:
+            write_json(part, line)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 # Turns OpenCV axes (x right, y down, z forward) into those of ROS, REP 103 (x forward, y left, z up).
 R_ROS_CV = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 UP_CV = np.array([0.0, -1.0, 0.0])     # "up" of a camera that is held level
+STRAIGHT = 0.99            # cosine of up and the axis of a camera that looks straight up or down
 
 
 def sim3(R: np.ndarray, t: np.ndarray, s: np.ndarray | float = 1.0) -> np.ndarray:
@@ -169,11 +170,11 @@ def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> np.ndarray:
     return np.linalg.norm(log_so3(np.swapaxes(R_a, -1, -2) @ R_b), axis=-1)
 
 
-def upright(up_cam: np.ndarray, straight: float = 0.99) -> np.ndarray:
+def upright(up_cam: np.ndarray, straight: float = STRAIGHT) -> np.ndarray:
     """(3, 3) rotation from a camera to a frame with z along `up_cam` (3,) and x along the camera's level heading.
 
-    `upright(UP_CV)` is R_ROS_CV. A camera that looks straight up or down, by a cosine of more than
-    `straight`, takes its heading from the image's top edge.
+    `upright(UP_CV)` is R_ROS_CV. A camera that looks straight up or down, by a cosine of more than `straight`, takes
+    its heading from the image's top edge.
     """
     z = np.asarray(up_cam, dtype=np.float64) / np.linalg.norm(up_cam)
     forward = np.array([0.0, 0.0, 1.0])

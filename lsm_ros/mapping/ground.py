@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lsm_ros.contracts import Frame
-from lsm_ros.geometry.sim3 import UP_CV, rotation_of, scale_of, sim3, upright
+from lsm_ros.geometry.sim3 import STRAIGHT, UP_CV, rotation_of, scale_of, sim3, upright
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import PoseGraph, Stance
 from lsm_ros.mapping.views import View
@@ -73,7 +73,7 @@ def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, ca
     up = np.mean(measured, axis=0) if measured else find_up([views[i] for i in asked], R_first_cam, labels,
                                                                    level_up_cam)
     # Of a camera that looks down or up, both by the same side of it: else the map turns by a quarter at once.
-    straight = STEEP_LOOK if min(abs(R[0][2, 2]), abs(up[2])) > STEEP_LOOK else 0.99
+    straight = STEEP_LOOK if min(abs(R[0][2, 2]), abs(up[2])) > STEEP_LOOK else STRAIGHT
     heading = R[0] @ upright(R[0][2], straight).T
     turn = heading @ upright(up, straight) @ R[0].T
     graph.move(sim3(turn, stays - turn @ stays))

@@ -31,6 +31,11 @@ class Located(NamedTuple):
     registration: Registration
     travel: Travel | None      # what odometry says of the way to it, where that is believed
 
+    @property
+    def S_map_newest(self) -> np.ndarray:
+        """(4, 4) of the newest keyframe."""
+        return self.registration.S_map_window @ self.refinement.prediction.T_window_cam[-1]
+
 
 @dataclass(frozen=True)
 class Known:

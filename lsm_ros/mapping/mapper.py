@@ -21,7 +21,7 @@ from lsm_ros.contracts import (
 from lsm_ros.data.borders import Borders
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling, transform
+from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
@@ -405,9 +405,7 @@ class Mapper:
 
     def _check_reach(self, located: Located) -> None:
         """Raises AlignmentError for a camera that is so far from the origin that no voxels are there."""
-        T_window_cam = located.refinement.prediction.T_window_cam
-        camera = transform(located.registration.S_map_window, T_window_cam[-1:, :3, 3])
-        if (farthest_m := np.abs(camera).max()) > self._map.reach_m:
+        if (farthest_m := np.abs(located.S_map_newest[:3, 3]).max()) > self._map.reach_m:
             raise AlignmentError(f"the camera is {farthest_m:.0f} m from the map's origin; voxels of "
                                  f"{self.config.voxel_size_m:g} m reach {self._map.reach_m:.0f} m")
 
@@ -476,7 +474,7 @@ class Mapper:
         window, refinement, registration, travel = located
         keyframe, prediction = window.keyframes[-1], refinement.prediction
         self._views[keyframe.id] = View.from_prediction(keyframe, prediction, len(window.keyframes) - 1, self.labels)
-        S_map_cam = registration.S_map_window @ prediction.T_window_cam[-1]
+        S_map_cam = located.S_map_newest
         self._graph.add(keyframe.id, S_map_cam)
         if self.config.level:
             self._graph.stand(keyframe.id, find_stance(self._views[keyframe.id], S_map_cam, self.labels,

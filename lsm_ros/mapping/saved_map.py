@@ -106,8 +106,9 @@ def write_map(path: Path, state: MapState) -> None:
     header = {"format": FORMAT, "version": VERSION, "metric": graph.metric, "grounded": graph.grounded,
               "image_shape": list(state.image_shape), "labels": list(views[0].label_set.names)}
     try:
+        # save_file makes a file that is its owner's alone; `save` would hold all of the map in memory once more.
         path.touch()
-        mode = path.stat().st_mode                  # as any file's; save_file makes one that is its owner's alone
+        mode = path.stat().st_mode
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path,
                   metadata={"map": json.dumps(header)})
         path.chmod(mode)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lsm_ros.data.files import replacing
 from lsm_ros.errors import WeightsError
 from lsm_ros.model.network import Network, NetworkConfig
 
@@ -111,12 +111,8 @@ def update_card(path: str | Path, changes: dict) -> None:
 def replace_file(path: str | Path, content: bytes) -> None:
     """Writes a file at once, for all to read: safetensors' own save_file makes one that is its owner's alone. Raises
     OSError, and leaves nothing half-written then."""
-    temporary = Path(f"{path}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(content)
 
 
 def read_header(path: Path) -> tuple[dict, int]:

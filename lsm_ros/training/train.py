@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import Options, option
+from lsm_ros.data.files import replacing
 from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
@@ -345,14 +346,12 @@ def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], opti
     state = {"network": network.state_dict(), "ema": ema, "step": step,
              "optimizers": [optimizer.state_dict() for optimizer in optimizers],
              "elapsed": elapsed}
-    temporary = folder / "checkpoint.part"
+    path = folder / "checkpoint.pt"
     try:
-        torch.save(state, temporary)
-        os.replace(temporary, folder / "checkpoint.pt")
+        with replacing(path) as part:
+            torch.save(state, part)
     except (OSError, RuntimeError) as error:        # torch's writer has a RuntimeError for a full disk
-        raise OutputError(f"{folder / 'checkpoint.pt'} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)           # as large as a full disk could still take
+        raise OutputError(f"{path} cannot be written: {error}") from error
 
 
 def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, device) -> tuple[int, float]:

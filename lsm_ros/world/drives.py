@@ -4,7 +4,6 @@ World frame as in scene.py. The robot's base is on the floor under its turning p
 """
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from lsm_ros.data.images import decode_compressed
-from lsm_ros.data.packed import read_npz
+from lsm_ros.data.packed import read_npz, write_npz
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.camera import crop_intrinsics, intrinsics, scale_intrinsics
 from lsm_ros.geometry.sim3 import inverse
@@ -146,15 +145,11 @@ def save_drive(path: Path, drive: Drive) -> None:
     jpegs = [cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1] for image in drive.images]
     ends = np.cumsum([len(jpeg) for jpeg in jpegs])
     rest = {name: array for name, array in vars(drive).items() if name != "images" and array is not None}
-    data = io.BytesIO()
-    np.savez_compressed(data, jpegs=np.concatenate(jpegs), ends=ends, **rest)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(data.getvalue())
-        part.replace(path)                       # a run that is stopped leaves no half file
     except OSError as error:
         raise OutputError(f"the drive cannot be kept in {path}: {error}") from error
+    write_npz(path, {"jpegs": np.concatenate(jpegs), "ends": ends, **rest}, compressed=True)
 
 
 def load_drive(path: Path) -> Drive:

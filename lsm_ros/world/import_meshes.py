@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lsm_ros.data.packed import check_parent
+from lsm_ros.data.files import check_folder
 from lsm_ros.errors import InputError, LsmError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world.materials import FINISHES
@@ -423,7 +423,7 @@ def largest_rectangle(mask: np.ndarray) -> tuple[int, int, int, int]:
 def import_meshes(folder: str | Path, file: str | Path, triangles: int = TRIANGLES) -> tuple[Model, ...]:
     """Packs the models of `folder` that ROLES names, and grown plants. Raises InputError where there are none, and
     OutputError for a file that cannot be written."""
-    check_parent(file)
+    check_folder(file, "the models")
     labels = set(LabelSet.load().names)
     assert all(label in labels for label, _ in ROLES.values()) and all(finish in FINISHES for finish, _ in FINISH_WORDS)
     models, arrays = [], []

@@ -20,7 +20,7 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from lsm_ros.data.packed import check_parent
+from lsm_ros.data.files import check_folder
 from lsm_ros.errors import LsmError
 from lsm_ros.world.factory import training_seeds
 from lsm_ros.world.materials import UPRIGHT, WIDE, save_textures, stored_textures
@@ -157,7 +157,7 @@ def add_pictures(textures: str | Path, file: str | Path, meshes: str | Path | No
 
     Raises InputError for textures or models that cannot be read, OutputError for a file that cannot be written.
     """
-    check_parent(file)
+    check_folder(file, "the textures")
     images = {name: data for name, data in stored_textures(Path(textures)) if name.split("/")[0] not in (UPRIGHT, WIDE)}
     photographs, rng = photograph_worlds(count, textures, meshes), Random("pictures")
     for category, shape in ((UPRIGHT, (SHORT, LONG)), (WIDE, (LONG, SHORT))):

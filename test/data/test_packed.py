@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from lsm_ros.data.packed import check_parent, read_npz, write_npz
+from lsm_ros.data.files import check_folder
+from lsm_ros.data.packed import read_npz, write_npz
 from lsm_ros.errors import OutputError
 
 
@@ -20,5 +21,5 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
         write_npz(tmp_path / "folder", {"x": np.arange(3)})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     with pytest.raises(OutputError, match="no folder .*nowhere"):
-        check_parent(tmp_path / "nowhere" / "a.npz")
-    check_parent("a.npz")
+        check_folder(tmp_path / "nowhere" / "a.npz", "the models")
+    check_folder("a.npz", "the models")
