@@ -126,8 +126,9 @@ def score_worlds(predictor: NetworkPredictor, worlds: int = WORLDS, style: World
 def score_other_cameras(predictor: NetworkPredictor, worlds: int = WORLDS, style: WorldStyle = WorldStyle(), *,
                         progress: bool = True, refine: bool = True) -> list[Line]:
     """Four views of the same worlds once more as other cameras would have taken them: automatic ones, with borders,
-    held askew, without contrast; with somebody or something that moves; and in images that are higher than wide."""
-    changes = ("automatic", "borders", "rolled", "flat", "moving")
+    held askew, without contrast; with somebody or something that moves; as small robots see them; and in images that
+    are higher than wide."""
+    changes = ("automatic", "borders", "rolled", "flat", "moving", "low")
     lines = []
     for made in (*({"style": replace(style, **{change: True})} for change in changes), {"style": style, "size": TALL}):
         windows = WorldWindows(worlds, device=str(predictor.device), **made)

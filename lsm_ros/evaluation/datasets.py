@@ -239,6 +239,7 @@ class WorldStyle:
     rolled: bool = False           # cameras that lean to one side, by up to 50 degrees
     flat: bool = False             # cameras that show little contrast, or no colour
     moving: bool = False           # somebody walks or something is moved, and the score says how much of it was noticed
+    low: bool = False              # cameras of small robots, 6 to 40 cm above the floor
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in KINDS:
@@ -250,7 +251,7 @@ class WorldStyle:
         return (f"rendered {self.kind or 'worlds'}{' with meshes' * bool(self.meshes)}"
                 f"{' and automatic cameras' * self.automatic}{' and borders' * self.borders}"
                 f"{' and rolled cameras' * self.rolled}{' and flat pictures' * self.flat}"
-                f"{' and things that move' * self.moving}")
+                f"{' and things that move' * self.moving}{' and low cameras' * self.low}")
 
 
 class WorldWindows(Sequence[TruthWindow]):
@@ -332,7 +333,7 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
         for start in range(0, len(mine), 16):                      # 128 images at a time
             batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
                                 meshes=style.meshes, kind=kind, automatic=float(style.automatic),
-                                rolled=float(style.rolled), flat=float(style.flat), moving=style.moving)
+                                rolled=float(style.rolled), flat=float(style.flat), moving=style.moving, low=float(style.low))
             keep = batch.valid.cpu().numpy().astype(bool)
             depth = batch.depth.float().cpu().numpy()[keep]
             image = (batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)

@@ -77,6 +77,8 @@ class TrainingConfig(Options):
                          minimum=0, maximum=1)
     moving: float = option(0.2, "Share of the windows in which somebody walks or something is moved.",
                            minimum=0, maximum=1)
+    low: float = option(0.2, "Share of the camera paths that are those of small robots, a hand or two above the "
+                              "floor.", minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0, maximum=MAX_SEED)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
@@ -120,7 +122,8 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
                          meshes=config.meshes or None, automatic=config.automatic, edges=config.edges,
-                         rolled=config.rolled, flat=config.flat, moving=config.moving)
+                         rolled=config.rolled, flat=config.flat, moving=config.moving,
+                         low=config.low)
     parallel = DistributedDataParallel(network) if world > 1 else network
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 

@@ -14,8 +14,8 @@ from lsm_ros.errors import InputError
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import CLEARANCE_M, FAR_M, OPTIONS, Space, glimpse, towards
 
-KINDS = ("drive", "turn", "look", "hand", "roam", "door", "orbit", "back", "jump", "cut")
-KIND_WEIGHTS = (.12, .06, .05, .17, .16, .08, .17, .05, .06, .08)
+KINDS = ("drive", "turn", "look", "hand", "roam", "door", "orbit", "back", "jump", "cut", "low")
+KIND_WEIGHTS = (.12, .06, .05, .17, .16, .08, .17, .05, .06, .08, 0)    # "low" only where it is asked for
 STEP_M = (.02, 1.6)            # between consecutive views, log-uniform
 STEP_RAD = (.018, 1.22)
 ABRUPT_RAD = 1.9               # no step turns by more, be it to get round things
@@ -23,11 +23,14 @@ ORBIT_RAD = .65                # the largest step around an object
 ROAM_RAD = (.4, 1.25)           # between the views of somebody who looks about; many of them share little
 HEAD_M = (1.4, 1.85)            # heights of a camera on a head, or held before a face
 STEEP_RAD = .44                 # below the horizon
+LOW_M = (.06, .4)               # heights of a camera on a small robot, log-uniform
+LOW_CLEARANCE = .8              # of its height, which is how far it keeps clear of the floor and everything else
 CANDIDATES = 6                 # drawn at once
 REACH = np.array((1, 1, 1, 1, .9, .75, .6, .4))  # how much of its length a step takes in each direction that it tries
 ROUNDS = 12
 
-ALONE = np.array(KIND_WEIGHTS[:-1]) / sum(KIND_WEIGHTS[:-1])  # the parts of a cut are of the other kinds
+WHOLE = KINDS[:KINDS.index("cut")]
+ALONE = np.array(KIND_WEIGHTS[:len(WHOLE)]) / sum(KIND_WEIGHTS[:len(WHOLE)])  # the parts of a cut are of these kinds
 
 Motion = tuple[np.ndarray, np.ndarray]
 """Positions (K, V, 3) and angles (K, V, 3): yaw, pitch, roll."""
@@ -47,7 +50,7 @@ def camera_path(scene: Scene, rng: np.random.Generator, views: int = 8, kind: st
     focal = random_focal(rng)
     if kind == "cut":
         first = int(rng.integers(1, max(views, 2)))
-        T_world_cam = np.concatenate([find(space, rng, str(rng.choice(KINDS[:-1], p=ALONE)), part, focal)
+        T_world_cam = np.concatenate([find(space, rng, str(rng.choice(WHOLE, p=ALONE)), part, focal)
                                       for part in (first, views - first) if part])
     else:
         T_world_cam = find(space, rng, kind, views, focal)
@@ -70,6 +73,7 @@ class Demands:
     farthest_m: float      # so deep is the deepest part of a view, in the mean
     foreground: float      # half of the views have something nearer than this part of their median depth; 1: whatever
     held_m: float          # a camera that looks down steeply is at least so high: people hold it
+    nearest_m: float = .2  # nothing in a view is nearer
 
     @classmethod
     def random(cls, rng: np.random.Generator, focal: float) -> Demands:
@@ -83,6 +87,14 @@ class Demands:
                    farthest_m=rng.uniform(3.5, 9.0) if rng.random() < .5 else 0.0,
                    foreground=rng.choice((1.0, .5), p=(.5, .5)), held_m=rng.choice((0.0, 1.0, 1.3), p=(.25, .35, .4)))
 
+    @classmethod
+    def of_low(cls, rng: np.random.Generator, focal: float) -> Demands:
+        """What a small robot sees: the floor at its feet, and things that it stands right before."""
+        return cls(focal, closest_m=np.exp(rng.uniform(np.log(.3), np.log(1.2))),
+                   objects=rng.choice((1.0, 2.5, 4.0), p=(.3, .4, .3)), walls=rng.choice((1.0, .5), p=(.4, .6)),
+                   farthest_m=rng.uniform(2.5, 7.0) if rng.random() < .5 else 0.0, foreground=1.0, held_m=0.0,
+                   nearest_m=.06)
+
     def eased(self, ease: float) -> Demands:
         """`ease` of 1 asks for all of it, less for less."""
         return replace(self, closest_m=self.closest_m * ease ** 2, objects=self.objects * ease, walls=self.walls / ease,
@@ -94,7 +106,7 @@ class Demands:
         of the views that lie in the next view's image are larger than `share`: the smallest of them, and their mean."""
         seen = glimpse(space, T_world_cam, self.focal)
         typical = np.median(seen.depth, axis=2)
-        good = (seen.depth.min(axis=(1, 2)) > .2) & (typical.min(axis=1) > self.closest_m)
+        good = (seen.depth.min(axis=(1, 2)) > self.nearest_m) & (typical.min(axis=1) > self.closest_m)
         good &= seen.objects.mean(axis=1) > self.objects
         if self.objects > 1.5:
             good &= (seen.objects < 2).mean(axis=1) < .25            # few views of nothing but a wall
@@ -124,7 +136,8 @@ def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: f
     pace = rng.beta(2.6, .5) if rng.random() < .85 else rng.uniform(0, .4)  # mostly far apart, sometimes like video
     turning = np.clip(pace + rng.normal(0, .2), 0, 1) if rng.random() < .6 else rng.beta(2.4, .8)
     share = None if kind in ("back", "jump") or rng.random() < .8 else (.1, .25)
-    demands = Demands.random(rng, focal)
+    low = kind == "low"
+    demands = (Demands.of_low if low else Demands.random)(rng, focal)
     fallback, best = None, -np.inf
     for attempt in range(ROUNDS):
         slower = 1 - .02 * attempt
@@ -134,11 +147,12 @@ def find(space: Space, rng: np.random.Generator, kind: str, views: int, focal: f
         thirds = (position[:, :-1] + part * (position[:, 1:] - position[:, :-1]) for part in (1 / 3, 2 / 3))
         points = np.concatenate([position, *thirds], axis=1)         # closer than twice the clearance: no wall between
         clear = space.clearance(points.reshape(-1, 3)).reshape(CANDIDATES, -1).min(axis=1)
+        enough = LOW_CLEARANCE * position[..., 2].min(axis=1) if low else CLEARANCE_M
         eased = demands.eased(1 - .065 * attempt)
         T_world_cam = poses(position, angles)
         forward = T_world_cam[..., :3, 2]
         steady = ((forward[:, 1:] * forward[:, :-1]).sum(axis=2) > np.cos(ABRUPT_RAD)).all(axis=1)
-        T_world_cam = T_world_cam[steady & (clear > CLEARANCE_M)]
+        T_world_cam = T_world_cam[steady & (clear > enough)]
         for k in np.flatnonzero(eased.met(space, T_world_cam[:, :1])):       # the first views first
             if eased.met(space, T_world_cam[k, None], share)[0]:
                 return T_world_cam[k]
@@ -174,26 +188,27 @@ def poses(position: np.ndarray, angles: np.ndarray) -> np.ndarray:
 # ---- how cameras move: (space, rng, lengths (K, V - 1) metres, turns (K, V - 1) radians) -> Motion
 
 def walk(space: Space, rng: np.random.Generator, start: np.ndarray, length: np.ndarray, course: np.ndarray,
-         bend: np.ndarray,
-         climb: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+         bend: np.ndarray, climb: float = 0.0, low: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Steps of given lengths, shorter in need, from `start` (K, 3) that turn out of the way of things.
 
     Args:
         course: (K,) first direction about z; bend: (K, V - 1) the turn that each step would take by itself.
         climb: standard deviation of a step's slope.
+        low: whether it stays as low as it starts and passes things as near by as LOW_CLEARANCE says.
     Returns positions (K, V, 3) and the course of each step (K, V - 1).
     """
     K, steps = length.shape
     positions, courses = [start], np.empty((K, steps))
+    lowest, enough = (0, LOW_CLEARANCE * start[:, 2:]) if low else (.2, CLEARANCE_M)
     for v in range(steps):
         way = course[:, None] + bend[:, v, None] + rng.normal(0, 1, (K, OPTIONS)) * np.linspace(0, 1.6, OPTIONS)
         slope = climb * rng.normal(0, 1, (K, OPTIONS))
         reach = length[:, v, None] * REACH
         move = np.stack([np.cos(way) * np.cos(slope), np.sin(way) * np.cos(slope), np.sin(slope)], axis=-1)
         ends = positions[-1][:, None] + reach[..., None] * move
-        ends[..., 2] = np.clip(ends[..., 2], .2, space.height - .3)
+        ends[..., 2] = np.clip(ends[..., 2], lowest, space.height - .3)
         points = np.concatenate([ends, (ends + positions[-1][:, None]) / 2]) if length.max() > .3 else ends
-        clear = space.clearance(points.reshape(-1, 3)).reshape(-1, K, OPTIONS).min(axis=0) > CLEARANCE_M
+        clear = space.clearance(points.reshape(-1, 3)).reshape(-1, K, OPTIONS).min(axis=0) > enough
         chosen = np.arange(K), clear.argmax(axis=1)
         positions.append(ends[chosen])
         course = courses[:, v] = way[chosen]
@@ -243,6 +258,24 @@ def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.n
     pitch = np.where(tilted, rng.uniform(-.5, -.1, (K, 1)), rng.normal(-.03, .1, (K, 1)))
     pitch = pitch + rng.normal(0, .004, yaw.shape)
     return position, np.stack([yaw, pitch, rng.normal(0, .006, yaw.shape)], axis=-1)
+
+
+def drive_low(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """A small robot: its camera a hand or two above the floor, level or looking up at what is all higher than it."""
+    (K, n), start = length.shape, space.places(rng, CANDIDATES, *LOW_M)
+    start[:, 2] = np.exp(rng.uniform(*np.log(LOW_M), K))
+    sign = np.where(either(rng, K, .6), rng.choice((-1, 1), (K, 1)), rng.choice((-1, 1), (K, n)))
+    stops = either(rng, K, .3) & (rng.random((K, n)) < .5)
+    sign = sign * np.where(stops | either(rng, K, .5), 1, .25)
+    heading = space.open_course(rng, start)
+    backwards = np.where(either(rng, K, .08), np.pi, 0)
+    position, course = walk(space, rng, start, np.where(stops, STEP_M[0], length), heading, sign * turn, low=True)
+    yaw = np.concatenate([heading[:, None], course], axis=1) + backwards
+    yaw += np.where(either(rng, K, .1), rng.uniform(-1.6, 1.6, (K, 1)), 0)
+    pitch = np.where(either(rng, K, .3), rng.uniform(.1, .45, (K, 1)), rng.normal(.01, .08, (K, 1)))
+    shaken = np.exp(rng.uniform(np.log(.003), np.log(.04), (K, 1)))          # wheels, tracks or legs
+    pitch = pitch + shaken * rng.normal(0, 1, yaw.shape)
+    return position, np.stack([yaw, pitch, shaken * rng.normal(0, 1, yaw.shape)], axis=-1)
 
 
 def turn_on_spot(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
@@ -398,4 +431,4 @@ def gaze(rng: np.random.Generator, K: int, mean: float, deviation: float) -> np.
 
 MOVES: dict[str, Callable[[Space, np.random.Generator, np.ndarray, np.ndarray], Motion]] = {
     "drive": drive, "turn": turn_on_spot, "look": look, "hand": hand, "roam": roam, "door": door, "orbit": orbit,
-    "back": back, "jump": jump}
+    "back": back, "jump": jump, "low": drive_low}

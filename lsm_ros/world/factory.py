@@ -28,7 +28,7 @@ from lsm_ros.world.rooms import make_scene
 PARCEL = 8            # scenes that travel together
 PATHS = 8             # camera paths a scene
 PIPE_BYTES = 1 << 20  # room for two parcels of a worker that wait to be taken; it pauses while nobody takes any
-MOVERS = 5            # the stream of random numbers of a seed from which they come
+MOVERS, LOW = 5, 6    # the streams of random numbers of a seed from which they come
 PATIENCE_S = 120      # how long a parcel may take before something must be wrong
 
 HELD_OUT_SEEDS = range(1 << 32)
@@ -55,12 +55,14 @@ def training_seeds(stream: int, worker: int) -> Iterable[int]:
 
 
 def make_parcel(seeds: Iterable[int], paths: int, views: int, textures: TextureCatalogue | None,
-                meshes: MeshCatalogue | None = None, kind: str | None = None) -> Parcel:
-    """One world a seed, all of one `kind` where one is given; the same seed gives the same world and the same paths."""
+                meshes: MeshCatalogue | None = None, kind: str | None = None, low: float = 0.0) -> Parcel:
+    """One world a seed, all of one `kind` where one is given; the same seed gives the same world and the same paths,
+    but for the share of them that is `low`, those of small robots."""
     scenes, poses, focal, motions = [], [], [], []
     for seed in seeds:
         scene, rng = make_scene(seed, kind, textures, meshes), np.random.default_rng(seed)
-        found = [camera_path(scene, rng, views=views) for _ in range(paths)]
+        lows = np.random.default_rng((seed, LOW)).random(paths) < low
+        found = [camera_path(scene, rng, views=views, kind="low" if each else None) for each in lows]
         scenes.append(scene)
         poses.append([path.T_world_cam for path in found])
         focal.append([path.focal for path in found])
@@ -76,7 +78,7 @@ class Factory:
     """
 
     def __init__(self, stream: int, workers: int, views: int, textures: TextureCatalogue | None,
-                 meshes: MeshCatalogue | None = None):
+                 meshes: MeshCatalogue | None = None, low: float = 0.0):
         if not 1 <= workers < 1 << 12:
             raise InputError(f"workers = {workers}; it must lie in 1..{(1 << 12) - 1}")
         context = get_context("spawn")               # forking a process that holds a GPU breaks both
@@ -89,7 +91,7 @@ class Factory:
                 with suppress(OSError):              # a kernel that grants less room makes workers wait more, no worse
                     fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 process = context.Process(target=_work, daemon=True, name=f"worlds-{worker}",
-                                          args=(end, stream, worker, views, textures, meshes))
+                                          args=(end, stream, worker, views, textures, meshes, low))
                 process.start()
                 end.close()                          # the worker alone holds it now: its death ends what we read
                 self._workers[parcels] = process
@@ -122,9 +124,9 @@ class Factory:
 
 
 def _work(parcels: Connection, stream: int, worker: int, views: int, textures: TextureCatalogue | None,
-          meshes: MeshCatalogue | None) -> None:
+          meshes: MeshCatalogue | None, low: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is the parent's to handle; it terminates its workers
     seeds = training_seeds(stream, worker)
     with suppress(BrokenPipeError):                  # the parent is gone
         while True:
-            parcels.send(make_parcel(islice(seeds, PARCEL), PATHS, views, textures, meshes))
+            parcels.send(make_parcel(islice(seeds, PARCEL), PATHS, views, textures, meshes, low=low))

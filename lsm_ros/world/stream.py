@@ -70,12 +70,13 @@ class WorldStream:
         rolled: share of the windows whose camera leans to one side.
         flat: share of the windows whose camera shows little contrast, or no colour.
         moving: share of the windows in which somebody walks or something is moved (movers.py).
+        low: share of the camera paths that are those of small robots, a hand or two above the floor.
     """
 
     def __init__(self, size: tuple[int, int], views: int = 8, batch: int = 64, device: torch.device | str = "cuda",
                  seed: int = 0, workers: int = 12, textures: str | Path | None = None, bank: int = 4096,
                  meshes: str | Path | None = None, automatic: float = 0.0, edges: float = 0.0, rolled: float = 0.0,
-                 flat: float = 0.0, moving: float = 0.0):
+                 flat: float = 0.0, moving: float = 0.0, low: float = 0.0):
         if bank < PARCEL or bank % PARCEL:
             raise InputError(f"bank = {bank}; it must be a multiple of {PARCEL}")
         if seed < 0:
@@ -94,7 +95,7 @@ class WorldStream:
         self.focal = np.zeros((bank, PATHS), np.float32)
         self.motions = Motions.empty(bank, PATHS, views=views)
         self.worlds = 0                               # taken in since the start
-        self._factory = Factory(seed, workers, views, catalogue, models)
+        self._factory = Factory(seed, workers, views, catalogue, models, low)
         self._started = time.monotonic()
 
     def close(self) -> None:
@@ -260,17 +261,17 @@ def move(bank: SceneBank, scene: torch.Tensor, motions: Motions) -> torch.Tensor
 def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device: torch.device | str,
                 textures: str | Path | None = None, meshes: str | Path | None = None,
                 kind: str | None = None, automatic: float = 0.0, rolled: float = 0.0,
-                flat: float = 0.0, moving: bool = False) -> ViewBatch:
+                flat: float = 0.0, moving: bool = False, low: float = 0.0) -> ViewBatch:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
     For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind;
-    `automatic`, `rolled` and `flat` as in WorldStream; `moving`: in all of them somebody walks or something is moved,
+    `automatic`, `rolled`, `flat` and `low` as in WorldStream; `moving`: in all of them somebody walks or something is moved,
     if there is room for it.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
     models, mesh_atlas = _meshes(meshes, device)
-    parcel = make_parcel(seeds, 1, views, catalogue, models, kind)
+    parcel = make_parcel(seeds, 1, views, catalogue, models, kind, low)
     bank = SceneBank.empty(len(seeds) * (1 + views * moving), device)
     bank.put(0, parcel.scenes)
     cameras = [np.random.default_rng((seed, 1)) for seed in seeds]

@@ -199,7 +199,7 @@ def test_rendered_worlds_are_scored_once_more_as_other_cameras_see_them(known_tr
         ((1, False), (2, False), (4, False), (4, True), (8, False))]
     assert benchmark.score_other_cameras(predictor, 5) == [
         *((f"5 rendered worlds and {kind}, 4 views", False) for kind in
-          ("automatic cameras", "borders", "rolled cameras", "flat pictures", "things that move")),
+          ("automatic cameras", "borders", "rolled cameras", "flat pictures", "things that move", "low cameras")),
         ("5 rendered worlds, 4 views, 256 high", False)]
 
 

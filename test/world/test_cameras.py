@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lsm_ros.errors import InputError
-from lsm_ros.world.cameras import ABRUPT_RAD, KINDS, STEP_M, STEP_RAD, camera_path, poses, swing
+from lsm_ros.world.cameras import ABRUPT_RAD, KINDS, LOW_M, STEP_M, STEP_RAD, camera_path, poses, swing
 from lsm_ros.world.parts import label_indices
 from lsm_ros.world.rooms import make_scene
 from lsm_ros.world.scene import BOX, POINT, Scene
@@ -71,7 +71,7 @@ def test_paths_are_proper_and_keep_clear(kind):
         assert 39.9 < horizontal < 110.1
         roll = np.degrees(np.arcsin(np.clip(-T[:, 2, 0], -1, 1)))
         assert abs(roll).max() < 15
-        near += Space(scene).clearance(T[:, :3, 3]).min() < .2
+        near += Space(scene).clearance(T[:, :3, 3]).min() < (.7 * T[:, 2, 3].min() if kind == "low" else .2)
     assert near <= 1, "at most one fallback in a dozen worlds"
 
 
@@ -86,6 +86,8 @@ def test_kinds_move_as_they_are_named():
     for seed in range(8):
         T = camera_path(scene, np.random.default_rng(seed), 8, "drive").T_world_cam
         assert np.ptp(T[:, 2, 3]) < 1e-9 and .2 <= T[0, 2, 3] <= 1.2
+        T = camera_path(scene, np.random.default_rng(seed), 8, "low").T_world_cam
+        assert np.ptp(T[:, 2, 3]) < 1e-9 and LOW_M[0] <= T[0, 2, 3] <= LOW_M[1]
         T = camera_path(scene, np.random.default_rng(seed), 8, "turn").T_world_cam
         assert np.ptp(T[:, :3, 3], axis=0).max() < 1.5
         assert angles_between(T).min() > .5 * STEP_RAD[0]
