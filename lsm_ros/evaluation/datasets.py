@@ -333,7 +333,8 @@ def render_held_out(worlds: int, size: tuple[int, int], device: str, style: Worl
         for start in range(0, len(mine), 16):                      # 128 images at a time
             batch = fixed_batch(mine[start:start + 16], size, WorldWindows.VIEWS, device, textures=style.textures,
                                 meshes=style.meshes, kind=kind, automatic=float(style.automatic),
-                                rolled=float(style.rolled), flat=float(style.flat), moving=style.moving, low=float(style.low))
+                                rolled=float(style.rolled), flat=float(style.flat), moving=style.moving,
+                                low=float(style.low))
             keep = batch.valid.cpu().numpy().astype(bool)
             depth = batch.depth.float().cpu().numpy()[keep]
             image = (batch.image.float().clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)

@@ -265,8 +265,8 @@ def fixed_batch(seeds: Sequence[int], size: tuple[int, int], views: int, device:
     """One window a seed: the same worlds, cameras and looks wherever it runs; only pixel noise is the device's own.
 
     For evaluation take the seeds from HELD_OUT_SEEDS. `kind` (rooms.KINDS) makes all of them worlds of that kind;
-    `automatic`, `rolled`, `flat` and `low` as in WorldStream; `moving`: in all of them somebody walks or something is moved,
-    if there is room for it.
+    `automatic`, `rolled`, `flat` and `low` as in WorldStream; `moving`: in all of them somebody walks or something is
+    moved, if there is room for it.
     """
     device = torch.device(device)
     catalogue, atlas = _textures(textures, device)
