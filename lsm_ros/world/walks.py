@@ -4,9 +4,10 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from lsm_ros.errors import InputError
-from lsm_ros.world.cameras import poses, random_focal
+from lsm_ros.world.cameras import LOW_CLEARANCE, poses, random_focal
 from lsm_ros.world.scene import CameraPath, Scene
 from lsm_ros.world.space import Space, glimpse
 
@@ -89,10 +90,12 @@ class FreeFloor:
         self.shape = tuple(np.ceil((high - low) / CELL_M).astype(int))
         xy = low + (np.indices(self.shape).reshape(2, -1).T + .5) * CELL_M
         clear = np.full(len(xy), np.inf)
-        for z in np.arange(.5, height_m + .3, .3):                  # what is flat can be stepped over
-            points = np.concatenate([xy, np.full((len(xy), 1), z)], axis=1)
-            clear = np.minimum(clear, np.concatenate([space.clearance(part) for part in np.array_split(points, 64)]))
+        for z in np.arange(.5, max(height_m, BODY_M) + .3, .3):     # what is flat can be stepped over
+            clear = np.minimum(clear, clearance(space, xy, z))
         self.clear = clear.reshape(self.shape)
+        if height_m < .5 - BODY_M:                                  # but not by a camera that is no higher
+            free = (clearance(space, xy, height_m) > LOW_CLEARANCE * height_m).reshape(self.shape)
+            self.clear = np.minimum(self.clear, CELL_M * distance_transform_edt(free))
         self.room = np.full(self.shape, -1)
         for k, (x0, x1, y0, y1) in enumerate(space.floors):
             inside = (xy[:, 0] > x0) & (xy[:, 0] < x1) & (xy[:, 1] > y0) & (xy[:, 1] < y1)
@@ -157,6 +160,12 @@ class FreeFloor:
                     cost[there], before[there] = total, cell
                     heapq.heappush(queue, (total, there))
         return before
+
+
+def clearance(space: Space, xy: np.ndarray, z: float) -> np.ndarray:
+    """(N,): of the points (N, 2) at one height, in parts: all at once they would take gigabytes."""
+    points = np.concatenate([xy, np.full((len(xy), 1), z)], axis=1)
+    return np.concatenate([space.clearance(part) for part in np.array_split(points, 64)])
 
 
 def far(a: Cell, b: Cell) -> float:

@@ -53,6 +53,15 @@ def test_a_drive_keeps_clear_and_comes_back(way):
     assert np.linalg.norm(late[:, None] - early, axis=2).min() < .3
 
 
+@pytest.mark.parametrize("height_m", [.07, .12, .2])
+def test_a_small_robot_keeps_its_camera_out_of_things(height_m):
+    scene = make_scene(5, "apartment")
+    way = way_of_wheels(scene, np.random.default_rng(5), 15.0, Mount(height_m, .2))
+    position, space = way[:, :3, 3], Space(scene)
+    assert space.clearance(position).min() > .5 * height_m              # the floor is as near as its height
+    assert space.clearance(position + (0, 0, .5 - height_m)).min() > .1       # nor does it drive through walls
+
+
 def test_wheels_drift_as_they_are_said_to(way):
     T_odom_cam = wheel_odometry(way, MOUNT, 3)
     assert T_odom_cam[0] == pytest.approx(MOUNT.T_base_cam)
