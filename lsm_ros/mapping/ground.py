@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from lsm_ros.contracts import Frame
@@ -103,12 +104,15 @@ def find_stance(view: View, S_map_cam: np.ndarray, labels: LabelSet, camera_heig
     up_cam = frame.up_cam if measured_up else rotation_of(S_map_cam)[2]
     points = view.points
     normals = surface_normals(points)
-    floor = floor_pixels(view, points, normals, up_cam, labels)
+    level = np.abs(normals @ up_cam) > np.cos(np.radians(FLOOR_GATE_DEG))
+    floor = floor_pixels(view, points, level, up_cam, labels)
     up_sigma = MEASURED_UP_SIGMA if measured_up else np.inf
     height = height_sigma = np.inf
     if np.count_nonzero(floor) >= MIN_FLOOR * floor.size:
-        if not measured_up:
-            up_cam, up_sigma = mean_direction(normals[floor], up_cam), SEEN_UP_SIGMA
+        # At the foot of a wall normals lean: by little, but who looks up from near the floor sees a flat strip of it.
+        inner = floor & (cv2.erode(level.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+        if not measured_up and inner.any():
+            up_cam, up_sigma = mean_direction(normals[inner], up_cam), SEEN_UP_SIGMA
         heights = -(points[floor] @ up_cam)
         middle = float(np.median(heights))
         if middle > 0 and np.median(np.abs(heights - middle)) < MAX_SPREAD * middle:
@@ -136,12 +140,10 @@ def correct_heights(graph: PoseGraph, views: dict[int, View], camera_height_m: f
     return changed
 
 
-def floor_pixels(view: View, points: np.ndarray, normals: np.ndarray, up_cam: np.ndarray,
-                 labels: LabelSet) -> np.ndarray:
-    """(h, w) bool: reliable pixels that are called floor, lie below the camera and are level, by the view's points and
-    their normals, both (h, w, 3)."""
+def floor_pixels(view: View, points: np.ndarray, level: np.ndarray, up_cam: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(h, w) bool: reliable pixels that are called floor, are `level` (h, w) bool, and lie below the camera by its
+    points (h, w, 3)."""
     classes = [n for n, name in enumerate(labels.names) if name in FLOOR]
-    level = np.abs(normals @ up_cam) > np.cos(np.radians(FLOOR_GATE_DEG))
     return np.isin(view.labels, classes) & view.reliable(0.25) & level & (points @ up_cam < 0)
 
 

@@ -92,3 +92,12 @@ def test_another_height_counts_for_all_cameras_whose_frames_do_not_know_theirs()
     assert [graph.stance(n).height_m for n in range(3)] == [1.2, 1.2, 1.3] and len(corrected) == 2
     assert all(stance.height == pytest.approx(1.3, rel=0.05) for stance in corrected)
     assert correct_heights(graph, seen, 1.2) == []
+
+
+@pytest.mark.parametrize("height_m, pitch", [(0.07, 0.0), (0.07, -0.35), (0.12, -0.3), (0.24, -0.35), (0.4, -0.2)])
+def test_a_small_robot_s_camera_that_looks_up_knows_how_high_it_stands(height_m, pitch):
+    """The floor that it sees is far, and ends at the foot of a wall: normals there lean."""
+    T = camera(-1.8, 0.3, height_m, 0.3, pitch)
+    stance = find_stance(view(T), T, LABELS)
+    assert np.degrees(np.arccos(stance.up_cam @ T[2, :3])) < 0.5
+    assert abs(stance.height / height_m - 1) < 0.05
