@@ -126,17 +126,17 @@ def with_height(stance: Stance, frame: Frame, camera_height_m: float) -> Stance:
     return replace(stance, height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
 
 
-def correct_heights(graph: PoseGraph, views: dict[int, View], camera_height_m: float) -> list[Stance]:
+def correct_heights(graph: PoseGraph, views: dict[int, View], camera_height_m: float) -> bool:
     """Another height is told of cameras whose frames do not know theirs, and counts from the first keyframe on; returns
-    the stances that it changes."""
-    changed = []
+    whether it changes any stance."""
+    changed = False
     for keyframe_id, view in views.items():
         before = graph.stance(keyframe_id)
         if before is not None:
             stance = with_height(before, view.keyframe.frame, camera_height_m)
             if stance.height_m != before.height_m:
                 graph.stand(keyframe_id, stance)
-                changed.append(stance)
+                changed = True
     return changed
 
 

@@ -510,11 +510,10 @@ class Mapper:
     def _stand_anew(self) -> None:
         """Another height of the camera is told: that of before was wrong from the first keyframe on."""
         self._atlas.correct_heights(self.config.camera_height_m)
-        corrected = correct_heights(self._graph, self._views, self.config.camera_height_m)
-        if corrected:
+        if correct_heights(self._graph, self._views, self.config.camera_height_m):
             self._scale.forget_heights()
-        for stance in corrected:
-            self._scale.hear_of_height(stance)
+            for keyframe_id in self._graph.ids:        # those that frames know were right
+                self._scale.hear_of_height(self._graph.stance(keyframe_id))
 
     def _measure(self, located: Located) -> None:
         """The newest window's say on how long the network's metre is; the map is drawn out or in if it is news."""

@@ -61,7 +61,7 @@ class MetricEstimator:
             self.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height)
 
     def forget_heights(self) -> None:
-        """What known heights said was wrong."""
+        """What known heights said was wrong, of some keyframes at least; the others are to be heard again."""
         self._logs["height"].clear()
 
     def estimate(self, config: MapperConfig) -> MetricScale:

@@ -248,6 +248,19 @@ def test_a_height_that_is_corrected_counts_as_if_it_had_always_been_known(film):
     assert next(update for frame in film[60:] if (update := mapper.push(frame))).metric.source == "network"
 
 
+def test_a_height_that_is_corrected_leaves_those_that_frames_know(film):
+    """TF begins to tell the height after the first images, which take the configured one."""
+    config = dataclasses.replace(ALONE, camera_height_m=0.65)
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, config)
+    told = [dataclasses.replace(frame, height_m=float(T[2, 3])) for frame, T in zip(film, POSES, strict=True)]
+    for frame in [*film[:6], *told[6:40]]:
+        mapper.push(frame)
+    known = mapper.metric.samples
+    mapper.configure(dataclasses.replace(config, camera_height_m=1.3))
+    update = next(update for frame in told[40:] if (update := mapper.push(frame)))
+    assert update.metric.source == "height" and update.metric.samples == known + 1
+
+
 def test_a_map_without_a_floor_stays_where_it_is_when_its_first_keyframes_are_forgotten(film):
     names = ("wall", "ceiling", "table", "sofa", "cabinet", "box")
     labels = LabelSet.from_entries([{"name": name, "color": [1, 2, 3], "thing": False} for name in names])
