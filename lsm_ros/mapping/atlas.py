@@ -75,9 +75,12 @@ class Atlas:
              ) -> Waiting | None:
         """The waiting map whose place a mapped keyframe shows, with the `present` map put into it; None: there is none.
 
-        The network is asked once for each map that has a keyframe like it.
+        The network is asked once for each map that has a keyframe like it. A window's images have one size: a map of
+        others waits on.
         """
         for waiting in self._maps:
+            if waiting.state.image_shape != present.image_shape:
+                continue
             graph, views = waiting.state.graph, waiting.state.views
             alike = waiting.places.most_alike(place, graph.ids)
             if not alike or alike[0][1] < ALIKE:

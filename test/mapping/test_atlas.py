@@ -252,6 +252,16 @@ def test_what_joins_two_maps_is_told_in_the_unit_of_the_keyframe_that_it_ties(mo
         assert scale_of(tie.S_i_j) == pytest.approx(scale_of(said[i].S_i_j) / 2)
 
 
+def test_a_map_of_images_of_another_size_waits_on():
+    """As of a folder of photos, some upright and some not. The network refuses windows of both."""
+    mapper, join, waiting, _, _ = apart()
+    mapper._atlas.clear()
+    mapper._atlas.put_away(0, dataclasses.replace(waiting, image_shape=(160, 120, 3)))
+    asked = len(mapper._locator._predict.calls)
+    assert join() is None and len(mapper._atlas) == 1
+    assert len(mapper._locator._predict.calls) == asked
+
+
 def test_what_waits_is_bounded_and_the_newest_map_waits_in_any_case():
     def put_away(map_id, keyframes):
         atlas.put_away(map_id, MapState(PoseGraph(), dict.fromkeys(range(keyframes)), [], (120, 160, 3)))
