@@ -252,7 +252,7 @@ class RecordingSequence:
     def _rectifier(self, reader: Reader) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
         """image -> image without distortion, its K; by the first CameraInfo, or by what the caller asked for."""
         if not isinstance(self.intrinsics, str):
-            return self._as_asked
+            return self._as_asked(self.intrinsics)
         refusal = None
         for _, _, info in self._messages(reader, *self._info_topics(reader)):
             try:
@@ -284,9 +284,19 @@ class RecordingSequence:
     def _tell_unknown(self, why: InputError) -> None:
         logger.warning("%s: %s; the intrinsics are taken for unknown", self.path, why)
 
-    def _as_asked(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        check_size(self.intrinsics, image)
-        return image, self.intrinsics
+    @staticmethod
+    def _as_asked(K: np.ndarray | None) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
+        """That K for all images; of another size than the first, which it must fit, they are the mapper's business."""
+        checked = False
+
+        def unchanged(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            nonlocal checked
+            if not checked:
+                check_size(K, image)
+            checked = True
+            return image, K
+
+        return unchanged
 
     def _info_topics(self, reader: Reader) -> list[str]:
         """camera_info beside the image, or else the only one of the image's frame; or none.

@@ -83,6 +83,16 @@ def test_intrinsics_of_another_size_are_told(tmp_path, monkeypatch, kind, times,
         list(open_sequence(source, intrinsics=of_another))
 
 
+def test_a_recorded_image_of_another_size_does_not_end_a_sequence_of_asked_intrinsics(tmp_path):
+    """The mapper leaves it out."""
+    with RecordingWriter(tmp_path / "bag") as writer:
+        for index in range(3):
+            writer.write_image(1 + index, np.tile(picture(index), (1 + index % 2, 1 + index % 2, 1)))
+    frames = [item.frame for item in open_sequence(tmp_path / "bag", intrinsics=K)]
+    assert [frame.image.shape[1] for frame in frames] == [64, 128, 64]
+    assert all(frame.K[0, 2] == K[0, 2] + 0.5 for frame in frames)
+
+
 def test_intrinsics_of_twice_the_images_size_are_told_with_their_file(truth):
     np.savetxt(truth / "intrinsics.txt", np.diag([2.0, 2, 1]) @ K)
     said = r"principal point \(63.5, 47.5\) of .*/intrinsics.txt lies outside of the middle of the 64x48 image"
