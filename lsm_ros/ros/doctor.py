@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +213,17 @@ class Examiner(Node):
                 self._hear_tf(topic, info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
 
     def _hear_tf(self, topic: str, static: bool) -> None:
-        """From there on alone; what was heard elsewhere is another robot's."""
-        before = self._tf.get(static)
-        if before and before.topic_name == topic:
+        """From there on alone; what was heard elsewhere is another robot's. Both kinds are subscribed to anew: what is
+        static is told once, and would be missing."""
+        topics = {kind: subscription.topic_name for kind, subscription in self._tf.items()}
+        if topics.get(static) == topic:
             return
-        if before:
-            self.destroy_subscription(before)
-            self.tree, self.parents = FrameTree(), defaultdict(set)
-        self._tf[static] = self.create_subscription(TFMessage, topic, lambda message: self._on_edges(message, static),
-                                                    STATIC if static else MOVING)
+        for subscription in self._tf.values():
+            self.destroy_subscription(subscription)
+        self.tree, self.parents = FrameTree(), defaultdict(set)
+        self._tf = {kind: self.create_subscription(TFMessage, name, partial(self._on_edges, static=kind),
+                                                   STATIC if kind else MOVING)
+                    for kind, name in (topics | {static: topic}).items()}
 
     def _on_image(self, data: bytes) -> None:
         stamp, frame_id = read_header(data)

@@ -4,9 +4,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
+import rclpy
 from harness import FRAME_ID, START_NS, STEP_NS, Camera
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
@@ -21,7 +23,7 @@ from lsm_ros.ros import doctor
 from lsm_ros.ros.conversions import header, transform
 from lsm_ros.ros.diagnostics import Health, diagnostic_array
 from lsm_ros.ros.doctor import NOTE, OK, PROBLEM, Images, check_images
-from lsm_ros.ros.tf_buffer import MOVING
+from lsm_ros.ros.tf_buffer import MOVING, STATIC
 
 SECOND = 1_000_000_000
 
@@ -114,6 +116,26 @@ def test_a_robot_that_has_a_tf_of_its_own(start, camera: Camera):
     found = Visit().findings(camera, walk)
     assert said(found, OK, "TF") == f"odom -> {FRAME_ID} is known at the images' stamps"
     assert not [item for item in found if item["level"] == PROBLEM], found
+
+
+def test_what_is_fixed_on_a_robot_is_still_known_where_only_its_moving_tf_has_another_topic(camera: Camera):
+    """Or where that is discovered a moment later. Static TF is told once."""
+    fixed = camera.create_publisher(TFMessage, "/tf_static", STATIC)
+    fixed.publish(TFMessage(transforms=[transform(OPTICAL, 0, "base_link", "camera")]))
+    examiner = doctor.Examiner("/lsm/lsm")
+
+    def waits_for_camera() -> bool:
+        end = time.monotonic() + 10
+        while not examiner.tree.knows("camera") and time.monotonic() < end:
+            rclpy.spin_once(examiner, timeout_sec=0.05)
+        return examiner.tree.knows("camera")
+
+    assert waits_for_camera()
+    examiner._on_edges(TFMessage(transforms=[transform(np.eye(4), 0, "others_odom", "base_link")]), static=False)
+    examiner._hear_tf("/robot1/tf", static=False)
+    assert not examiner.parents and waits_for_camera()
+    examiner.destroy_node()
+    camera.destroy_publisher(fixed)
 
 
 def test_a_publisher_whose_qos_does_not_fit(start, camera: Camera):
