@@ -273,6 +273,8 @@ class Pipeline:
                 # Where odometry begins anew under a robot that stands, no window says so until it moves.
                 anew = jumped or (self.mapper.unwatched and not unwatched)
                 (self._map_odom.correct if anew else self._map_odom.begin)(standing, frame.T_odom_cam)
+            elif jumped:                                # what tied the map to the odometry of before ties it to nothing
+                self._map_odom.forget()
             return
         self._T_map_cam = update.T_map_cam
         self.matches, self.world = update.matches, map_values(self.mapper)

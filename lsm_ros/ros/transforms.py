@@ -126,7 +126,7 @@ class MapOdomPublisher:
             self.start(self._config)
 
     def forget(self) -> None:
-        """The map is another one: nothing is sent until it has a window with odometry."""
+        """The map is another one, or the odometry: nothing is sent until there is a window with odometry."""
         self._T_map_odom = None
 
     def correct(self, T_map_cam: np.ndarray, T_odom_cam: np.ndarray | None) -> None:

@@ -343,6 +343,22 @@ def test_odometry_that_begins_anew_under_a_robot_that_stands_moves_it_nowhere():
     assert robot.pipeline.state == "still" and robot.told == ["odometry", "begin", "begin"]
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_odometry_that_begins_anew_where_no_window_is_mapped_has_no_place_in_the_map(dark):
+    robot = Robot()
+    robot.wheels = True
+    robot.see(FILM[:12])
+    robot.told.clear()
+    robot.T_odom_room = sim3(np.eye(3), np.array([-7.0, 3.0, 0.0]))
+    robot.network._nonsense = range(10_000)
+    unseen = [replace(frame, image=np.zeros_like(frame.image)) for frame in FILM[12:15]] if dark else FILM[12:13]
+    robot.see(unseen)
+    assert robot.pipeline.state == ("dark" if dark else "refused") and robot.told == ["forget"]
+    robot.network._nonsense = ()
+    robot.see(FILM[15:24])
+    assert robot.told[-1] == "odometry" and robot.told.count("forget") == 1
+
+
 def test_a_map_that_is_given_up_is_not_shown_any_longer(monkeypatch):
     monkeypatch.setattr(mapper_module, "GIVE_UP_AFTER", 4)
     robot = Robot("map_cloud")
