@@ -79,7 +79,7 @@ class Chain(PoseGraph):
 
 def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry: bool = False, mount: bool = False,
                   textures: str | None = None, meshes: str | None = None, cache: Path | None = None,
-                  size: tuple[int, int] | None = None, people: int = 0) -> Walk:
+                  size: tuple[int, int] | None = None, people: int = 0, height_m: float | None = None) -> Walk:
     """A robot's drive through the building of a held-out seed; every frame tells its K.
 
     Args:
@@ -89,16 +89,18 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
         cache: a folder where drives are kept, by what they were asked to be and by the code of lsm_ros/world.
         size: (width, height) of the pictures; None: the network's.
         people: who walk about before the camera; the drive is the same with them and without.
+        height_m: of a level camera over the floor; None: as HEIGHTS_M and the seed say, and looking a little down.
     """
     from lsm_ros.world import drives  # compiles its kernel; the real walks do without
     from lsm_ros.world.stream import HELD_OUT_SEEDS
     if seed not in HELD_OUT_SEEDS:
         raise InputError(f"seed = {seed}; walks have held-out seeds, 0 to {HELD_OUT_SEEDS[-1]}")
     size = size or drives.SIZE
-    camera = drives.Mount(float(np.random.default_rng(seed).uniform(*HEIGHTS_M)))
+    camera = (drives.Mount(float(np.random.default_rng(seed).uniform(*HEIGHTS_M))) if height_m is None else
+              drives.Mount(height_m, pitch=0.0))
     name = f"{kind}_{seed}_{length_m:g}m" + "".join(f"_{what}-{digest(Path(source))[:8]}" for what, source in
                                                     (("textures", textures), ("meshes", meshes)) if source)
-    name += f"_{people}people" if people else ""
+    name += (f"_{people}people" if people else "") + ("" if height_m is None else f"_{height_m:g}high")
     file = cache and Path(cache) / f"{name}_{size[0]}x{size[1]}_world-{digest_of_code('world')[:8]}.npz"
     if file and file.exists():
         drive = drives.load_drive(file)
@@ -114,12 +116,13 @@ def rendered_walk(kind: str, seed: int, length_m: float = LENGTH_M, *, odometry:
     frames = [Frame(round(k * 1e9 / drives.RATE_HZ), image, drive.K, T, **told)
               for k, (image, T) in enumerate(zip(drive.images, T_odom_cam, strict=True))]
     moving = None if drive.people is None else np.isin(drive.instances, drive.people)
-    return Walk(walk_name(kind, seed, people), frames, drive.T_world_cam, drive.K_truth, drive.depth, drive.labels,
-                drive.instances, moving=moving)
+    return Walk(walk_name(kind, seed, people, height_m), frames, drive.T_world_cam, drive.K_truth, drive.depth,
+                drive.labels, drive.instances, moving=moving)
 
 
-def walk_name(kind: str, seed: int, people: int) -> str:
-    return f"{kind} {seed}" + (f", {people} people" if people else "")
+def walk_name(kind: str, seed: int, people: int, height_m: float | None) -> str:
+    return (f"{kind} {seed}" + (f", {people} people" if people else "") +
+            ("" if height_m is None else f", from {100 * height_m:g} cm"))
 
 
 def folder_walk(folder: str | Path, turned: int = 0, mount: bool = False) -> Walk:
@@ -339,6 +342,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--length", type=float, default=LENGTH_M, help="metres of a walk (default %(default)g)")
     group.add_argument("--mount", action="store_true", help="tell the mapper how high the camera is, and which way up; "
                        "of `walk` the latter, as far as its camera is not rolled in the mean")
+    group.add_argument("--height", type=float, metavar="M", help="metres of level cameras over the floor, .05 to 1.5; "
+                       f"without it {HEIGHTS_M[0]:g} to {HEIGHTS_M[1]:g}, by the seed, and they look a little down")
     group.add_argument("--chain", action="store_true", help="map each walk without graph and loops, too")
     group.add_argument("--no-loops", action="store_true",
                        help="map each walk without recognising places: how far it drifts on the way")
@@ -358,6 +363,8 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
     if arguments.target == "walk":
         if arguments.people:
             raise ConfigError("--people is for `lsm eval walks`")
+        if arguments.height is not None:
+            raise ConfigError("--height is for `lsm eval walks`")
         if arguments.folder is None:
             raise ConfigError("`lsm eval walk` wants a FOLDER")
         if arguments.omit == 1 or arguments.omit < 0:
@@ -377,13 +384,16 @@ def walks_of(arguments: argparse.Namespace) -> Iterator[Order]:
         raise ConfigError(f"--length {arguments.length:g}; a walk has a metre at least")
     if not 1 <= arguments.walks <= len(WALKS):
         raise ConfigError(f"--walks {arguments.walks}; there are 1 to {len(WALKS)}")
+    if arguments.height is not None and not .05 <= arguments.height <= 1.5:
+        raise ConfigError(f"--height {arguments.height:g}; it must lie in .05..1.5")
+    made_of = [digest(Path(source)) if source else "" for source in
+               (arguments.textures, arguments.meshes, arguments.labels)]
+    asked = (arguments.length, arguments.odometry, arguments.mount, *made_of)
     for kind, seed in [read_seed(text) for text in arguments.seeds] if arguments.seeds else WALKS[:arguments.walks]:
         yield Order(lambda kind=kind, seed=seed: rendered_walk(
             kind, seed, arguments.length, odometry=arguments.odometry, mount=arguments.mount,
-            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache, people=arguments.people),
-            walk_name(kind, seed, arguments.people), (arguments.length, arguments.odometry, arguments.mount,
-                               *(digest(Path(source)) if source else "" for source in
-                                 (arguments.textures, arguments.meshes, arguments.labels))))
+            textures=arguments.textures, meshes=arguments.meshes, cache=arguments.cache, people=arguments.people,
+            height_m=arguments.height), walk_name(kind, seed, arguments.people, arguments.height), asked)
 
 
 def read_seed(text: str) -> tuple[str, int]:

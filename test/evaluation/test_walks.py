@@ -345,6 +345,15 @@ def test_a_rendered_walk_comes_from_its_file_the_second_time(tmp_path, monkeypat
     assert len(list(tmp_path.iterdir())) == 2, "another renderer makes other pictures"
 
 
+def test_a_walk_from_another_height_has_a_file_and_a_name_of_its_own(tmp_path):
+    options = {"length_m": .6, "cache": tmp_path, "size": (64, 48), "mount": True}
+    high, low = (rendered_walk("apartment", 5, height_m=height_m, **options) for height_m in (None, .1))
+    assert len(list(tmp_path.iterdir())) == 2 and len(list(tmp_path.glob("*_0.1high_*"))) == 1
+    assert (high.name, low.name) == ("apartment 5", "apartment 5, from 10 cm")
+    assert low.frames[0].height_m == pytest.approx(.1) == pytest.approx(low.T_world_cam[0, 2, 3])
+    assert low.frames[0].up_cam == pytest.approx([0, -1, 0])
+
+
 def test_a_walk_among_people_has_a_file_of_its_own(tmp_path):
     options = {"length_m": .8, "cache": tmp_path, "size": (64, 48)}
     alone, among = (rendered_walk("apartment", 5, people=people, **options) for people in (0, 1))
@@ -369,6 +378,11 @@ def test_people_and_what_is_kept_of_them_are_asked_for(folder, known_config):
     assert walks.titled("room", True, kept) == "room, moving kept, chained"
     with pytest.raises(ConfigError, match="--people"):
         known_config("walk", str(folder), "--people", "1")
+    assert known_config("walks", "--walks", "1", "--height", "0.12")[1] == ["apartment 3000000058, from 12 cm"]
+    with pytest.raises(ConfigError, match="--height 2"):
+        known_config("walks", "--height", "2")
+    with pytest.raises(ConfigError, match="--height"):
+        known_config("walk", str(folder), "--height", "0.2")
 
 
 def test_a_page_gets_a_row_a_walk(tmp_path, monkeypatch):
