@@ -37,7 +37,8 @@ Motion = tuple[np.ndarray, np.ndarray]
 
 
 def camera_path(scene: Scene, rng: np.random.Generator, views: int = 8, kind: str | None = None) -> CameraPath:
-    """A camera that moves in the free space of a scene and looks at something.
+    """A camera that moves in the free space of a scene and looks at something; of any of KINDS but "low", unless it is
+    asked for.
 
     One path in five sees at least a tenth of each view in the next one, the others may lose sight of everything; "cut"
     goes on elsewhere. Where no path of the wanted kind is found a turn on the spot is, at the freest place that turned

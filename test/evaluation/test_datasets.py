@@ -246,7 +246,7 @@ def test_worlds_of_a_kind_take_turns(monkeypatch):
     windows = WorldWindows(5, (48, 64), views=8, style=WorldStyle(kind="home"))
     assert windows.name == "rendered home, 8 views" and 0 < len(windows) <= 5
     made_of = {"textures": None, "meshes": None, "automatic": 0.0, "rolled": 0.0, "flat": 0.0,
-               "moving": False}
+               "moving": False, "low": 0.0}
     assert asked == [([0, 4], made_of | {"kind": "home"}), ([1], made_of | {"kind": "bedroom"}),
                      ([2], made_of | {"kind": "apartment"}), ([3], made_of | {"kind": "bath"})]
 

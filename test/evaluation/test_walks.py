@@ -513,7 +513,7 @@ def test_what_is_kept_knows_its_files(tmp_path):
 def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp_path):
     def asked(labels="", turned=0):
         order, = walks.walks_of(argparse.Namespace(target="walk", folder=str(folder), labels=labels, omit=0,
-                                                     turned=turned, mount=False, people=0))
+                                                     turned=turned, mount=False, people=0, height=None))
         return order.asked
 
     before, words = asked(), tmp_path / "words.yaml"
@@ -524,7 +524,8 @@ def test_a_sequence_is_asked_for_by_what_is_in_it_and_in_which_words(folder, tmp
 
 
 def test_a_sequence_is_mapped_again_without_some_of_its_frames(folder):
-    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4, turned=0, mount=False, people=0)
+    given = argparse.Namespace(target="walk", folder=str(folder), labels="", omit=4, turned=0, mount=False, people=0,
+                               height=None)
     orders = list(walks.walks_of(given))
     whole, *others = (order.make() for order in orders)
     assert [order.name.replace(whole.name, "") for order in orders] == [

@@ -120,6 +120,17 @@ def test_rolled_cameras_are_a_share_and_look_where_they_did():
     assert (middle[0] / middle[1]).log().abs().median() < 0.05
 
 
+def test_small_robots_take_a_share_of_the_paths_and_leave_the_worlds_alone():
+    plain, some, all_low = (make_parcel([3, 4], 8, 3, None, low=share) for share in (0.0, 0.5, 1.0))
+    assert all(np.array_equal(plain.scenes.primitives, other.scenes.primitives) for other in (some, all_low))
+    heights = [parcel.T_world_cam[..., 2, 3] for parcel in (plain, some, all_low)]
+    assert heights[0].min() > 0.25                           # the others keep as clear of the floor as of everything
+    assert 0.06 <= heights[2].min() and heights[2].max() <= 0.41
+    assert 0.2 < (heights[1].max(axis=2) <= 0.41).mean() < 0.8
+    seen = fixed_batch([3, 4], SIZE, 3, "cpu", low=1.0)
+    assert (seen.T_world_cam[..., 2, 3] < 0.4).all() and seen.valid.any()
+
+
 def test_a_phone_held_upright_sees_as_far_to_the_sides_as_one_on_its_side_up_and_down():
     lens = Lens(np.array([0.8], np.float32), np.ones(1, np.float32), np.full((1, 2), 0.5, np.float32),
                 np.zeros((1, 2), np.float32))
