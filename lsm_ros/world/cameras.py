@@ -244,17 +244,31 @@ def either(rng: np.random.Generator, K: int, probability: float) -> np.ndarray:
     return rng.random((K, 1)) < probability
 
 
-def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
-    """A wheeled robot: level, forward, along arcs or with turns on the spot, its camera fixed with a small pitch."""
-    (K, n), start = length.shape, space.places(rng, CANDIDATES, .2, 1.2)
-    sign = np.where(either(rng, K, .75), rng.choice((-1, 1), (K, 1)), rng.choice((-1, 1), (K, n)))
-    stops = either(rng, K, .25) & (rng.random((K, n)) < .5)
+def on_wheels(space: Space, rng: np.random.Generator, start: np.ndarray, length: np.ndarray, turn: np.ndarray, *,
+              steady: float, stopping: float, aside: float, low: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Forward from `start` (K, 3), along arcs or with turns on the spot, the camera fixed: positions (K, V, 3) and yaw
+    (K, V).
+
+    Args:
+        steady, stopping, aside: shares of the paths that bend one way alone, that stop to turn, and whose camera looks
+            anywhere but ahead.
+        low: as in `walk`.
+    """
+    K, n = length.shape
+    sign = np.where(either(rng, K, steady), rng.choice((-1, 1), (K, 1)), rng.choice((-1, 1), (K, n)))
+    stops = either(rng, K, stopping) & (rng.random((K, n)) < .5)
     sign = sign * np.where(stops | either(rng, K, .5), 1, .25)              # half of them drive nearly straight on
     heading = space.open_course(rng, start)
     backwards = np.where(either(rng, K, .08), np.pi, 0)
-    position, course = walk(space, rng, start, np.where(stops, STEP_M[0], length), heading, sign * turn)
+    position, course = walk(space, rng, start, np.where(stops, STEP_M[0], length), heading, sign * turn, low=low)
     yaw = np.concatenate([heading[:, None], course], axis=1) + backwards
-    yaw += np.where(either(rng, K, .15), rng.uniform(-1.6, 1.6, (K, 1)), 0)  # a camera that looks sideways
+    return position, yaw + np.where(either(rng, K, aside), rng.uniform(-1.6, 1.6, (K, 1)), 0)
+
+
+def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
+    """A wheeled robot: level, its camera with a small pitch."""
+    K, start = len(length), space.places(rng, CANDIDATES, .2, 1.2)
+    position, yaw = on_wheels(space, rng, start, length, turn, steady=.75, stopping=.25, aside=.15)
     tilted = either(rng, K, .2)                                      # down at the floor ahead
     pitch = np.where(tilted, rng.uniform(-.5, -.1, (K, 1)), rng.normal(-.03, .1, (K, 1)))
     pitch = pitch + rng.normal(0, .004, yaw.shape)
@@ -263,16 +277,9 @@ def drive(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.n
 
 def drive_low(space: Space, rng: np.random.Generator, length: np.ndarray, turn: np.ndarray) -> Motion:
     """A small robot: its camera a hand or two above the floor, level or looking up at what is all higher than it."""
-    (K, n), start = length.shape, space.places(rng, CANDIDATES, *LOW_M)
+    K, start = len(length), space.places(rng, CANDIDATES, *LOW_M)
     start[:, 2] = np.exp(rng.uniform(*np.log(LOW_M), K))
-    sign = np.where(either(rng, K, .6), rng.choice((-1, 1), (K, 1)), rng.choice((-1, 1), (K, n)))
-    stops = either(rng, K, .3) & (rng.random((K, n)) < .5)
-    sign = sign * np.where(stops | either(rng, K, .5), 1, .25)
-    heading = space.open_course(rng, start)
-    backwards = np.where(either(rng, K, .08), np.pi, 0)
-    position, course = walk(space, rng, start, np.where(stops, STEP_M[0], length), heading, sign * turn, low=True)
-    yaw = np.concatenate([heading[:, None], course], axis=1) + backwards
-    yaw += np.where(either(rng, K, .1), rng.uniform(-1.6, 1.6, (K, 1)), 0)
+    position, yaw = on_wheels(space, rng, start, length, turn, steady=.6, stopping=.3, aside=.1, low=True)
     pitch = np.where(either(rng, K, .3), rng.uniform(.1, .45, (K, 1)), rng.normal(.01, .08, (K, 1)))
     shaken = np.exp(rng.uniform(np.log(.003), np.log(.04), (K, 1)))          # wheels, tracks or legs
     pitch = pitch + shaken * rng.normal(0, 1, yaw.shape)
