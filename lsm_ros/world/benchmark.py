@@ -101,7 +101,7 @@ def check(bank: SceneBank, T_world_cam: torch.Tensor, K: torch.Tensor, bend: tor
     """Holds the first view of the first worlds against the reference and prints the worst of each measure. Every other
     camera has a rolling shutter."""
     device = T_world_cam.device
-    renderer = Renderer(device, atlas, samples=1, light_radius_m=0.0, meshes=mesh_atlas)
+    renderer = Renderer(device, atlas, samples=1, soft_shadows=False, meshes=mesh_atlas)
     every_other = np.arange(len(T_world_cam), dtype=np.float32) % 2
     shutter = Shutter(0.05 * every_other).motion(T_world_cam)
     found = []

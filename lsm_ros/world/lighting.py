@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from math import cos, exp, log, pi, sin
+from random import Random
 
 import numpy as np
 
 from lsm_ros.world.layout import Layout
+from lsm_ros.world.packing import MAX_LIGHTS
 from lsm_ros.world.parts import Maker
 from lsm_ros.world.plan import Room
 from lsm_ros.world.scene import POINT, SUN
@@ -50,8 +52,11 @@ def rows_of_lamps(layout: Layout) -> list[Place]:
             for part in (.25, .75)]
 
 
-def illumination(m: Maker, rooms: list[Room], lamps: list[list[Place]]) -> tuple[np.ndarray, np.ndarray]:
-    """Lights (L, 8) and ambient (6,): a lamp or a window in each room, the larger rooms first, and at times the sun."""
+def illumination(m: Maker, soft: Random, rooms: list[Room], lamps: list[list[Place]]
+                 ) -> tuple[np.ndarray, np.ndarray]:
+    """Lights (L, 8) and ambient (6,): a lamp or a window in each room, the larger rooms first, at times the sun, and
+    what a floor throws back. `soft` gives how large lights are and how much comes back: what `m` makes after them is
+    the same whatever it gives."""
     rows = []
     for room, lamp in sorted(zip(rooms, lamps), key=lambda pair: -pair[0].area):
         panes = [(side, o) for side in range(4) for o in room.openings[side] if o.kind == "window"]
@@ -65,18 +70,30 @@ def illumination(m: Maker, rooms: list[Room], lamps: list[list[Place]]) -> tuple
                 elsewhere = (m.between(room.x0 + .4, room.x1 - .4), m.between(room.y0 + .4, room.y1 - .4),
                              room.height * m.between(.6, .95))
                 glow = color * m.between(1.2, 5.0) * size / len(lamp)
-                rows.extend((*at, *glow, POINT, float(m.chance(.92)))
+                radius = exp(soft.uniform(log(.04), log(.4)))
+                rows.extend((*at, *glow, POINT, radius if m.chance(.92) else -radius)
                             for at in (lamp if m.chance(.85) else [elsewhere]))
             elif kind == "window":
                 x, y, _ = room.wall_pose(side, o.at, m.pick((-.7, -.5, .45)))    # daylight comes through the panes
                 rows.append((x, y, (o.low + o.high) / 2 + .3, *np.array([.9, .97, 1.08]) * m.between(2.5, 9.0) * size,
-                             POINT, 1.0))
+                             POINT, .4 * min(o.width, o.high - o.low)))
             elif not any(row[6] == SUN for row in rows):
                 yaw, rise = side * pi / 2 - pi / 2 + m.between(-.9, .9), m.between(.25, .9)
                 rows.append((cos(yaw) * cos(rise), sin(yaw) * cos(rise), sin(rise),
                              *np.array([1.1, 1.0, .86]) * m.between(1.5, 5.0),
-                             SUN, 1.0))
+                             SUN, exp(soft.uniform(log(.004), log(.03)))))
     tint = np.array([m.between(.85, 1.1), 1.0, m.between(.85, 1.15)])
-    above = exp(m.between(log(.06), log(.5)))
+    above = exp(m.between(log(.06), log(.5)) + soft.uniform(0, 1.1))
     ambient = np.concatenate([tint * above, tint * above * m.between(.4, 1.0)])
-    return np.array(rows[:3]), ambient
+    rows = rows[:MAX_LIGHTS - 1]
+    return np.array([*rows, thrown_back(soft, max(rooms, key=lambda room: room.area), rows)]), ambient
+
+
+def thrown_back(soft: Random, room: Room, rows: list[tuple[float, ...]]) -> tuple[float, ...]:
+    """The light (8,) that a lit floor throws at ceiling and walls, as if from below it: half way from the room's first
+    light to its middle (virtual point lights: Keller, SIGGRAPH 1997)."""
+    x, y = ((at + middle) / 2 for at, middle in zip(rows[0], (room.x0 + room.width / 2, room.y0 + room.depth / 2)))
+    falling = sum((np.array(row[3:6]) * (1 if row[6] == SUN else .5) for row in rows[:2]), np.zeros(3))
+    warmth = soft.uniform(0, .3)
+    back = falling * np.array([1 + .5 * warmth, 1, 1 - warmth]) * exp(soft.uniform(log(.15), log(1)))
+    return x, y, -soft.uniform(.3, .8), *back, POINT, -soft.uniform(.8, 1.6)

@@ -10,7 +10,7 @@ import numpy as np
 from lsm_ros.errors import InputError
 from lsm_ros.world.scene import LIGHT_COLUMNS, MATERIAL_COLUMNS, MESH, Scene
 
-MAX_PRIMITIVES, MAX_MATERIALS, MAX_LIGHTS = 256, 256, 3
+MAX_PRIMITIVES, MAX_MATERIALS, MAX_LIGHTS = 256, 256, 4
 """What one scene of a bank can hold, unless it is made for more."""
 MAX_MODELS = 1 << 16
 MAX_LABELS, MAX_INSTANCES = 255, 1 << 15

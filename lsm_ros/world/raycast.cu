@@ -18,6 +18,7 @@ constexpr int TILE = 16, PIXELS = TILE * TILE;
 constexpr int MAX_PRIMITIVES = 512, MAX_LIGHTS = 4;
 constexpr float FAR = 1e6f, LIFT = 1e-3f;           // "no hit"; how far shadow rays start from their surface
 constexpr float MESH_LIFT = 2e-3f;                  // how far surfaces of meshes are lifted off their triangles
+constexpr int FEW_SHADOW_RAYS = 2, SHADOW_RAYS = 8;    // a light's, of a sample; all where the few do not agree
 constexpr float SUN_DISTANCE = 100.0f;              // where shadow rays towards a sun end
 constexpr float MESH_SHARE = 0.5f;                  // of the contact darkening of a box, for a mesh in that box
 constexpr float TAP_NEAR = 0.06f, TAP_FAR = 0.25f;  // heights at which contact darkening looks around
@@ -97,7 +98,10 @@ struct Material {
     vec3 color, color2;
     float pattern, frequency, stretch, contrast, texture, texture_scale, gloss, emission, mirror, seed;
 };
-struct Light { vec3 at, intensity; float sun, shadow; };
+struct Light {
+    vec3 at, intensity;
+    float sun, radius;                 // of its disc: metres, or a tangent for a sun; below 0 it casts no shadow
+};
 struct vec4 { float x, y, z, w; };
 struct alignas(16) Node { vec4 low, high; };                       // low.w: bits of the axis that splits it
 struct alignas(16) Triangle { vec4 corner, edge1, edge2; };        // w: bits of the normals at the three corners
@@ -123,7 +127,7 @@ struct Arguments {                     // mirrored by renderer.py
     int32_t max_primitives, max_materials, max_lights;
     int32_t textures, texture_size, texture_levels;
     int32_t samples, threads;
-    float light_radius;                // metres, or tangent of the angle for a sun: 0 gives hard shadows
+    int32_t soft;                      // 0: lights are points where shadows are cast
 };
 
 #ifdef __CUDACC__
@@ -539,11 +543,6 @@ FN float openness(const World& world, const List& around, const Surface& s) {
     return 1.0f - 0.35f * (1.0f - near / TAP_NEAR) - 0.45f * (1.0f - far / TAP_FAR);
 }
 
-// A point of the light's disc, another for every pixel, so that shadows have soft edges without more rays.
-FN vec3 scatter(uint32_t h, float radius) {
-    float angle = 6.2831853f * chance(h), r = radius * sqrtf(chance(scramble(h)));
-    return {r * cosf(angle), r * sinf(angle), r * (2.0f * chance(scramble(h + 1u)) - 1.0f)};
-}
 FN bool blocked(const World& world, const List& list, vec3 x, vec3 to) {
     for (int i = 0; i < length(list); ++i) {
         const Primitive& p = world.primitives[member(list, i)];
@@ -559,6 +558,23 @@ FN bool blocked(const World& world, const List& list, vec3 x, vec3 to) {
     }
     return false;
 }
+// Share of a light's disc that x sees, by points of low discrepancy (van der Corput's for the angle, the golden ratio's for
+// the area), begun elsewhere in every pixel. Two that face each other tell whether it is hidden in part at all.
+FN float seen_share(const World& world, const List& list, vec3 x, vec3 to, float radius, uint32_t dice) {
+    if (!(radius > 0.0f)) return blocked(world, list, x, to) ? 0.0f : 1.0f;
+    vec3 axis = unit(to), right = unit(cross(axis, fabsf(axis.z) < 0.9f ? vec3{0.0f, 0.0f, 1.0f} : vec3{1.0f, 0.0f, 0.0f}));
+    vec3 down = cross(axis, right);
+    float a = chance(dice), b = chance(scramble(dice));
+    int free = 0, cast = 0;
+    while (cast < SHADOW_RAYS && (cast != FEW_SHADOW_RAYS || (free != 0 && free != cast))) {
+        int turned = (cast & 1) << 2 | (cast & 2) | (cast & 4) >> 2;
+        float angle = 6.2831853f * (a + turned / (float)SHADOW_RAYS), r = radius * sqrtf(b);
+        free += !blocked(world, list, x, to + right * (r * cosf(angle)) + down * (r * sinf(angle)));
+        ++cast;
+        b += b < 0.381966f ? 0.618034f : -0.381966f;
+    }
+    return (float)free / cast;
+}
 // Light that leaves `s` towards the eye. Without a tile (a mirrored surface) nothing is shadowed.
 FN vec3 shade(const Arguments& g, const World& world, const Tile* tile, const Surface& s, vec3 view, uint32_t dice) {
     const Primitive& p = world.primitives[s.primitive];
@@ -572,16 +588,17 @@ FN vec3 shade(const Arguments& g, const World& world, const Tile* tile, const Su
         vec3 to = sun ? light.at : light.at - s.x;
         float far2 = sun ? 1.0f : dot(to, to), facing = dot(to, s.n) / sqrtf(far2);
         if (!(facing > 0.0f)) continue;
-        if (tile && light.shadow > 0.5f) {
-            vec3 ray = sun ? to * SUN_DISTANCE : to;
-            float radius = sun ? SUN_DISTANCE * g.light_radius : g.light_radius;
-            if (radius > 0.0f) ray = ray + scatter(dice + 7919u * i, radius);
-            if (blocked(world, tile->shadow[i], s.x + s.n * LIFT, ray)) continue;
-        }
+        float share = light.radius < 0.0f ? open : 1.0f, reach = sun ? SUN_DISTANCE : 1.0f;
+        if (tile && light.radius >= 0.0f)
+            share = seen_share(world, tile->shadow[i], s.x + s.n * LIFT, to * reach,
+                               g.soft ? light.radius * reach : 0.0f, dice + 7919u * i);
+        if (!(share > 0.0f)) continue;
         vec3 halfway = unit(to * (1.0f / sqrtf(far2)) - view);
         float sharp = 8.0f + 120.0f * m.gloss * m.gloss;
         float shine = m.gloss * powf(fmaxf(dot(halfway, s.n), 0.0f), sharp) * 0.02f * (sharp + 8.0f);
-        out = out + (base + vec3{shine, shine, shine}) * light.intensity * (facing / fmaxf(far2, 0.05f));
+        float spread = sun ? 0.0f : light.radius * light.radius;           // a disc's light, not a point's
+        out = out + (base + vec3{shine, shine, shine}) * light.intensity *
+            (share * facing / fmaxf(far2 + spread, 0.05f));
     }
     return out;
 }
@@ -761,7 +778,8 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
         for (int i = first(); i < 1 + world.light_count; i += stride()) {
             clear(i == 0 ? tile.around : tile.shadow[i - 1]);
             tile.region[i] = i == 0 ? around_region(tile.surfaces)
-                : shadow_region(world.lights[i - 1], tile.frame[i - 1], tile.lit[i - 1], g.light_radius);
+                : shadow_region(world.lights[i - 1], tile.frame[i - 1], tile.lit[i - 1],
+                                g.soft ? fmaxf(world.lights[i - 1].radius, 0.0f) : 0.0f);
         }
         sync(g);
         for (int i = first(); i < world.primitive_count; i += stride()) {
@@ -769,7 +787,7 @@ FN void draw_tile(const Arguments& g, Tile& tile, int image, int tile_x, int til
             if (p.material >> 16) continue;        // what shines neither casts shadows nor darkens
             if (touches(p, tile.region[0])) keep(tile.around, p, i);
             for (int l = 0; l < world.light_count; ++l)
-                if (world.lights[l].shadow > 0.5f && touches(p, tile.region[1 + l])) keep(tile.shadow[l], p, i);
+                if (world.lights[l].radius >= 0.0f && touches(p, tile.region[1 + l])) keep(tile.shadow[l], p, i);
         }
         sync(g);
 

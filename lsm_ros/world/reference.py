@@ -61,7 +61,7 @@ class _Surfaces:
 def render(scene: Scene, T_world_cam: Tensor, K: Tensor, size: tuple[int, int], textures: TextureAtlas | None = None,
            distortion: Tensor | None = None, meshes: MeshLibrary | None = None,
            shutter: Tensor | None = None) -> Rendering:
-    """One view, (1, 1, ...) as Renderer.render would draw it with samples=1 and light_radius_m=0."""
+    """One view, (1, 1, ...) as Renderer.render would draw it with samples=1 and soft_shadows=False."""
     H, W = size
     T_world_cam, K = T_world_cam.double(), K.double()
     world = _world(scene, textures, meshes, K.device)
@@ -241,8 +241,11 @@ def _shade(world: _World, s: _Surfaces, view: Tensor, shadows: bool) -> Tensor:
         facing = (direction * s.n).sum(-1, keepdim=True).clamp_min(0)
         shine = gloss * (torch.nn.functional.normalize(direction - view, dim=-1) * s.n).sum(-1, keepdim=True) \
             .clamp_min(0) ** sharp * 0.02 * (sharp + 8)
-        lit = facing * (base + shine) * light[3:6] / torch.as_tensor(far2).clamp_min(0.05)
-        if shadows and light[7] > 0.5:
+        far2 = torch.as_tensor(far2) + (0 if sun else light[7] ** 2)
+        lit = facing * (base + shine) * light[3:6] / far2.clamp_min(0.05)
+        if light[7] < 0:
+            lit = lit * openness
+        elif shadows:
             enter, leave, _ = _spans(world, s.x + LIFT * s.n, to * SUN_DISTANCE if sun else to, 0.0)
             blocked = ((enter < leave) & (leave > 0) & (enter < 1) & ~shines).any(dim=1)
             lit = lit.masked_fill(blocked[:, None], 0)

@@ -162,7 +162,7 @@ class _Arguments(ctypes.Structure):
                  "stream")] + \
                [(name, ctypes.c_int32) for name in
                 ("images", "views", "height", "width", "max_primitives", "max_materials", "max_lights", "textures",
-                 "texture_size", "texture_levels", "samples", "threads")] + [("light_radius", ctypes.c_float)]
+                 "texture_size", "texture_levels", "samples", "threads", "soft")]
 
 
 class Renderer:
@@ -173,17 +173,15 @@ class Renderer:
         textures: the atlas that the materials' texture indices point into; without one they show their pattern alone.
         samples: rays a pixel for the colour. Depth and labels always belong to the pixel's centre.
         meshes: the furniture models that shapes from MESH on point into.
-        light_radius_m: how soft shadows are; 0 makes them hard and the picture free of grain.
+        soft_shadows: whether lights are as large as scene.py says when they cast shadows, or points.
     """
 
     def __init__(self, device: torch.device | str, textures: TextureAtlas | None = None, samples: int = 2,
-                 light_radius_m: float = 0.03, meshes: MeshAtlas | None = None):
+                 soft_shadows: bool = True, meshes: MeshAtlas | None = None):
         if not 1 <= samples <= 256:
             raise InputError(f"samples = {samples}; it must lie in 1..256")
-        if not light_radius_m >= 0:
-            raise InputError(f"light_radius_m = {light_radius_m}; it cannot be negative")
         self.device = torch.device(device)
-        self.textures, self.meshes, self.samples, self.light_radius_m = textures, meshes, samples, light_radius_m
+        self.textures, self.meshes, self.samples, self.soft_shadows = textures, meshes, samples, soft_shadows
         self._library = raycaster(architecture_of(self.device))
         if self._library.raycast_arguments_bytes() != ctypes.sizeof(_Arguments):
             raise CompilerError(f"raycast.cu takes {self._library.raycast_arguments_bytes()} bytes of arguments, "
@@ -250,7 +248,7 @@ class Renderer:
             stream=torch.cuda.current_stream(self.device).cuda_stream if cuda else None,
             images=B * V, views=V, height=H, width=W, max_primitives=bank.primitives.shape[1],
             max_materials=bank.materials.shape[1], max_lights=bank.lights.shape[1], samples=self.samples,
-            threads=torch.get_num_threads(), light_radius=self.light_radius_m)
+            threads=torch.get_num_threads(), soft=self.soft_shadows)
         with torch.cuda.device(self.device if cuda else -1):
             problem = self._library.raycast(ctypes.byref(arguments))
         if problem:

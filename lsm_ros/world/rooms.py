@@ -51,7 +51,7 @@ def make_scene(seed: int, kind: str | None = None, textures: TextureCatalogue | 
         RECIPES[room.use](layout)
         decorate(layout)
         layouts.append(layout)
-    light = illumination(m, rooms, lights)
+    light = illumination(m, Random(f"light {seed}"), rooms, lights)
     for layout in layouts:                         # drawn last: a world without these is the one that it was before
         if layout.room.use != "hall":
             greenery(layout)

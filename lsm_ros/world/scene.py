@@ -27,7 +27,8 @@ MATERIAL_COLUMNS = ("red", "green", "blue",              # 0-2 first colour, lin
 LIGHT_COLUMNS = ("x", "y", "z",                          # 0-2 position, or for a sun the unit direction TO it
                  "red", "green", "blue",                 # 3-5 intensity: radiance at 1 m (point), irradiance (sun)
                  "kind",                                 # 6 POINT or SUN
-                 "shadow")                               # 7 1: casts shadows, 0: does not
+                 "radius")                               # 7 of its disc, metres; a sun's: tangent of half its angle.
+                                                         # Below 0: no shadows, darkened as ambient light is
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Look:
         swept = np.where(chance(0.5), uniform(0, 1.5), 0)[:, None]
         direction = uniform(0, np.pi)[:, None] + rng.normal(0, 0.4, (windows, views))
         length = swept * np.abs(rng.normal(0, 1, (windows, views)))
-        noisy = np.exp(uniform(np.log(0.1), np.log(1.0)))
+        noisy = np.exp(uniform(np.log(0.03), np.log(1.0)))
         values = cls(
             key=np.exp(uniform(np.log(0.04), np.log(0.28), 1)),
             drift=np.exp(unsteady * rng.normal(0, 1, (windows, views))),

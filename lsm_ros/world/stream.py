@@ -27,7 +27,7 @@ from lsm_ros.world.sensor import Look, develop
 
 __all__ = ["HELD_OUT_SEEDS", "ViewBatch", "WorldStream", "fixed_batch"]
 
-NEAR_M = 0.3                # a view whose median depth is below this sees nothing but one surface
+NEAR_M = 0.2                # a view whose median depth is below this sees nothing but one surface
 ROLLING_SHARE = 0.3         # of the windows are taken with a rolling shutter
 MOST_MOVING = 1.5           # times as many windows of a batch as in the mean: there is room for no more
 READOUT = (0.01, 0.05)      # of the time from one view to the next: 10 to 30 ms of 0.6 to 1 s

@@ -42,7 +42,7 @@ class Home:
         self.scene, self.size = make_scene(seed, kind), size
         self.K = intrinsics(FOCAL * size[0], FOCAL * size[0], size[0] / 2, size[1] / 2)
         self._bank, self._renderer = SceneBank.of([self.scene], "cpu"), Renderer("cpu", samples=2)
-        self._scanner = Renderer("cpu", samples=1, light_radius_m=0.0)        # of which depth alone is wanted
+        self._scanner = Renderer("cpu", samples=1, soft_shadows=False)        # of which depth alone is wanted
         self._camera, self._views = Camera(CameraPath(np.eye(4)[None].repeat(2, 0), FOCAL, "drive"), 4.0, size[0]), 0
 
     def view(self, T_world_base: np.ndarray) -> View:

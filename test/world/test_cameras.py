@@ -25,7 +25,7 @@ def room_with_box() -> Scene:
     return Scene(shape=np.full(7, BOX, np.int32), T_world_prim=T_world_prim.astype(np.float32),
                  label=np.array([label_indices()[name] for name in names], np.int32),
                  instance=np.array([0, 0, 0, 0, 0, 0, 1], np.int32), material=np.zeros(7, np.int32),
-                 materials=np.zeros((1, 16), np.float32), lights=np.array([[3, 2, 2, 1, 1, 1, POINT, 1]], np.float32),
+                 materials=np.zeros((1, 16), np.float32), lights=np.array([[3, 2, 2, 1, 1, 1, POINT, 0]], np.float32),
                  ambient=np.ones(6, np.float32))
 
 

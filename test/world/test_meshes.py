@@ -158,7 +158,7 @@ def scene_of(*shapes: int, half=(.7, .5, .9), materials: int = 3) -> Scene:
     return Scene(shape=np.array([BOX, *shapes], np.int32), T_world_prim=T_world_prim,
                  label=np.arange(count, dtype=np.int32), instance=np.arange(count, dtype=np.int32),
                  material=materials * np.arange(count, dtype=np.int32), materials=rows,
-                 lights=np.array([[.5, 2.5, 3.2, 9, 9, 8, POINT, 1]], np.float32), ambient=np.full(6, .3, np.float32))
+                 lights=np.array([[.5, 2.5, 3.2, 9, 9, 8, POINT, .05]], np.float32), ambient=np.full(6, .3, np.float32))
 
 
 def camera(size: tuple[int, int], device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,7 +175,7 @@ def camera(size: tuple[int, int], device: str) -> tuple[torch.Tensor, torch.Tens
 
 def draw(scene: Scene, meshes: MeshLibrary | None, size=(60, 90), device="cpu"):
     T_world_cam, K = camera(size, device)
-    renderer = Renderer(device, samples=1, light_radius_m=0.0, meshes=meshes and MeshAtlas(meshes, device))
+    renderer = Renderer(device, samples=1, soft_shadows=False, meshes=meshes and MeshAtlas(meshes, device))
     return renderer.render(SceneBank.of([scene], device), torch.zeros(1, dtype=torch.int64, device=device),
                            T_world_cam[None, None], K[None, None], size)
 

@@ -48,7 +48,7 @@ def test_what_moves_is_drawn_where_it_is():
                       torch.from_numpy(motions.T_world_rest()))
     T = torch.from_numpy(path.T_world_cam).float()
     K = torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
-    drawn = Renderer("cpu", samples=1, light_radius_m=0).render(bank, slots, T[None], K.expand(1, 3, 3, 3), SIZE)
+    drawn = Renderer("cpu", samples=1, soft_shadows=False).render(bank, slots, T[None], K.expand(1, 3, 3, 3), SIZE)
     for view in range(3):
         now = placed(scene, motions.instance[0], motions.T_world_rest()[0, view])
         mine = Rendering(*(getattr(drawn, field.name)[:, view:view + 1] for field in fields(drawn)))
@@ -69,7 +69,7 @@ def test_what_is_at_rest_or_away_is_not_drawn_elsewhere(parcel):
     slots = bank.move(1, scene, torch.from_numpy(names), torch.from_numpy(away.T_world_rest()))
     T = torch.from_numpy(parcel.T_world_cam[:1, 0, :1])
     K = torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]).expand(1, 1, 3, 3)
-    renderer = Renderer("cpu", samples=1, light_radius_m=0)
+    renderer = Renderer("cpu", samples=1, soft_shadows=False)
     with_them, without = (renderer.render(bank, chosen, T, K, SIZE) for chosen in (slots, scene))
     assert bank.counts[1, 0] > bank.counts[0, 0]
     for field in fields(with_them):

@@ -49,8 +49,8 @@ def random_scene(seed: int, primitives: int = 60, textures: int = 0) -> Scene:
     materials[:, 14] = rng.uniform(0, 1, 24) * (rng.random(24) < 0.2)
     materials[:, 15] = rng.integers(0, 10000, 24)
     toward = np.array([0.8, 0.3, 0.5]) / np.linalg.norm([0.8, 0.3, 0.5])
-    lights = np.array([[*rng.uniform([-1, -1, 2], [1, 1, 2.8]), 2, 1.9, 1.7, POINT, 1], [*toward, 1, 1, .9, SUN, 1],
-                       [*rng.uniform([-2, -2, 1], [2, 2, 2.5]), .5, .6, .9, POINT, 0]], np.float32)
+    lights = np.array([[*rng.uniform([-1, -1, 2], [1, 1, 2.8]), 2, 1.9, 1.7, POINT, .3], [*toward, 1, 1, .9, SUN, .02],
+                       [*rng.uniform([-2, -2, 1], [2, 2, 2.5]), .5, .6, .9, POINT, -.8]], np.float32)
     return Scene(shape=shape, T_world_prim=T_world_prim, label=rng.integers(0, 40, primitives).astype(np.int32),
                  instance=np.arange(primitives, dtype=np.int32),
                  material=rng.integers(0, 24, primitives).astype(np.int32), materials=materials, lights=lights,
@@ -76,7 +76,7 @@ def random_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[torc
 
 def draw(scene: Scene, T_world_cam, K, size, device="cpu", textures=None, distortion=None, shutter=None, **options):
     """One view of one scene."""
-    renderer = Renderer(device, textures, **({"samples": 1, "light_radius_m": 0.0} | options))
+    renderer = Renderer(device, textures, **({"samples": 1, "soft_shadows": False} | options))
     return renderer.render(SceneBank.of([scene], device), torch.zeros(1, dtype=torch.int64, device=device),
                            T_world_cam[None, None], K[None, None], size,
                            *(None if each is None else each[None, None] for each in (distortion, shutter)))
@@ -182,7 +182,7 @@ def test_a_sphere_covers_the_pixels_that_it_should():
 
 def test_light_falls_with_the_square_and_the_cosine():
     scene = one_shape(BOX, half=(9, 9, 1), center=(0, 0, -1))
-    lamp = np.array([[0, 0, 2, 8, 4, 2, POINT, 1]], np.float32)
+    lamp = np.array([[0, 0, 2, 8, 4, 2, POINT, 0]], np.float32)
     scene = Scene(**{**scene.__dict__, "lights": lamp, "ambient": np.zeros(6, np.float32)})
     drawn = draw(scene, DOWN, CAMERA, (33, 33))
     assert drawn.radiance[0, 0, :, 16, 16].tolist() == pytest.approx([2, 1, 0.5], rel=1e-5)
@@ -193,7 +193,7 @@ def test_light_falls_with_the_square_and_the_cosine():
 
 def test_a_roof_shades_the_floor_and_a_lamp_does_not():
     floor = one_shape(BOX, half=(9, 9, 1), center=(0, 0, -1))
-    sun = np.array([[0, 0.6, 0.8, 1, 1, 1, SUN, 1]], np.float32)
+    sun = np.array([[0, 0.6, 0.8, 1, 1, 1, SUN, 0]], np.float32)
     floor = Scene(**{**floor.__dict__, "lights": sun, "ambient": np.zeros(6, np.float32)})
     roof = one_shape(BOX, half=(1, 1, 0.05), center=(0, 3 * 0.6 / 0.8, 3))            # its shadow falls on the origin
     light = [draw(joined(floor, thing), DOWN, CAMERA, (33, 33)).radiance[0, 0, 0, 16, 16].item()
@@ -246,7 +246,7 @@ def test_more_samples_soften_outlines_and_leave_depth_alone():
 def test_a_bank_draws_many_scenes_as_it_draws_one():
     scenes = [random_scene(seed, 30) for seed in range(3)]
     T_world_cam, K = random_camera(np.random.default_rng(0), (40, 56))
-    bank, renderer = SceneBank.of(scenes, "cpu"), Renderer("cpu", samples=1, light_radius_m=0)
+    bank, renderer = SceneBank.of(scenes, "cpu"), Renderer("cpu", samples=1, soft_shadows=False)
     together = renderer.render(bank, torch.tensor([2, 0]), T_world_cam.expand(2, 2, 4, 4), K.expand(2, 2, 3, 3),
                                (40, 56))
     alone = draw(scenes[2], T_world_cam, K, (40, 56))

@@ -25,7 +25,7 @@ from lsm_ros.world.materials import (
     load_textures,
     pack_textures,
 )
-from lsm_ros.world.packing import parts_of
+from lsm_ros.world.packing import MAX_LIGHTS, parts_of
 from lsm_ros.world.parts import MAX_PRIMITIVES, Assembly, Maker, Piece
 from lsm_ros.world.pictures import add_pictures
 from lsm_ros.world.plan import Opening, Room, make_plan, shared_side
@@ -81,7 +81,7 @@ def test_scenes_are_valid(kind):
     for seed in SEEDS:
         scene = make_scene(seed, kind)
         count, materials, lights = len(scene.shape), len(scene.materials), len(scene.lights)
-        assert count <= MAX_PRIMITIVES and materials <= MAX_MATERIALS and 1 <= lights <= 3
+        assert count <= MAX_PRIMITIVES and materials <= MAX_MATERIALS and 2 <= lights <= MAX_LIGHTS
         assert scene.T_world_prim.shape == (count, 3, 4) and scene.T_world_prim.dtype == np.float32
         assert np.isfinite(scene.T_world_prim).all() and np.isfinite(scene.materials).all()
         assert BOX <= scene.shape.min() and scene.shape.max() <= CONE
