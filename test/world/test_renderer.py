@@ -191,6 +191,29 @@ def test_light_falls_with_the_square_and_the_cosine():
     assert drawn.radiance[0, 0, 0, 16, 32].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_shadow_is_as_soft_as_its_lamp_is_large():
+    """The edge of a roof half way up to a lamp: the floor sees the lamp's disc rise over as much as it is wide."""
+    floor = one_shape(BOX, half=(9, 9, 1), center=(0, 0, -1))
+    roof = one_shape(BOX, half=(4, 4, 1e-3), center=(-4, 0, 2))
+
+    def profile(radius: float, **options) -> np.ndarray:
+        lamp = np.array([[0, 0, 4, 1, 1, 1, POINT, radius]], np.float32)
+        world = Scene(**{**floor.__dict__, "lights": lamp, "ambient": np.zeros(6, np.float32)})
+        below = DOWN.clone()
+        below[2, 3] = 1.9                                       # under the roof
+        seen = draw(joined(world, roof), below, CAMERA, (33, 33), samples=4, **options).radiance[0, 0, 0].numpy()
+        free = draw(world, below, CAMERA, (33, 33)).radiance[0, 0, 0].numpy()
+        return (seen / free).mean(axis=0)                       # along x, over lines that are alike
+    x = (np.arange(33) - 16) / 32 * 1.9
+    hard, soft = profile(0.4, soft_shadows=False), profile(0.4, soft_shadows=True)
+    across = np.clip(x / 0.4, -1, 1)                            # the lamp's edge crosses its disc: a segment's area
+    expected = 0.5 + (across * np.sqrt(1 - across ** 2) + np.arcsin(across)) / np.pi
+    assert np.abs(soft - expected).max() < 0.15 and abs(soft[16] - 0.5) < 0.05      # steeper: where two rays agree no
+    assert (np.abs(soft - expected) > 0.05).mean() < 0.3                            # more are cast
+    assert set(np.round(np.delete(hard, 16), 3)) == {0, 1}
+    assert np.array_equal(profile(0.0, soft_shadows=True), profile(0.0, soft_shadows=False))
+
+
 def test_a_roof_shades_the_floor_and_a_lamp_does_not():
     floor = one_shape(BOX, half=(9, 9, 1), center=(0, 0, -1))
     sun = np.array([[0, 0.6, 0.8, 1, 1, 1, SUN, 0]], np.float32)

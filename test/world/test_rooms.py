@@ -90,6 +90,9 @@ def test_scenes_are_valid(kind):
         assert (scene.materials[:, :6] >= 0).all() and (scene.materials[:, :6] <= 1).all()
         assert (scene.materials[:, 10] == -1).all(), "no catalogue was given"
         suns = scene.lights[scene.lights[:, 6] == SUN]
+        assert (np.abs(suns[:, 7]) < .05).all() and (scene.lights[scene.lights[:, 6] != SUN, 7] != 0).all()
+        *_, back = scene.lights
+        assert back[2] < 0 and back[7] < 0 and (back[3:6] > 0).all(), "what the floor throws back casts no shadows"
         assert np.allclose(np.linalg.norm(suns[:, :3], axis=1), 1, atol=1e-5)
         axes = scene.T_world_prim[:, :, :3]
         scale = np.linalg.norm(axes, axis=1)
