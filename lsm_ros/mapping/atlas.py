@@ -48,10 +48,10 @@ class Atlas:
     def clear(self) -> None:
         self._maps.clear()
 
-    def correct_heights(self, camera_height_m: float) -> None:
+    def correct_heights(self, wrong_m: float, camera_height_m: float) -> None:
         """Of cameras whose frames do not know theirs."""
         for waiting in self._maps:
-            correct_heights(waiting.state.graph, waiting.state.views, camera_height_m)
+            correct_heights(waiting.state.graph, waiting.state.views, wrong_m, camera_height_m)
 
     def put_away(self, map_id: int, state: MapState) -> None:
         self._maps.append(Waiting(map_id, state, Places(state.places)))

@@ -64,7 +64,8 @@ def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, ca
     """Turns a map upright, by what was measured or by what its views call floors and walls, and puts the floor that
     they see, or stand on, to z = 0. Its oldest keyframe keeps its x, y and heading: it need not be the first one, which
     may be forgotten. Keyframes get their stances in that: in a large map MOST_VIEWS of them, from its oldest to its
-    newest; the others keep those that they had. `level_up_cam` is for `find_up`."""
+    newest; the others keep those that they had. `camera_height_m` is for those that had none, `level_up_cam` for
+    `find_up`."""
     ids = graph.ids
     asked = ids[::-(-len(ids) // MOST_VIEWS)]
     R, stays = rotation_of(graph.poses(asked)), graph.poses()[0, :3, 3]
@@ -79,7 +80,9 @@ def stand_upright(graph: PoseGraph, views: dict[int, View], labels: LabelSet, ca
     turn = heading @ upright(up, straight) @ R[0].T
     graph.move(sim3(turn, stays - turn @ stays))
     for keyframe_id in asked:
-        graph.stand(keyframe_id, find_stance(views[keyframe_id], graph.pose(keyframe_id), labels, camera_height_m))
+        before = graph.stance(keyframe_id)             # in a map that was loaded another robot's height, maybe
+        height_m = camera_height_m if before is None else before.height_m if np.isfinite(before.height_m) else 0.0
+        graph.stand(keyframe_id, find_stance(views[keyframe_id], graph.pose(keyframe_id), labels, height_m))
     floors = []
     for keyframe_id, S_map_cam in zip(ids, graph.poses(), strict=True):
         stance = graph.stance(keyframe_id)
@@ -126,13 +129,13 @@ def with_height(stance: Stance, frame: Frame, camera_height_m: float) -> Stance:
     return replace(stance, height_m=height_m or np.inf, height_m_sigma=HEIGHT_M_SIGMA if height_m else np.inf)
 
 
-def correct_heights(graph: PoseGraph, views: dict[int, View], camera_height_m: float) -> bool:
+def correct_heights(graph: PoseGraph, views: dict[int, View], wrong_m: float, camera_height_m: float) -> bool:
     """Another height is told of cameras whose frames do not know theirs, and counts from the first keyframe on; returns
-    whether it changes any stance."""
+    whether it changes any stance. Those of whom something else than `wrong_m` was told are another robot's."""
     changed = False
     for keyframe_id, view in views.items():
         before = graph.stance(keyframe_id)
-        if before is not None:
+        if before is not None and before.height_m == (wrong_m or np.inf):
             stance = with_height(before, view.keyframe.frame, camera_height_m)
             if stance.height_m != before.height_m:
                 graph.stand(keyframe_id, stance)

@@ -89,10 +89,10 @@ class Mapper:
                  and getattr(config, item.name) != getattr(self.config, item.name)]
         if fixed:
             raise ConfigError(f"{', '.join(fixed)} of a mapper is fixed when it is made")
-        corrected = config.camera_height_m != self.config.camera_height_m
+        wrong_m = self.config.camera_height_m
         self.config = config
-        if corrected:
-            self._stand_anew()
+        if config.camera_height_m != wrong_m:
+            self._stand_anew(wrong_m)
         self._selector.configure(config.keyframe_motion, config.keyframe_tracks)
         self._map.configure(config.confidence_drop, config.max_depth_m)
         self._locator.configure(config)
@@ -507,10 +507,10 @@ class Mapper:
             self.counters.loops += len(believed)
         return moves
 
-    def _stand_anew(self) -> None:
+    def _stand_anew(self, wrong_m: float) -> None:
         """Another height of the camera is told: that of before was wrong from the first keyframe on."""
-        self._atlas.correct_heights(self.config.camera_height_m)
-        if correct_heights(self._graph, self._views, self.config.camera_height_m):
+        self._atlas.correct_heights(wrong_m, self.config.camera_height_m)
+        if correct_heights(self._graph, self._views, wrong_m, self.config.camera_height_m):
             self._scale.forget_heights()
             for keyframe_id in self._graph.ids:        # those that frames know were right
                 self._scale.hear_of_height(self._graph.stance(keyframe_id))

@@ -7,8 +7,9 @@ images of H x W pixels and dense outputs of h x w and hs x ws, E edges, Q travel
     JPEG, image_ends (N,) · depth (N, h, w) float16, in the keyframe's unit · confidence (N, h, w) float16 (in files of
     before uint8, 255 times as much) · semantics (N, hs, ws, D) int8 · averaged (N,) · places (N, P), zeros where
     unknown, or empty · T_odom_cam (N, 4, 4), NaN where unknown · stances (N, 8): up (3), its sigma, height, its sigma,
-    height in metres, its sigma; NaN where there is none · edge_ends (E, 2) ids, edge_S (E, 4, 4), edge_sigma (E, 7),
-    edge_loop (E,) · travel_ends (Q, 2), travel_T (Q, 4, 4), travel_sigma (Q, 6)
+    height in metres, its sigma; NaN where there is none · height_m (N,), as the frame itself knew it, NaN where it was
+    told by `camera_height_m` or not at all (older files lack it) · edge_ends (E, 2) ids, edge_S (E, 4, 4),
+    edge_sigma (E, 7), edge_loop (E,) · travel_ends (Q, 2), travel_T (Q, 4, 4), travel_sigma (Q, 6)
 
 and its header: format, version, metric, grounded, image_shape (of the camera's images), labels (their names).
 """
@@ -41,6 +42,7 @@ FARTHEST_M = 1e5           # of a keyframe from the origin
 LAYOUT = {"ids": ("int64", ()), "stamps_ns": ("int64", ()), "S_map_cam": ("float64", (4, 4)), "K": ("float64", (3, 3)),
           "K_image": ("float64", (3, 3)), "image_bytes": ("uint8", ()), "image_ends": ("int64", ()),
           "averaged": ("int64", ()), "T_odom_cam": ("float64", (4, 4)), "stances": ("float64", (8,)),
+          "height_m": ("float64", ()),
           "edge_ends": ("int64", (2,)), "edge_S": ("float64", (4, 4)), "edge_sigma": ("float64", (7,)),
           "edge_loop": ("uint8", ()), "travel_ends": ("int64", (2,)), "travel_T": ("float64", (4, 4)),
           "travel_sigma": ("float64", (6,))}
@@ -95,6 +97,7 @@ def write_map(path: Path, state: MapState) -> None:
         "stances": np.array([np.full(8, np.nan) if stance is None else
                              [*stance.up_cam, stance.up_sigma, stance.height, stance.height_sigma, stance.height_m,
                               stance.height_m_sigma] for stance in stances]),
+        "height_m": np.array([np.nan if frame.height_m is None else frame.height_m for frame in frames], np.float64),
         "edge_ends": np.array([(edge.i, edge.j) for edge in edges], np.int64).reshape(-1, 2),
         "edge_S": np.array([edge.S_i_j for edge in edges]).reshape(-1, 4, 4),
         "edge_sigma": np.array([edge.sigma for edge in edges]).reshape(-1, 7),
@@ -141,8 +144,10 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     count = len(ids)
     if not count or len(set(ids)) != count:
         raise InputError(f"a map of {count} keyframes, {len(set(ids))} of them distinct")
+    if "height_m" not in arrays:       # of before: whatever was told of a camera counts as known by its frame
+        arrays["height_m"] = np.where(np.isfinite(arrays["stances"][:, 7]), arrays["stances"][:, 6], np.nan)
     for name in ("stamps_ns", "S_map_cam", "K", "K_image", "image_ends", "depth", "confidence", "semantics", "averaged",
-                 "T_odom_cam", "stances"):
+                 "T_odom_cam", "stances", "height_m"):
         if len(arrays[name]) != count:
             raise InputError(f"{name} of {len(arrays[name])} keyframes in a map of {count}")
     for name, (kind, shape) in LAYOUT.items():
@@ -168,6 +173,9 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
     for name in ("S_map_cam", "edge_S", "travel_T"):
         _check_poses(name, arrays[name])
     _check_stances(arrays["stances"][~np.isnan(arrays["stances"][:, 3])])
+    heights_m = arrays["height_m"][~np.isnan(arrays["height_m"])]
+    if not ((heights_m > 0) & np.isfinite(heights_m)).all():
+        raise InputError(f"height_m of a map holds {heights_m.min():g}")
     for name in ("edge_sigma", "travel_sigma"):
         if (arrays[name] <= 0).any():
             raise InputError(f"{name} of a map holds {arrays[name].min():g}")
@@ -192,7 +200,7 @@ def _state(header: dict, arrays: dict[str, np.ndarray], labels: LabelSet) -> Map
         depth = arrays["depth"][n].astype(np.float32)
         stance = arrays["stances"][n]
         up_cam = stance[:3].copy() if stance[3] < SEEN_UP_SIGMA else None      # an IMU's or the robot's model's
-        height_m = float(stance[6]) if np.isfinite(stance[7]) else None
+        height_m = None if np.isnan(arrays["height_m"][n]) else float(arrays["height_m"][n])
         frame = Frame(int(arrays["stamps_ns"][n]), image, _known(arrays["K_image"][n]), _known(arrays["T_odom_cam"][n]),
                       up_cam=up_cam, height_m=height_m)
         views[keyframe_id] = View(

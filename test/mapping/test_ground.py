@@ -88,10 +88,11 @@ def test_another_height_counts_for_all_cameras_whose_frames_do_not_know_theirs()
     for n, pose in enumerate(poses):
         graph.add(n, pose, find_stance(seen[n], pose, LABELS, 0.65))
     assert [graph.stance(n).height_m for n in range(3)] == [0.65, 0.65, 1.3]
-    assert correct_heights(graph, seen, 1.2)
+    assert correct_heights(graph, seen, 0.65, 1.2)
     assert [graph.stance(n).height_m for n in range(3)] == [1.2, 1.2, 1.3]
     assert all(graph.stance(n).height == pytest.approx(1.3, rel=0.05) for n in range(3))
-    assert not correct_heights(graph, seen, 1.2)
+    assert not correct_heights(graph, seen, 1.2, 1.2)
+    assert not correct_heights(graph, seen, 0.2, 0.3), "what was told of another robot's stays"
 
 
 @pytest.mark.parametrize("height_m, pitch", [(0.07, 0.0), (0.07, -0.35), (0.12, -0.3), (0.24, -0.35), (0.4, -0.2)])

@@ -14,6 +14,7 @@ from lsm_ros.errors import InputError, OutputError
 from lsm_ros.geometry.alignment import align_trajectory
 from lsm_ros.geometry.sim3 import exp_so3, sim3, transform
 from lsm_ros.labels import LabelSet, embed, noun_embeddings
+from lsm_ros.mapping.ground import stand_upright
 from lsm_ros.mapping.mapper import GIVE_UP_AFTER, LOST_AFTER, YOUNG, Mapper
 from lsm_ros.mapping.saved_map import FILE, read_map, write_map
 
@@ -155,6 +156,60 @@ def test_a_loaded_map_keeps_the_height_that_the_robot_told(film, tmp_path):
     assert set(heights) == {0.31, None}
 
 
+def told(mapper):
+    return {mapper.state().graph.stance(i).height_m for i in mapper.state().graph.ids}
+
+
+def test_a_loaded_map_takes_a_corrected_height_for_its_own_robot_s_alone(film, tmp_path):
+    """What the parameter told of a session's cameras is corrected like that of this one; another robot's stays."""
+    def start(height_m):
+        return Mapper(FakeNetwork(POSES * 2, LABELS), LABELS, dataclasses.replace(ALONE, camera_height_m=height_m))
+
+    def correct(mapper, height_m):
+        mapper.configure(dataclasses.replace(ALONE, camera_height_m=height_m))
+
+    def saved_by(height_m, frames):
+        mapper = start(height_m)
+        for frame in frames:
+            mapper.push(frame)
+        write_map(tmp_path / FILE, mapper.state())
+        return read_map(tmp_path, LABELS)
+
+    wrong, unknown = saved_by(0.65, film[:10]), saved_by(0.0, film[:10])
+    same, another, third = start(0.65), start(0.2), start(0.2)
+    for mapper, state in ((same, wrong), (another, wrong), (third, unknown)):
+        mapper.restore(state)
+    before = told(another), told(third)
+    assert told(same) == before[0] == {0.65} and before[1] == {np.inf}
+    correct(same, 1.3)
+    assert told(same) == {1.3}
+    write_map(tmp_path / FILE, same.state())
+    assert {view.keyframe.frame.height_m for view in read_map(tmp_path, LABELS).views.values()} == {None}
+    correct(another, 0.25)
+    correct(third, 0.25)
+    assert (told(another), told(third)) == before
+
+
+def test_a_map_of_few_keyframes_that_is_levelled_after_it_was_loaded_keeps_its_heights(film, tmp_path):
+    mapper, again = (Mapper(FakeNetwork(POSES * 2, LABELS, outliers=0.0), LABELS,
+                            dataclasses.replace(ALONE, camera_height_m=height_m)) for height_m in (1.3, 0.2))
+    for frame in film[:5]:
+        mapper.push(frame)
+    write_map(tmp_path / FILE, mapper.state())
+    again.restore(read_map(tmp_path, LABELS))
+    stand_upright(again._graph, again._views, LABELS, again.config.camera_height_m)
+    assert told(again) == {1.3}
+
+
+def test_in_files_of_before_each_frame_knows_the_height_that_was_told_of_it(film, tmp_path):
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    for frame in film[:10]:
+        mapper.push(dataclasses.replace(frame, height_m=0.31 if frame.stamp_ns else None))
+    write_map(tmp_path / FILE, mapper.state())
+    rewritten(tmp_path, lambda arrays: arrays.pop("height_m"))
+    assert {view.keyframe.frame.height_m for view in read_map(tmp_path, LABELS).views.values()} == {0.31, None}
+
+
 def test_a_map_can_be_read_by_whoever_may_read_a_file_beside_it(mapper, tmp_path):
     write_map(tmp_path / FILE, mapper.state())
     (tmp_path / "beside").touch()
@@ -281,6 +336,8 @@ def rewritten(folder, change, header_change=lambda header: None):
 
 @pytest.mark.parametrize("change, told", [
     (lambda a: a.pop("edge_S"), "edge_S"),
+    (lambda a: a.update(height_m=0 * np.ones(len(a["ids"]))), "height_m of a map holds 0"),
+    (lambda a: a.update(height_m=a["height_m"][:-1]), "in a map of"),
     (lambda a: a.update(ids=a["ids"][:-1]), "in a map of"),
     (lambda a: a.update(ids=0 * a["ids"]), "1 of them distinct"),
     (lambda a: a.update(depth=a["depth"] * np.float16(np.nan)), "depth .* not finite"),
