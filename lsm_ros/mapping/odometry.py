@@ -7,7 +7,9 @@ from lsm_ros.contracts import Keyframe
 from lsm_ros.geometry.sim3 import inverse, log, rigid_of, scale_of, scaling
 from lsm_ros.mapping.graph import Edge, Travel
 
-FASTEST, SLACK = (2.0, 4.0), (0.1, 0.2)     # m/s and rad/s, and m and rad: odometry that moves by more has begun anew
+# m/s and rad/s, and m and rad: odometry that moves by more than that, or off the speed that it had, has begun anew.
+FASTEST, SLACK = (2.0, 4.0), (0.1, 0.2)
+FAST_FOR_S = 1.0           # a speed that odometry keeps for so long is a robot's, whatever it is
 UNWATCHED_S = 5.0          # odometry that was unknown for longer may have begun anew, and no speed tells
 TRAVEL_SIGMA = (0.05, 0.01)            # of odometry's translation: share of the way, and metres
 TURN_SIGMA = (0.05, 0.02, 0.005)       # of its rotation: share of the turn, radians a metre, and radians
@@ -21,6 +23,8 @@ class OdometryWatch:
     def __init__(self):
         self.unwatched = False         # whether it was unknown for long since `watched_again`, and may have begun anew
         self._newest: tuple[int, np.ndarray] | None = None      # when it was last known, and T_odom_cam then
+        self._speed = np.zeros(6)      # of the camera in its own axes, m/s (3) and rad/s (3), from one frame to the next
+        self._since_ns: int | None = None      # when it was first as fast, if so far only a jump explains it
 
     def hear(self, stamp_ns: int, T_odom_cam: np.ndarray) -> bool:
         """Of a frame after those heard before. Whether it has begun anew: it is where no robot can have come to."""
@@ -29,7 +33,16 @@ class OdometryWatch:
             return False
         elapsed_s = 1e-9 * (stamp_ns - before[0])
         self.unwatched |= elapsed_s > UNWATCHED_S
-        return jumped(before[1], T_odom_cam, elapsed_s)
+        step = log(inverse(before[1]) @ T_odom_cam)[:6]
+        slow, steady = within_reach(step, elapsed_s), within_reach(step - elapsed_s * self._speed, elapsed_s)
+        self._speed = step / elapsed_s
+        if slow:
+            self._since_ns = None
+        elif not steady:               # between transforms before and after a jump TF tells a speed, too, but not for long
+            self._since_ns = stamp_ns
+        elif self._since_ns is not None and stamp_ns - self._since_ns >= 1e9 * FAST_FOR_S:
+            self._since_ns = None
+        return self._since_ns is not None
 
     def watched_again(self) -> None:
         """A keyframe has its place, so whatever begins anew from here on is seen."""
@@ -38,14 +51,15 @@ class OdometryWatch:
     def step_back(self, stamp_ns: int) -> None:
         """Frames go on from this stamp; what was heard of later ones was wrong."""
         if self._newest and self._newest[0] > stamp_ns:
-            self._newest = None
+            self._newest, self._since_ns = None, None
+            self._speed = np.zeros(6)
 
 
-def jumped(T_odom_before: np.ndarray, T_odom_now: np.ndarray, elapsed_s: float) -> bool:
-    """Whether odometry says of one camera what no robot does: a driver that starts again, or a filter that is set."""
-    step = log(inverse(T_odom_before) @ T_odom_now)[:6]
-    return bool(np.linalg.norm(step[:3]) > FASTEST[0] * elapsed_s + SLACK[0]
-                or np.linalg.norm(step[3:]) > FASTEST[1] * elapsed_s + SLACK[1])
+def within_reach(step: np.ndarray, elapsed_s: float) -> bool:
+    """Whether a robot does a step (6,), m (3) and rad (3), in that time; else a driver started again, or a filter was
+    set."""
+    return bool(np.linalg.norm(step[:3]) <= FASTEST[0] * elapsed_s + SLACK[0]
+                and np.linalg.norm(step[3:]) <= FASTEST[1] * elapsed_s + SLACK[1])
 
 
 def travelled(a: Keyframe, b: Keyframe) -> Travel | None:

@@ -61,8 +61,8 @@ class PlayerConfig(Options):
     """What is played, and how."""
     source: str = option("", "A rosbag2, a folder of images, a video or a camera (/dev/video0); empty for the shipped "
                              "recording.")
-    rate: float = option(1.0, "Speed: 2.0 plays twice as fast. With stamps of now the robot drives twice as fast, too, "
-                         "and odometry of more than 2 m/s is not believed; stamps recorded keeps its speed.",
+    rate: float = option(1.0, "Speed: 2.0 plays twice as fast. With stamps of now the robot drives twice as fast, too; "
+                         "stamps recorded keeps its speed.",
                          minimum=0.01, maximum=100.0)
     loop: bool = option(False, "Starts again at the end.")
     stamps: str = option("now", "now: stamps are moved to the present; recorded: they are left as they are.",

@@ -21,6 +21,7 @@ from lsm_ros.errors import AlignmentError, InputError
 from lsm_ros.geometry.sim3 import UP_CV, sim3
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping import mapper as mapper_module
+from lsm_ros.mapping import odometry as odometry_module
 from lsm_ros.mapping.saved_map import FILE, write_map
 from lsm_ros.ros.conversions import cloud_message, compressed_message, image_message
 from lsm_ros.ros.conversions import time as ros_time
@@ -341,6 +342,22 @@ def test_odometry_that_begins_anew_under_a_robot_that_stands_moves_it_nowhere():
     robot.T_odom_room = np.eye(4)               # in a pause of ten seconds, after which no speed tells
     robot.see([replace(frame, stamp_ns=frame.stamp_ns + 10**10) for frame in rest[2:]])
     assert robot.pipeline.state == "still" and robot.told == ["odometry", "begin", "begin"]
+
+
+def test_a_fast_robot_keeps_its_place_by_odometry_while_windows_fit_nowhere(monkeypatch):
+    """Of limits that its ordinary way of 1 m/s is beyond, as one of 3 m/s is beyond the real ones."""
+    monkeypatch.setattr(odometry_module, "FASTEST", (0.5, 4.0))
+    monkeypatch.setattr(odometry_module, "SLACK", (0.02, 0.2))
+    robot = Robot()
+    robot.wheels = True
+    robot.see(FILM[:20])
+    assert robot.pipeline.mapper.counters.odometry_jumps > 5, "it is first heard of in full way"
+    robot.told.clear()
+    jumps = robot.pipeline.mapper.counters.odometry_jumps
+    robot.network._nonsense = range(10_000)
+    robot.see(FILM[20:24])
+    counters = robot.pipeline.mapper.counters
+    assert counters.carried_windows and counters.odometry_jumps == jumps and "forget" not in robot.told
 
 
 @pytest.mark.parametrize("dark", [False, True])
