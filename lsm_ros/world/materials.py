@@ -20,6 +20,7 @@ from lsm_ros.world.scene import MATERIAL_COLUMNS
 
 MAX_MATERIALS = 96
 PHOTO_SHARE = 0.45
+JPEGS = (".jpg", ".jpeg")
 """Share of the surfaces that carry a photo texture where a catalogue is given."""
 
 UPRIGHT, WIDE = PICTURES = "UprightPicture", "WidePicture"
@@ -299,7 +300,7 @@ def load_textures(source: str | Path, size: int = 128) -> tuple[TextureCatalogue
         tiles.append(np.asarray(image if side == size else image.resize((size, size), Image.Resampling.LANCZOS)))
         categories.setdefault(name.split("/")[0], []).append(len(tiles) - 1)
     if not tiles:
-        raise InputError(f"{source} holds no textures (expected CATEGORY/*.jpg or *.png)")
+        raise InputError(f"{source} holds no textures (expected CATEGORY/*.jpg, *.jpeg or *.png)")
     return TextureCatalogue({name: tuple(items) for name, items in categories.items()}), np.stack(tiles)
 
 
@@ -321,7 +322,7 @@ def pack_textures(folder: str | Path, file: str | Path, quality: int = 92) -> in
         buffer = io.BytesIO()
         decoded(folder, name, data).save(buffer, "JPEG", quality=quality)
         names.append(name)
-        chunks.append(min(buffer.getvalue(), data, key=len) if name.endswith(".jpg") else buffer.getvalue())
+        chunks.append(min(buffer.getvalue(), data, key=len) if name.lower().endswith(JPEGS) else buffer.getvalue())
     save_textures(file, names, chunks)
     return len(names)
 
@@ -335,8 +336,9 @@ def save_textures(file: str | Path, names: list[str], images: list[bytes]) -> No
 def stored_textures(source: Path):
     """Yields (category/file name, encoded image) in a fixed order."""
     if source.is_dir():
-        for path in sorted((*source.glob("*/*.jpg"), *source.glob("*/*.png"))):
-            yield f"{path.parent.name}/{path.name}", path.read_bytes()
+        for path in sorted(source.glob("*/*")):
+            if path.suffix.lower() in (*JPEGS, ".png") and not path.name.startswith("."):     # as in FolderSequence
+                yield f"{path.parent.name}/{path.name}", path.read_bytes()
     elif source.is_file():
         packed = read_npz(source)
         try:

@@ -367,6 +367,19 @@ def test_pictures_that_have_nowhere_to_go_are_not_made(tmp_path, monkeypatch):
         add_pictures(tmp_path, tmp_path / "nowhere" / "out.npz")
 
 
+def test_textures_may_have_any_suffix_of_their_kind(tmp_path):
+    (tmp_path / "Wood").mkdir()
+    for k, name in enumerate(("a.JPG", "b.jpeg", "c.JPEG", "d.PNG", "e.jpg")):
+        Image.new("RGB", (16, 16), (40 * k + 20,) * 3).save(tmp_path / "Wood" / name)
+    (tmp_path / "Wood" / "._e.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    (tmp_path / "Wood" / "README.txt").write_text("no picture")
+    for source in (tmp_path, tmp_path / "packed.npz"):
+        catalogue, atlas = load_textures(source, size=16)
+        assert catalogue.categories == {"Wood": (0, 1, 2, 3, 4)}
+        assert abs(atlas.mean(axis=(1, 2, 3)) - [20, 60, 100, 140, 180]).max() < 3
+        pack_textures(tmp_path, tmp_path / "packed.npz")
+
+
 def test_textures_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         load_textures(tmp_path / "nowhere")
