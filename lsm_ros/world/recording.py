@@ -36,6 +36,7 @@ TRUTH_SIZE = (192, 144)
 TRUTH_EVERY = 5                # depth and labels of each n-th frame
 FOCAL = .82                    # / width: 63 degrees, a depth camera's or a phone's
 SHUTTER_S = .006
+FEWEST_IMAGES = 2              # how the camera turns is the difference of two
 ADAPTATION_S = .5              # of the automatic exposure
 START_NS = 1_767_225_600_000_000_000
 
@@ -44,10 +45,13 @@ def record(folder: Path, seed: int = SEED, textures: Path | None = None, seconds
            quality: int = 76, meshes: Path | None = None) -> int:
     """Writes a rosbag2 with images, CameraInfo, true poses, and for some frames true depth and labels.
 
-    Raises InputError for a seed that training may use, OutputError where the folder exists. Returns the images written.
+    Raises InputError for a seed that training may use and for a time or a rate that makes no walk, OutputError where
+    the folder exists. Returns the images written.
     """
     if seed >= 0:
         raise InputError(f"seed = {seed}; recordings have negative seeds, the others belong to training and evaluation")
+    if not (0 < seconds < np.inf and 0 < rate < np.inf and seconds * rate >= FEWEST_IMAGES):
+        raise InputError(f"seconds = {seconds:g}, rate = {rate:g}; a walk has {FEWEST_IMAGES} images at least")
     scene, bank, renderer = furnish(seed, "apartment", textures, meshes, samples=4)
     path = smooth_walk(scene, np.random.default_rng(-seed), seconds, rate, focal=FOCAL)
     K = intrinsics(FOCAL * SIZE[0], FOCAL * SIZE[0], SIZE[0] / 2, SIZE[1] / 2)

@@ -1,6 +1,8 @@
 """The shipped recording and the program that renders it."""
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,17 @@ def test_seeds_of_training_and_evaluation_are_refused(seed, tmp_path):
     with pytest.raises(InputError, match=str(seed)):
         record(tmp_path / "walk", seed=seed)
     assert SEED < 0
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [(14, 0), (14, -3), (14, float("nan")), (14, float("inf")), (0, 15),
+                                               (float("nan"), 15), (-14, -15), (.5, 2)])
+def test_a_time_or_a_rate_that_makes_no_walk_is_named(seconds, rate, tmp_path, monkeypatch, capsys):
+    told = re.escape(f"seconds = {seconds:g}, rate = {rate:g}; a walk has 2 images at least")
+    with pytest.raises(InputError, match=told):
+        record(tmp_path / "walk", seconds=seconds, rate=rate)
+    monkeypatch.setattr("sys.argv", ["recording", str(tmp_path / "walk"), f"--seconds={seconds}", f"--rate={rate}"])
+    assert recording.main() == 2 and re.search(told, capsys.readouterr().err)
+    assert not (tmp_path / "walk").exists()
 
 
 def test_the_shipped_recording():
