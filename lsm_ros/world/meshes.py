@@ -9,6 +9,7 @@ caster walks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -127,18 +128,32 @@ def load_meshes(file: str | Path) -> tuple[MeshCatalogue, MeshLibrary]:
 
 
 def _check(file: str | Path, library: MeshLibrary, models: list[Model]) -> None:
-    N, V, F = len(library), len(library.vertices), len(library.triangles)
+    """Nothing looks at indices and ends again: the ray caster reads where they point."""
+    N, V, F = len(models), len(library.vertices), len(library.triangles)
+    wanted = {"vertices": (np.uint16, (V, 3)), "triangles": (np.uint16, (F, 3)), "part": (np.uint8, (F,)),
+              "vertex_end": (np.int64, (N,)), "triangle_end": (np.int64, (N,)), "size": (np.float32, (N, 3))}
+    for name, (kind, shape) in wanted.items():
+        array = getattr(library, name)
+        if array.dtype != kind or array.shape != shape:
+            raise InputError(f"{file} is damaged: {name} is {array.dtype} {array.shape}, not {np.dtype(kind)} {shape}")
+    for name, count, fewest in (("vertex_end", V, 3), ("triangle_end", F, 1)):
+        ends = getattr(library, name)
+        # The limits first: a difference of numbers without any can come round to a good one.
+        if not N or ends.min() < 0 or ends.max() > count or ends[-1] != count or \
+                (np.diff(ends, prepend=0) < fewest).any():
+            raise InputError(f"{file} is damaged: by {name} its models don't share {count} with {fewest} each at least")
     vertices, triangles = (np.diff(ends, prepend=0) for ends in (library.vertex_end, library.triangle_end))
-    whole = N == len(models) == len(vertices) == len(triangles) and N > 0 and library.vertices.shape == (V, 3) and \
-        library.triangles.shape == (F, 3) and library.part.shape == (F,) and library.size.shape == (N, 3) and \
-        library.vertex_end[-1] == V and library.triangle_end[-1] == F
-    if not whole:
-        raise InputError(f"{file} is damaged: its arrays do not fit each other")
     parts = np.array([len(model.parts) for model in models])
-    if (triangles < 1).any() or (vertices < 3).any() or not (library.size > 0).all() or (parts > MAX_PARTS).any() or \
-            (library.triangles >= np.repeat(vertices, triangles)[:, None]).any() or \
+    if (parts > MAX_PARTS).any() or (library.triangles >= np.repeat(vertices, triangles)[:, None]).any() or \
             (library.part >= np.repeat(parts, triangles)).any():
-        raise InputError(f"{file} is damaged: a model has no triangles or size, or indices that point nowhere")
+        raise InputError(f"{file} is damaged: a model has too many parts, or indices that point nowhere")
+    if not ((library.size > 0) & (library.size < np.inf)).all():
+        raise InputError(f"{file} is damaged: a model has no size")
+    for model in models:
+        numbers = (model.elevation, *chain(*model.tops, *(part.color for part in model.parts)))
+        if not np.isfinite(numbers).all() or {len(top) for top in model.tops} - {6} or \
+                {len(part.color) for part in model.parts} - {3}:
+            raise InputError(f"{file} is damaged: the height, the tops or the colours of {model.name!r} are none")
 
 
 # ---- trees

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lsm_ros.data.packed import read_npz, write_npz
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.world import plants, reference
@@ -267,11 +268,12 @@ def test_windows_of_one_kind_with_models(tmp_path):
 
 # ---- the file
 
-def save(file, **changes):
+ENDS = np.arange(40, 401, 40)          # of the models' triangles
+
+
+def save(file):
     models = catalogue(*ROOM)
-    whole = library(*(shards(i, 40) for i in range(len(ROOM))), size=models.models[0].size)
-    save_meshes(file, MeshLibrary(**{name: changes.get(name, getattr(whole, name)) for name in
-                                     MeshLibrary.__dataclass_fields__}), models.models)
+    save_meshes(file, library(*(shards(i, 40) for i in range(len(ROOM))), size=models.models[0].size), models.models)
     return file
 
 
@@ -301,10 +303,30 @@ def test_files_that_are_no_models(tmp_path):
 @pytest.mark.parametrize("changes", [{"triangles": np.full((400, 3), 999, np.uint16)},
                                      {"part": np.full(400, 3, np.uint8)}, {"size": np.zeros((10, 3), np.float32)},
                                      {"size": np.ones((9, 3), np.float32)},
-                                     {"vertex_end": np.arange(10) * 3 + 3}, {"part": np.zeros(7, np.uint8)}])
+                                     {"vertex_end": np.arange(10) * 3 + 3}, {"part": np.zeros(7, np.uint8)},
+                                     {"triangles": np.full((400, 3), -1, np.int16)},
+                                     {"triangles": np.full((400, 3), np.nan)},
+                                     {"triangles": np.zeros((400, 4), np.uint16)},
+                                     {"part": np.full(400, -1, np.int8)}, {"part": np.zeros(400)},
+                                     {"vertices": np.full((1200, 3), np.inf)},
+                                     {"size": np.full((10, 3), np.inf, np.float32)},
+                                     {"triangle_end": ENDS.astype(np.uint64)}, {"triangle_end": ENDS[:, None]},
+                                     {"triangle_end": np.where(np.arange(10) == 4, 1 << 62, ENDS)},
+                                     {"triangle_end": np.where(np.arange(10) == 4, 0, ENDS)},
+                                     # Each is some way beyond the one before, if the differences come round.
+                                     {"triangle_end": np.r_[ENDS[:7], -1 << 63, -5, 400]},
+                                     {"elevation": np.full(10, np.nan, np.float32)},
+                                     {"elevation": np.zeros(9, np.float32)}, {"elevation": np.array(["high"] * 10)},
+                                     {"tops": np.zeros((10, 3), np.float32)}, {"tops": np.array([[0, *[np.nan] * 6]])},
+                                     {"part_color": np.zeros((30, 2), np.float32)},
+                                     {"part_color": np.zeros(30, np.float32)},
+                                     {"part_color": np.full((30, 3), np.nan)}, {"part_count": np.full(10, -3)},
+                                     {"part_count": np.full(10, 4)}, {"name": np.array("chair")}])
 def test_a_damaged_file_is_named(changes, tmp_path):
+    file = save(tmp_path / "m.npz")
+    write_npz(file, read_npz(file) | changes)
     with pytest.raises(InputError, match="m.npz is damaged"):
-        load_meshes(save(tmp_path / "m.npz", **changes))
+        load_meshes(file)
 
 
 # ---- the importer
