@@ -13,6 +13,7 @@ import math
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -32,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lsm_ros.arguments import add_options, read_options
 from lsm_ros.config import Options, option
 from lsm_ros.data.files import replacing
-from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
+from lsm_ros.errors import ConfigError, InputError, LsmError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
 from lsm_ros.model.network import MAX_VIEWS, PATCH, Network, NetworkConfig
@@ -418,4 +419,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (LsmError, OSError) as error:            # as `lsm train` tells them
+        print(f"lsm: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,6 +1,8 @@
 """The loop: it learns, it goes on where it stopped, and its windows are the ones it says."""
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -181,6 +183,17 @@ def test_a_seed_is_one_that_torch_takes(tmp_path):
     with pytest.raises(ConfigError, match="seed = 20261128233000 is above its maximum"):
         config(tmp_path, seed=20261128233000)
     train(config(tmp_path, seed=training.MAX_SEED, steps=1), FixedWorlds)
+
+
+@pytest.mark.parametrize("launcher", [[], ["torch.distributed.run", "--nproc_per_node=1", "-m"]])
+def test_what_is_wrong_is_told_in_one_line(tmp_path, launcher):
+    """As `lsm train` does; torchrun adds that a process failed."""
+    command = [sys.executable, "-m", *launcher, "lsm_ros.training.train", "--steps=1", "--height=40", "--width=32"]
+    ended = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == (1 if launcher else 2)           # torchrun's own
+    told, = (line for line in ended.stderr.splitlines() if "multiples" in line)
+    assert told.startswith("lsm: height = 40, width = 32; ")
+    assert launcher or ended.stderr.splitlines() == [told]
 
 
 @pytest.mark.parametrize("size", [{"width": 0}, {"height": 0}, {"height": 40}])
