@@ -3,7 +3,7 @@
     lsm train --no-muon --steps 60 --paths 1 ...                # on a CPU; docs/training.md says which loss to expect
     torchrun --nproc_per_node=4 -m lsm_ros.training.train ...   # the same on the GPUs of one machine
 
-Everything that happens in a step stands in `train`; it is one loop.
+Everything that happens in a step stands in `run_leg`; it is one loop.
 """
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import json
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,7 +97,16 @@ class TrainingConfig(Options):
 
 
 def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = WorldStream) -> dict:
-    """Runs a leg, or goes on with the one whose checkpoint lies in `config.out`; returns the last line of its log."""
+    """Runs a leg, or goes on with the one whose checkpoint lies in `config.out`; returns the last line of its log.
+
+    SIGINT or SIGTERM ends it after the step of then, with a checkpoint, by SystemExit; the second one ends it at once.
+    """
+    with closing(StopSignal()) as stop:
+        return run_leg(config, open_stream, stop)
+
+
+def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], stop: StopSignal) -> dict:
+    """As `train`."""
     if not (config.minutes or config.steps):
         raise ConfigError("minutes = 0 and steps = 0; one of them must say how long to train")
     if bool(config.height) != bool(config.width) or config.height % PATCH or config.width % PATCH:
@@ -135,9 +145,10 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
     trace: list[dict] = []
     while True:
         elapsed = elapsed_before + time.monotonic() - start
-        progress = share_from_first(max(step / config.steps if config.steps else 0.0,
-                                        elapsed / 60 / config.minutes if config.minutes else 0.0), world)
-        if progress >= 1:
+        share = max(step / config.steps if config.steps else 0.0,
+                    elapsed / 60 / config.minutes if config.minutes else 0.0)
+        progress = share_from_first(-stop.number or share, world)       # below 0: a signal
+        if not 0 <= progress < 1:
             break
         choose = random.Random(config.seed * 1_000_003 + step)    # the same on every process, and after a resume
         torch.manual_seed((config.seed * 1_000_000 + step) * 64 + rank)       # another one on each, the same after one
@@ -188,7 +199,15 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
             save_checkpoint(folder, network, ema, optimizers, step, elapsed)
             saved = time.monotonic()
 
+    stop.close()                                # scoring has nothing to keep
     stream.close()
+    if progress < 0:
+        if rank == 0:
+            save_checkpoint(folder, network, ema, optimizers, step, elapsed)
+            print(f"stopped after {step} steps, which are kept in {folder / 'checkpoint.pt'}; the same command goes on "
+                  "from there", flush=True)
+        leave_processes(world)
+        raise SystemExit(128 - int(progress))
     written = folder / "weights.safetensors"
     summary = read_card(written) if rank == 0 and step == first_step and written.exists() else {}
     if summary.get("step") == step:             # over before; what its weights scored since then stands in their card
@@ -206,10 +225,25 @@ def train(config: TrainingConfig, open_stream: Callable[..., WorldStream] = Worl
             summary["scoreboard"] = score(written, config)
             update_card(written, summary)
         write_log(folder, summary)
-    if world > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+    leave_processes(world)
     return summary
+
+
+class StopSignal:
+    """The first SIGINT or SIGTERM leaves its number here, else 0; the second does what it always did. So it is until
+    `close`."""
+
+    def __init__(self):
+        self.number = 0
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _on_signal(self, number: int, _) -> None:
+        self.number = number
+        self.close()
+
+    def close(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 class LabelText:
@@ -268,6 +302,13 @@ def join_processes() -> tuple[int, int, torch.device]:
     if world > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return rank, world, device
+
+
+def leave_processes(world: int) -> None:
+    """Once all of them are here: the first one writes what the others have no part in."""
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def peak_samples(network: Network, device: torch.device) -> float:

@@ -126,6 +126,7 @@ class Factory:
 def _work(parcels: Connection, stream: int, worker: int, views: int, textures: TextureCatalogue | None,
           meshes: MeshCatalogue | None, low: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is the parent's to handle; it terminates its workers
+    os.setpgid(0, 0)                                 # as is a SIGTERM for its whole group, torchrun's
     seeds = training_seeds(stream, worker)
     with suppress(BrokenPipeError):                  # the parent is gone
         while True:

@@ -1,6 +1,7 @@
 """The loop: it learns, it goes on where it stopped, and its windows are the ones it says."""
 import json
 import random
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -77,6 +78,35 @@ def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
     for part in ("network", "ema"):
         for name, value in whole[part].items():
             assert torch.equal(value, cut[part][name]), name
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_leg_that_is_stopped_keeps_what_it_has_learned(tmp_path, capsys, number, status):
+    before = signal.getsignal(number)
+
+    class Stopped(FixedWorlds):
+        def next(self, size):
+            if FixedWorlds.seen == 2:
+                signal.raise_signal(number)
+            return super().next(size)
+
+    with pytest.raises(SystemExit) as ended:
+        train(config(tmp_path, steps=4, save_every=1e9), Stopped)
+    assert ended.value.code == status and signal.getsignal(number) is before
+    assert f"stopped after 3 steps, which are kept in {tmp_path / 'checkpoint.pt'}" in capsys.readouterr().out
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == FixedWorlds.seen == 3
+    assert not (tmp_path / "weights.safetensors").exists()
+    assert train(config(tmp_path, steps=4), FixedWorlds)["steps"] == 1
+
+
+def test_the_second_ctrl_c_ends_a_leg_at_once(tmp_path):
+    class Stopped(FixedWorlds):
+        def next(self, size):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(tmp_path), Stopped)
 
 
 @pytest.mark.parametrize(("change", "told"), [
