@@ -24,6 +24,7 @@ FLOOR_GATE_DEG = 15.0      # how far the normal of a floor pixel may be from wha
 MEASURED_UP_SIGMA = np.radians(1.5)     # of an IMU at rest in the mean, or of a robot on a floor that is flat
 SEEN_UP_SIGMA = np.radians(3.0)         # of the normals of one view's floor
 HEIGHT_SIGMA = 0.05        # of the camera's height over the floor that it sees, as a share
+MOUNT_SIGMA = np.radians(0.7)           # of the up that was measured, the same in every image: TF's, or an IMU's mount
 HEIGHT_M_SIGMA = 0.02      # m, of the height that the robot's model tells
 STEEP_LOOK = 0.9           # cosine of up and the camera's axis; beyond, its image's top edge tells its heading
 MAX_SPREAD = 0.15          # of the heights of a floor's pixels, as a share: more is no floor
@@ -120,7 +121,16 @@ def find_stance(view: View, S_map_cam: np.ndarray, labels: LabelSet, camera_heig
         middle = float(np.median(heights))
         if middle > 0 and np.median(np.abs(heights - middle)) < MAX_SPREAD * middle:
             height, height_sigma = middle, HEIGHT_SIGMA * middle
+            if measured_up:            # a floor that lies at a distance rises or falls by as much when up leans
+                away = np.median(points[floor] + heights[:, None] * up_cam, axis=0)
+                height_sigma = float(np.hypot(height_sigma, MOUNT_SIGMA * np.linalg.norm(away)))
     return with_height(Stance(up_cam, float(up_sigma), height, height_sigma, np.inf, np.inf), frame, camera_height_m)
+
+
+def mount_sigma(stance: Stance) -> float:
+    """The part of the error of the height over the floor that is seen, as a share, that MOUNT_SIGMA makes: no number of
+    images makes it less."""
+    return float(np.sqrt(max((stance.height_sigma / stance.height) ** 2 - HEIGHT_SIGMA ** 2, 0.0)))
 
 
 def with_height(stance: Stance, frame: Frame, camera_height_m: float) -> Stance:

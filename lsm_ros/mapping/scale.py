@@ -14,6 +14,7 @@ from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, MetricScale, Window
 from lsm_ros.geometry.sim3 import inverse
 from lsm_ros.mapping.graph import Stance
+from lsm_ros.mapping.ground import mount_sigma
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View
 
@@ -35,12 +36,12 @@ class MetricEstimator:
     def __init__(self, known: MetricScale = MetricScale(1.0, NETWORK_SIGMA, "network", 0)):
         """`known` is what holds until there are measurements."""
         self._known = known
-        self._logs: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=KEPT) for name in self.ORDER}
+        self._logs: dict[str, deque[tuple[float, float, float]]] = {name: deque(maxlen=KEPT) for name in self.ORDER}
 
-    def measure(self, source: str, metres_per_unit: float, sigma: float) -> None:
-        """One measurement; `sigma` is its error as a log."""
+    def measure(self, source: str, metres_per_unit: float, sigma: float, shared: float = 0.0) -> None:
+        """One measurement; `sigma` is its error as a log, and `shared` the part of it that others have as well."""
         if np.isfinite(metres_per_unit) and metres_per_unit > 0:
-            self._logs[source].append((float(np.log(metres_per_unit)), sigma))
+            self._logs[source].append((float(np.log(metres_per_unit)), sigma, shared))
 
     def hear(self, window: Window, refinement: Refinement, units: dict[int, float]) -> None:
         """What odometry says of the views of a window; `units` as in Registration."""
@@ -58,7 +59,8 @@ class MetricEstimator:
     def hear_of_height(self, stance: Stance | None) -> None:
         """What a keyframe's known height over the floor says."""
         if stance and np.isfinite(stance.height) and np.isfinite(stance.height_m):
-            self.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height)
+            self.measure("height", stance.height_m / stance.height, stance.height_sigma / stance.height,
+                         mount_sigma(stance))
 
     def forget_heights(self) -> None:
         """What known heights said was wrong, of some keyframes at least; the others are to be heard again."""
@@ -72,9 +74,10 @@ class MetricEstimator:
         for source in wanted:
             logs = self._logs.get(source, ())
             if len(logs) >= ENOUGH:
-                values, sigmas = np.array(logs).T
+                values, sigmas, shared = np.array(logs).T
                 mean, error = robust_mean(values, sigmas)
-                return MetricScale(float(np.exp(mean)), float(np.hypot(error, SIGMA[source])), source, len(logs))
+                sigma = float(np.linalg.norm([error, SIGMA[source], np.median(shared)]))
+                return MetricScale(float(np.exp(mean)), sigma, source, len(logs))
         return self._known
 
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from room import DENSE, SEMANTIC, SIZE, K, camera, cast
 
+from lsm_ros.config import MapperConfig
 from lsm_ros.contracts import Frame, Keyframe
 from lsm_ros.geometry.camera import scale_intrinsics
-from lsm_ros.geometry.sim3 import inverse, rotation_angle, sim3, upright
+from lsm_ros.geometry.sim3 import exp_so3, inverse, rotation_angle, sim3, upright
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.graph import PoseGraph
 from lsm_ros.mapping.ground import MOST_VIEWS, correct_heights, find_stance, find_up, stand_upright
+from lsm_ros.mapping.scale import MetricEstimator
 from lsm_ros.mapping.views import View, in_bytes
 
 LABELS = LabelSet.load()
@@ -93,6 +95,26 @@ def test_another_height_counts_for_all_cameras_whose_frames_do_not_know_theirs()
     assert all(graph.stance(n).height == pytest.approx(1.3, rel=0.05) for n in range(3))
     assert not correct_heights(graph, seen, 1.2, 1.2)
     assert not correct_heights(graph, seen, 0.2, 0.3), "what was told of another robot's stays"
+
+
+@pytest.mark.parametrize("height_m, pitch, off_deg, least, most", [
+    (0.1, 0.0, 1.0, 0.045, 0.06), (0.15, -0.2, 1.0, 0.055, 0.12), (0.2, -0.1, -1.0, 0.045, 0.1),
+    (1.0, 0.25, 0.0, 0.03, 0.041), (1.3, 0.3, 0.0, 0.03, 0.04)])
+def test_the_metre_by_a_camera_s_height_is_no_surer_than_its_mount_s_pitch(height_m, pitch, off_deg, least, most):
+    """TF's pitch is off in all images alike, so many of them help nothing; what it costs goes by how flat the floor is
+    looked at. A camera at 1 m that looks down is hardly less sure than where nobody tells up."""
+    estimator, blind = MetricEstimator(), MetricEstimator()
+    for n in range(40):
+        T = camera(-1.8 + 0.01 * n, 0.3, height_m, 0.3, pitch)
+        seen = view(T)
+        told = exp_so3(np.array([np.radians(off_deg), 0, 0])) @ T[2, :3]
+        frame = replace(seen.keyframe.frame, up_cam=told, height_m=height_m)
+        estimator.hear_of_height(find_stance(replace(seen, keyframe=replace(seen.keyframe, frame=frame)), T, LABELS))
+        blind.hear_of_height(find_stance(seen, T, LABELS, height_m))
+    metric = estimator.estimate(MapperConfig())
+    assert metric.source == "height" and least < metric.sigma < most
+    assert abs(np.log(metric.scale)) < 1.5 * metric.sigma
+    assert blind.estimate(MapperConfig()).sigma < 0.032
 
 
 @pytest.mark.parametrize("height_m, pitch", [(0.07, 0.0), (0.07, -0.35), (0.12, -0.3), (0.24, -0.35), (0.4, -0.2)])
