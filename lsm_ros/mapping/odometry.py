@@ -23,7 +23,7 @@ class OdometryWatch:
     def __init__(self):
         self.unwatched = False         # whether it was unknown for long since `watched_again`, and may have begun anew
         self._newest: tuple[int, np.ndarray] | None = None      # when it was last known, and T_odom_cam then
-        self._speed = np.zeros(6)      # of the camera in its own axes, m/s (3) and rad/s (3), from one frame to the next
+        self._speed = np.zeros(6)      # of the camera in its own axes, m/s (3) and rad/s (3), between two frames
         self._since_ns: int | None = None      # when it was first as fast, if so far only a jump explains it
 
     def hear(self, stamp_ns: int, T_odom_cam: np.ndarray) -> bool:
@@ -38,7 +38,7 @@ class OdometryWatch:
         self._speed = step / elapsed_s
         if slow:
             self._since_ns = None
-        elif not steady:               # between transforms before and after a jump TF tells a speed, too, but not for long
+        elif not steady:               # between transforms before and after a jump TF tells a speed, too, for a while
             self._since_ns = stamp_ns
         elif self._since_ns is not None and stamp_ns - self._since_ns >= 1e9 * FAST_FOR_S:
             self._since_ns = None

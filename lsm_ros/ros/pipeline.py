@@ -257,8 +257,8 @@ class Pipeline:
         jumped = self.mapper.counters.odometry_jumps > before.odometry_jumps
         if jumped:
             self._health.problem("odometry_jumps", "odometry moved by more than {:g} m/s or {:g} rad/s off its speed "
-                                 "before, or otherwise than the images after a pause, so it is taken to have begun anew: what it told until "
-                                 "then is left out".format(*FASTEST))
+                                 "before, or otherwise than the images after a pause, so it is taken to have begun "
+                                 "anew: what it told until then is left out".format(*FASTEST))
         self._tell_of_border()
         if self.mapper.turned:
             self.camera["turned"] = f"{self.mapper.turned} degrees clockwise; the network sees its images upright"

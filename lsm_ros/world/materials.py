@@ -20,8 +20,8 @@ from lsm_ros.world.scene import MATERIAL_COLUMNS
 
 MAX_MATERIALS = 96
 PHOTO_SHARE = 0.45
-JPEGS = (".jpg", ".jpeg")
 """Share of the surfaces that carry a photo texture where a catalogue is given."""
+JPEGS = (".jpg", ".jpeg")
 
 UPRIGHT, WIDE = PICTURES = "UprightPicture", "WidePicture"
 """Categories of textures that are shown whole: pictures for sheets that are higher than wide, and wider than high
