@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from lsm_ros.contracts import Cloud, MapUpdate
-from lsm_ros.errors import ConfigError
+from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.mapper import Mapper
 from lsm_ros.mapping.obstacles import GROUND, IGNORED, Robot, chosen
@@ -65,6 +65,7 @@ class Publishers:
             self._keepout = topics.add(OccupancyGrid, "keepout_mask", LATCHED)
             self._whole_map.add(self._keepout)
         self._stale: set[Publisher | Latched] = set()   # map topics that the newest map hasn't been published on
+        self._overgrown: set[Latched] = set()           # the newest map is too large for these
         self._served = 0                                # readers of the changes who have had the whole map
         self._map_stamp = 0
         self._newest: MapUpdate | None = None
@@ -131,7 +132,8 @@ class Publishers:
     def map_is_wanted(self) -> bool:
         """True if somebody reads a map topic on which the newest map hasn't been published, or begins to read what
         changes in it. To be asked steadily: so long can a reader go and another come unnoticed. Where nobody reads, an
-        older map is taken back: a reader that wants one message (a map saver) would get that and go."""
+        older map is taken back: a reader that wants one message (a map saver) would get that and go. So is a grid of
+        before the map outgrew it."""
         readers = self._changes.get_subscription_count()
         self._served = min(self._served, readers)       # one has gone: the next who comes is another
         due = False
@@ -140,6 +142,8 @@ class Publishers:
                 due = True
             elif isinstance(publisher, Latched):
                 publisher.forget()
+        for publisher in tuple(self._overgrown):
+            publisher.forget()
         return readers > self._served or due
 
     def publish_map(self, mapper: Mapper, options: NodeOptions) -> None:
@@ -180,11 +184,21 @@ class Publishers:
         cell_m = max(config.occupancy_resolution_m, options.mapper.voxel_size_m)
         if self._map in due:
             self._map.publish(cloud_message(cloud, header(stamp, config.map_frame)))
-        if self._occupancy in due:
-            self._occupancy.publish(grid_message(occupancy(cloud, robot, on_floor, cell_m), stamp, config.map_frame))
-        if self._keepout in due:
-            grid = keepout(cloud, self._kept_out, robot, on_floor, config.keepout_margin_m, cell_m)
-            self._keepout.publish(grid_message(grid, stamp, config.map_frame))
+        too_large = []
+        for name, publisher, draw in (
+                ("occupancy", self._occupancy, lambda: occupancy(cloud, robot, on_floor, cell_m)),
+                ("keepout_mask", self._keepout, lambda: keepout(cloud, self._kept_out, robot, on_floor,
+                                                                config.keepout_margin_m, cell_m))):
+            if publisher not in due:
+                continue
+            self._overgrown.discard(publisher)
+            try:
+                publisher.publish(grid_message(draw(), stamp, config.map_frame))
+            except InputError as error:
+                self._overgrown.add(publisher)
+                too_large.append(f"{name} is published no longer, for {error}")
+        if too_large:
+            raise InputError("; ".join(too_large))
 
     def _robot(self, config: NodeConfig) -> Robot:
         return Robot(self._ground, self._ignored, config.obstacle_min_height_m, config.obstacle_max_height_m)

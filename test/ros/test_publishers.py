@@ -12,7 +12,7 @@ from rclpy.time import Time as RosTime
 from visualization_msgs.msg import Marker
 
 from lsm_ros.contracts import Cloud, MapObject, MapUpdate
-from lsm_ros.errors import ConfigError
+from lsm_ros.errors import ConfigError, InputError
 from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.labels import LabelSet
 from lsm_ros.ros.conversions import stamp_ns
@@ -179,3 +179,32 @@ def test_a_map_of_before_is_taken_back_from_who_comes_late():
     assert not publishers.map_is_wanted() and node.made == [], "it is the newest one still"
     assert changed() == ["label_markers"] and changed() == [], "there is nothing more to take back"
     assert changed("label_markers") == [] and len(node.said["label_markers"]) == 3
+
+
+def test_a_grid_that_the_map_has_outgrown_is_taken_back():
+    """Who comes late would take the smaller map of before for all there is."""
+    label = LABELS.index("floor")
+    node, config = StandIn("map_cloud", "occupancy", "keepout_mask"), NodeConfig(keepout_labels="rug")
+    publishers = Publishers(node, LABELS, config)
+
+    def publish(*x_m: float) -> None:
+        node.made.clear()
+        points = np.array([[x, x, 0] for x in x_m], np.float32)
+        cloud = Cloud(points, np.zeros((len(points), 3), np.uint8), np.full(len(points), label, np.uint16),
+                      np.full(len(points), 255, np.uint8))
+        publishers.map_changed(STAMP)
+        assert publishers.map_is_wanted()
+        try:
+            publishers.publish_map(SimpleNamespace(map_cloud=lambda: cloud, on_floor=True), NodeOptions(config))
+        finally:
+            assert not publishers.map_is_wanted()
+
+    publish(0, 1)
+    assert node.made == []
+    with pytest.raises(InputError, match="^occupancy is published no longer, for a grid of 18001 x 18001 .* choose a "
+                                         "larger occupancy_resolution_m; keepout_mask is published no longer, for a"):
+        publish(0, 900)
+    assert set(node.made) == {"occupancy", "keepout_mask"} and len(node.said["map_cloud"]) == 2
+    assert not publishers.map_is_wanted() and len(node.made) == 2, "there is nothing more to take back"
+    publish(0, 2)
+    assert node.made == [] and [len(node.said[topic]) for topic in ("occupancy", "keepout_mask")] == [2, 2]
