@@ -30,12 +30,15 @@ def generate_launch_description() -> LaunchDescription:
                               description="The camera of a rosbag2; where the images of a folder or a video are sent"),
         DeclareLaunchArgument("image_transport", default_value="compressed",
                               description="raw: images on image_topic; compressed: on <image_topic>/compressed"),
+        DeclareLaunchArgument("namespace", default_value="lsm",
+                              description="Namespace of the node and the player, and so of a relative image_topic"),
         DeclareLaunchArgument("rviz", default_value="true", description="Start RViz"),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(SHARE / "launch" / "lsm.launch.py")),
             launch_arguments={name: LaunchConfiguration(name)
-                              for name in ("image_topic", "image_transport", "rviz")}.items()),
+                              for name in ("image_topic", "image_transport", "namespace", "rviz")}.items()),
         Node(package="lsm_ros", executable="lsm_player", name="lsm_player", output="screen",
+             namespace=LaunchConfiguration("namespace"),
              parameters=[{name: ParameterValue(LaunchConfiguration(name), value_type=str)
                           for name in ("source", "image_topic", "image_transport")}]),
     ])

@@ -140,7 +140,10 @@ def test_the_demo_plays_what_the_node_listens_to(load):
     assert set(parameters) <= set(vars(config))
     for name in ("image_topic", "image_transport"):
         assert passed[name].values == parameters[name].values[0].values == (name,)
+    # Where both are, a relative image_topic is one topic.
+    assert passed["namespace"].values == player.named["namespace"].values == ("namespace",)
     given = arguments(entities)
+    assert given["namespace"] == arguments(load("lsm.launch.py"))["namespace"]
     assert (given["image_topic"] + "/compressed", given["image_transport"]) == (config.topic, config.image_transport)
     recording = Path(arguments(entities)["source"]) / "metadata.yaml"
     bag = yaml.safe_load(recording.read_text())["rosbag2_bagfile_information"]
