@@ -96,6 +96,19 @@ class FrameTree:
     def frames(self) -> list[str]:
         return sorted(self._edges.keys() | self._parents)
 
+    def rings(self) -> list[list[str]]:
+        """Frames that hang on each other in a circle, each on the next one; every ring once."""
+        found, seen = [], set()
+        for frame in sorted(self._edges):
+            chain = []
+            while frame in self._edges and frame not in seen:
+                seen.add(frame)
+                chain.append(frame)
+                frame = self._edges[frame].parent
+            if frame in chain:
+                found.append(chain[chain.index(frame):])
+        return found
+
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """T_target_source (4, 4) at a time, interpolated between the samples on each edge of the way.
 

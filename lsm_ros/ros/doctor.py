@@ -362,6 +362,10 @@ class Examiner(Node):
         found = [Finding(PROBLEM, "TF", f"{child!r} has {len(parents)} parents: {', '.join(sorted(parents))}",
                          "a frame has one; stop one of the publishers, or change tf_mode")
                  for child, parents in sorted(self.parents.items()) if len(parents) > 1]
+        if rings := self.tree.rings():          # which every look-up would name, one of them, and mend otherwise
+            return found + [Finding(PROBLEM, "TF", f"TF is a ring: {' -> '.join([*ring, ring[0]])}",
+                                    "each hangs on the next one; stop the publisher of one of these transforms")
+                            for ring in rings]
         if self.images.stamps and not self.images.frame_id:
             return [*found, Finding(PROBLEM, "TF", "the images have no frame_id", "set that of the driver to the "
                                     "camera's optical frame (x right, y down, z forward)")]

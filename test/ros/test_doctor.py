@@ -225,6 +225,21 @@ def test_a_camera_that_does_not_hang_on_the_robot_is_one_problem(camera: Camera,
     assert [item.text for item in found if item.level == PROBLEM] == ["TF knows no frame 'camera'"]
 
 
+def test_every_ring_of_tf_is_told_once_and_how_to_open_it(camera: Camera):
+    examiner = doctor.Examiner("/lsm/lsm")
+    examiner.parameters = {"odom_frame": "odom", "base_frame": "base_link", "floor_frame": "base_footprint"}
+    examiner.images = images(stream())
+    pairs = 2 * [("odom", "base_footprint"), ("base_footprint", "odom"), ("base_link", "camera"),
+                 ("camera", "base_link"), ("camera", "lamp")]
+    examiner._on_edges(TFMessage(transforms=[transform(np.eye(4), 0, *pair) for pair in pairs]), static=True)
+    found = examiner._check_tf()
+    examiner.destroy_node()
+    assert [(item.level, item.text) for item in found] == [
+        (PROBLEM, "TF is a ring: base_footprint -> odom -> base_footprint"),
+        (PROBLEM, "TF is a ring: base_link -> camera -> base_link")]
+    assert all("stop the publisher of one of these transforms" in item.mend for item in found)
+
+
 @pytest.mark.parametrize(("height_m", "told"), [(0.0, ["nobody publishes 'base_footprint', so the camera's height is "
                                                         "unknown"]), (0.25, [])])
 def test_a_height_that_was_set_is_not_asked_for(camera: Camera, height_m, told):
