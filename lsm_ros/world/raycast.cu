@@ -558,13 +558,13 @@ FN bool blocked(const World& world, const List& list, vec3 x, vec3 to) {
     }
     return false;
 }
-// Share of a light's disc that x sees, by points of low discrepancy (van der Corput's for the angle, the golden ratio's for
-// the area), begun elsewhere in every pixel. Two that face each other tell whether it is hidden in part at all,
-// which makes penumbras a little narrower than they are.
+// Share of a light's disc that x sees, by points of low discrepancy (van der Corput's for the angle, the golden ratio's
+// for the area), begun elsewhere in every pixel. Two that face each other tell whether it is hidden in part at all, which
+// makes penumbras a little narrower than they are.
 FN float seen_share(const World& world, const List& list, vec3 x, vec3 to, float radius, uint32_t dice) {
     if (!(radius > 0.0f)) return blocked(world, list, x, to) ? 0.0f : 1.0f;
-    vec3 axis = unit(to), right = unit(cross(axis, fabsf(axis.z) < 0.9f ? vec3{0.0f, 0.0f, 1.0f} : vec3{1.0f, 0.0f, 0.0f}));
-    vec3 down = cross(axis, right);
+    vec3 axis = unit(to), aside = fabsf(axis.z) < 0.9f ? vec3{0.0f, 0.0f, 1.0f} : vec3{1.0f, 0.0f, 0.0f};
+    vec3 right = unit(cross(axis, aside)), down = cross(axis, right);
     float a = chance(dice), b = chance(scramble(dice));
     int free = 0, cast = 0;
     while (cast < SHADOW_RAYS && (cast != FEW_SHADOW_RAYS || (free != 0 && free != cast))) {
