@@ -51,6 +51,7 @@ EVERYONES = ("/rosout", "/parameter_events", "/diagnostics", "/clock")      # an
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 LOOKS_UP = 0.9                  # z component of the direction of view in the robot: within 26 degrees of the vertical
+SAME_M, SAME_RAD = 1e-3, 2e-3    # static transforms that differ by less are one: by rounding, say
 AWAITED = 3                     # images back whose TF must be there: odometry comes a little after its image
 PLACE_CAMERA = "publish the camera's place on the robot (robot_state_publisher, static_transform_publisher)"
 GOOD = ("images_received", "window_views", "window_matches",                # no losses
@@ -135,7 +136,7 @@ class Examiner(Node):
         self._namespace, self._name = split_node(name)
         self.full_name = f"{self._namespace.rstrip('/')}/{self._name}"
         self.images = Images()
-        self.tree, self.parents = FrameTree(), defaultdict(set)
+        self._forget_tf()
         self.statuses: dict[str, DiagnosticStatus] = {}
         self.state: str | None = None
         self.parameters: dict[str, Any] = {}
@@ -220,10 +221,16 @@ class Examiner(Node):
             return
         for subscription in self._tf.values():
             self.destroy_subscription(subscription)
-        self.tree, self.parents = FrameTree(), defaultdict(set)
+        self._forget_tf()
         self._tf = {kind: self.create_subscription(TFMessage, name, partial(self._on_edges, static=kind),
                                                    STATIC if kind else MOVING)
                     for kind, name in (topics | {static: topic}).items()}
+
+    def _forget_tf(self) -> None:
+        self.tree, self.parents = FrameTree(), defaultdict(set)
+        self.loose: set[tuple[str, bool]] = set()       # frames that are said to hang on themselves, static or not
+        # (parent, child) -> translation (3,) and unit quaternion (4,); the first that differs beside it, and no more
+        self.fixed: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
 
     def _on_image(self, data: bytes) -> None:
         stamp, frame_id = read_header(data)
@@ -240,12 +247,20 @@ class Examiner(Node):
     def _on_edges(self, message: TFMessage, static: bool) -> None:
         for edge in message.transforms:
             t, q = edge.transform.translation, edge.transform.rotation
-            self.parents[edge.child_frame_id.lstrip("/")].add(edge.header.frame_id.lstrip("/"))
+            translation, quaternion = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
+            parent, child = edge.header.frame_id.lstrip("/"), edge.child_frame_id.lstrip("/")
+            if parent == child:
+                self.loose.add((child, static))
+                continue
+            self.parents[child].add(parent)
             try:
-                self.tree.set(edge.header.frame_id, edge.child_frame_id, stamp_ns(edge.header.stamp),
-                              np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]), static)
+                self.tree.set(parent, child, stamp_ns(edge.header.stamp), translation, quaternion, static)
             except TransformError:
-                pass                    # the node counts those
+                continue                # the node counts those
+            told = self.fixed[parent, child] if static else []
+            pose = translation, quaternion / np.linalg.norm(quaternion)
+            if static and len(told) < 2 and not any(is_same(pose, other) for other in told):
+                told.append(pose)
 
     # What is made of it.
 
@@ -316,7 +331,7 @@ class Examiner(Node):
         for publisher in publishers:
             for reader in readers:
                 other = publisher if heard else reader
-                name = f"{other.node_namespace.rstrip('/')}/{other.node_name}"
+                name = full_name(other)
                 if publisher.topic_type != reader.topic_type:
                     found.append(Finding(PROBLEM, topic, f"{name} has it as {other.topic_type}, the node as {kind}",
                                          "image_transport, or another topic" if kind in IMAGE_TYPES else ""))
@@ -362,6 +377,14 @@ class Examiner(Node):
         found = [Finding(PROBLEM, "TF", f"{child!r} has {len(parents)} parents: {', '.join(sorted(parents))}",
                          "a frame has one; stop one of the publishers, or change tf_mode")
                  for child, parents in sorted(self.parents.items()) if len(parents) > 1]
+        found += [Finding(PROBLEM, "TF", f"{frame!r} is said to hang on itself, on {self._tf[static].topic_name} by "
+                          f"{self._tellers(static)}", "name the parent and the child that are meant")
+                  for frame, static in sorted(self.loose)]
+        found += [Finding(PROBLEM, "TF", f"static {parent} -> {child} has more than one value: "
+                          f"{'; '.join(tell_pose(*pose) for pose in poses)}; static TF is told by "
+                          f"{self._tellers(static=True)}", "stop one of the publishers; each listener keeps the value "
+                          "that comes last")
+                  for (parent, child), poses in sorted(self.fixed.items()) if len(poses) > 1]
         if rings := self.tree.rings():          # which every look-up would name, one of them, and mend otherwise
             return found + [Finding(PROBLEM, "TF", f"TF is a ring: {' -> '.join([*ring, ring[0]])}",
                                     "each hangs on the next one; stop the publisher of one of these transforms")
@@ -370,6 +393,11 @@ class Examiner(Node):
             return [*found, Finding(PROBLEM, "TF", "the images have no frame_id", "set that of the driver to the "
                                     "camera's optical frame (x right, y down, z forward)")]
         return [*found, *self._check_odometry(), *self._check_mount()] if self.images.frame_id else found
+
+    def _tellers(self, static: bool) -> str:
+        """Who publishes that TF; a message does not say which of them it is from."""
+        publishers = self.get_publishers_info_by_topic(self._tf[static].topic_name)
+        return ", ".join(sorted({full_name(publisher) for publisher in publishers})) or "nobody who is still there"
 
     def _check_odometry(self) -> list[Finding]:
         odom, camera = self.parameters.get("odom_frame"), self.images.frame_id
@@ -496,6 +524,24 @@ def read_header(data: bytes) -> tuple[int, str]:
     except struct.error as error:
         raise InputError(f"{len(data)} bytes hold no header") from error
     return sec * 1_000_000_000 + nanosec, bytes(data[16:16 + length - 1]).decode("utf8", "replace")
+
+
+def full_name(endpoint) -> str:
+    """Of the node that a publisher or reader belongs to."""
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+
+
+def is_same(pose: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether two poses, translation (3,) in metres and unit quaternion (4,), are one; a quaternion has two signs."""
+    (t_a, q_a), (t_b, q_b) = pose, other
+    turn = 2 * min(np.linalg.norm(q_a - q_b), np.linalg.norm(q_a + q_b))        # radians, where it is small
+    return bool(np.linalg.norm(t_a - t_b) <= SAME_M and turn <= SAME_RAD)
+
+
+def tell_pose(translation: np.ndarray, quaternion: np.ndarray) -> str:
+    """As static_transform_publisher takes it: x y z, qx qy qz qw."""
+    xyz, xyzw = (" ".join(f"{value:.4g}" for value in values) for values in (translation, quaternion))
+    return f"xyz {xyz}, quaternion {xyzw}"
 
 
 def tell_qos(profile) -> str:

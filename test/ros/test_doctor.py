@@ -240,6 +240,46 @@ def test_every_ring_of_tf_is_told_once_and_how_to_open_it(camera: Camera):
     assert all("stop the publisher of one of these transforms" in item.mend for item in found)
 
 
+def test_static_transforms_of_two_values_are_told_with_who_may_have_sent_them(camera: Camera):
+    examiner = doctor.Examiner("/lsm/lsm")
+    aside = OPTICAL.copy()
+    aside[0, 3] = 0.02
+    others = [rclpy.create_node(name) for name in ("urdf", "mount")]
+    publishers = [other.create_publisher(TFMessage, "/tf_static", STATIC) for other in others]
+    same = transform(OPTICAL, 0, "base_link", "camera")
+    turned = transform(OPTICAL, 0, "base_link", "camera")
+    q = turned.transform.rotation
+    q.x, q.y, q.z, q.w = -q.x, -q.y, -q.z, -q.w         # is the same
+    loose = transform(np.eye(4), 0, "/lamp", "lamp")
+    publishers[0].publish(TFMessage(transforms=[same, loose, transform(np.eye(4), 0, "base_link", "lidar")]))
+    publishers[1].publish(TFMessage(transforms=[turned, transform(np.eye(4), 0, "base_link", "lidar")]))
+    until = time.monotonic() + 5
+    while time.monotonic() < until and not (examiner.loose and examiner.count_publishers("/tf_static") == 2):
+        rclpy.spin_once(examiner, timeout_sec=0.05)
+    before = examiner._check_tf()
+    publishers[1].publish(TFMessage(transforms=[transform(aside, 0, "base_link", "camera")]))
+    while time.monotonic() < until and len(examiner.fixed["base_link", "camera"]) < 2:
+        rclpy.spin_once(examiner, timeout_sec=0.05)
+    after = examiner._check_tf()
+    for node in (examiner, *others):
+        node.destroy_node()
+    assert [(item.level, item.text) for item in before] == [
+        (PROBLEM, "'lamp' is said to hang on itself, on /tf_static by /mount, /urdf")]
+    assert [(item.level, item.text) for item in after[1:]] == [
+        (PROBLEM, "static base_link -> camera has more than one value: xyz 0 0 0, quaternion -0.5 0.5 -0.5 0.5; "
+                  "xyz 0.02 0 0, quaternion -0.5 0.5 -0.5 0.5; static TF is told by /mount, /urdf")]
+
+
+def test_a_frame_that_hangs_on_itself_too_has_one_parent(camera: Camera):
+    examiner = doctor.Examiner("/lsm/lsm")
+    pairs = [("odom", "base_link"), ("base_link", "/base_link")]
+    examiner._on_edges(TFMessage(transforms=[transform(np.eye(4), 0, *pair) for pair in pairs]), static=False)
+    found = examiner._check_tf()
+    examiner.destroy_node()
+    told, = (item.text for item in found)
+    assert told.startswith("'base_link' is said to hang on itself, on /tf by ")
+
+
 @pytest.mark.parametrize(("height_m", "told"), [(0.0, ["nobody publishes 'base_footprint', so the camera's height is "
                                                         "unknown"]), (0.25, [])])
 def test_a_height_that_was_set_is_not_asked_for(camera: Camera, height_m, told):
