@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from lsm_ros.data.files import check_folder
-from lsm_ros.errors import LsmError
+from lsm_ros.errors import InputError, LsmError
 from lsm_ros.world.factory import training_seeds
 from lsm_ros.world.materials import UPRIGHT, WIDE, save_textures, stored_textures
 from lsm_ros.world.stream import fixed_batch
@@ -155,8 +155,11 @@ def add_pictures(textures: str | Path, file: str | Path, meshes: str | Path | No
                  size: int = 128) -> int:
     """Writes `textures` with `count` pictures of either shape into `file`. Returns the number of pictures.
 
-    Raises InputError for textures or models that cannot be read, OutputError for a file that cannot be written.
+    Raises InputError for a count below 1, and for textures or models that cannot be read, OutputError for a file that
+    cannot be written.
     """
+    if count < 1:
+        raise InputError(f"count = {count}; it is the number of pictures of either shape, at least 1")
     check_folder(file, "the textures")
     images = {name: data for name, data in stored_textures(Path(textures)) if name.split("/")[0] not in (UPRIGHT, WIDE)}
     photographs, rng = photograph_worlds(count, textures, meshes), Random("pictures")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lsm_ros.errors import InputError, OutputError
 from lsm_ros.labels import LabelSet
-from lsm_ros.world import fixtures, furniture, things
+from lsm_ros.world import fixtures, furniture, pictures, things
 from lsm_ros.world.clutter import litter
 from lsm_ros.world.layout import Layout, overlap
 from lsm_ros.world.lighting import light_room
@@ -365,6 +365,14 @@ def test_pictures_that_have_nowhere_to_go_are_not_made(tmp_path, monkeypatch):
     monkeypatch.setattr("lsm_ros.world.pictures.photograph_worlds", lambda *_: pytest.fail("two minutes for nothing"))
     with pytest.raises(OutputError, match="no folder .*nowhere"):
         add_pictures(tmp_path, tmp_path / "nowhere" / "out.npz")
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_no_pictures_are_none_to_add(tmp_path, monkeypatch, capsys, count):
+    monkeypatch.setattr("sys.argv", ["pictures", str(tmp_path), str(tmp_path / "out.npz"), "--count", str(count)])
+    assert pictures.main() == 2
+    assert f"error: count = {count}; " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_textures_may_have_any_suffix_of_their_kind(tmp_path):
