@@ -1,11 +1,15 @@
-"""Command line flags from the option dataclasses of config.py, so that no default and no text is written twice."""
+"""Command line flags from the option dataclasses of config.py, so that no default and no text is written twice; and how
+programs that are started as modules tell what is wrong."""
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import TypeVar
 
 from lsm_ros.config import Options
+from lsm_ros.errors import LsmError
 
 T = TypeVar("T", bound=Options)
 
@@ -24,6 +28,16 @@ def add_options(parser: argparse.ArgumentParser, options: type[Options], title: 
 def read_options(arguments: argparse.Namespace, options: type[T]) -> T:
     """The dataclass of the flags that add_options made. Raises ConfigError for a value outside its range."""
     return options(**{item.name: getattr(arguments, item.name) for item in fields(options)})
+
+
+def exit_code(main: Callable[[], object]) -> int:
+    """Runs the `main` of a module; 2 where it ends in an error, which is told in one line, as by `lsm`."""
+    try:
+        main()
+    except (LsmError, OSError) as error:
+        print(f"lsm: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _help(item: Field) -> str:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from lsm_ros.arguments import exit_code
 from lsm_ros.config import MapperConfig, PredictorConfig
 from lsm_ros.contracts import Window, WindowPrediction
 from lsm_ros.data.files import check_folder
@@ -368,4 +370,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -31,10 +31,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lsm_ros.arguments import add_options, read_options
+from lsm_ros.arguments import add_options, exit_code, read_options
 from lsm_ros.config import Options, option
 from lsm_ros.data.files import replacing
-from lsm_ros.errors import ConfigError, InputError, LsmError, OutputError, WeightsError
+from lsm_ros.errors import ConfigError, InputError, OutputError, WeightsError
 from lsm_ros.labels import LabelSet, embed
 from lsm_ros.model.compiling import compile_parts
 from lsm_ros.model.network import MAX_VIEWS, PATCH, Network, NetworkConfig
@@ -460,8 +460,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (LsmError, OSError) as error:            # as `lsm train` tells them
-        print(f"lsm: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_code(main))

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -159,6 +161,14 @@ def test_a_bad_folder_is_one_clear_error(folder, known_truth, named):
     DAMAGE[named](folder)
     with pytest.raises(LsmError, match=named):
         benchmark.main([str(folder), "--views", "2", "--gap", "1"])
+
+
+def test_what_is_wrong_is_told_in_one_line(tmp_path):
+    """As `lsm eval` does."""
+    command = [sys.executable, "-m", "lsm_ros.evaluation.benchmark", str(tmp_path / "nowhere")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [f"lsm: there is no folder {tmp_path / 'nowhere'}"]
 
 
 def test_frames_without_any_depth_or_pose_are_left_out(folder, known_truth, tmp_path):
