@@ -444,14 +444,16 @@ def camera_topics(topics: dict[str, str]) -> list[str]:
 def choose_image_topic(topics: dict[str, str], counts: Mapping[str, int], asked: str | None, path: Path) -> str:
     """The topic asked for, or the only one that can be meant; one without messages is not where another has some.
 
-    `topics` tells their types, `counts` how many messages. Raises InputError, which lists what there is.
+    A relative name that is asked for is one in the root, as for a ROS node without a namespace. `topics` tells their
+    types, `counts` how many messages. Raises InputError, which lists what there is.
     """
     images = [topic for topic, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
     listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items())) or "none"
     if asked is not None:
-        if asked not in images:
-            raise InputError(f"{path} has no image topic {asked!r}; its topics: {listing}")
-        return asked
+        for topic in (asked, f"/{asked}"):
+            if topic in images:
+                return topic
+        raise InputError(f"{path} has no image topic {asked!r}; its topics: {listing}")
     colour = camera_topics({topic: kind for topic, kind in topics.items() if counts[topic]}) or camera_topics(topics)
     if len(colour) == 1:
         return colour[0]

@@ -106,7 +106,7 @@ class NodeOptions:
             if not getattr(node, name):
                 raise ConfigError(f"{name} is empty")
         for name in ("image_topic", "camera_info_topic", "imu_topic", "depth_topic"):
-            _check_topic(name, getattr(node, name))
+            check_topic(name, getattr(node, name))
         for name in ("map_frame", "camera_frame", "odom_frame", "base_frame", "floor_frame"):
             if getattr(node, name).startswith("/"):
                 raise ConfigError(f"{name} is {getattr(node, name)!r}; tf2 refuses frames that begin with a slash")
@@ -121,7 +121,7 @@ class NodeOptions:
                               f"{self.predictor.token_cache}; a window's frames must fit into the cache")
 
 
-def _check_topic(parameter: str, topic: str) -> None:
+def check_topic(parameter: str, topic: str) -> None:
     """Raises ConfigError for what is no topic's name; an empty one is none at all."""
     if "//" in topic:
         raise ConfigError(f"{parameter} is {topic!r}; a topic's name has no repeated slashes")

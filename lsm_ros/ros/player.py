@@ -42,7 +42,7 @@ from lsm_ros.ros.conversions import (
     restamp,
     stamp_ns,
 )
-from lsm_ros.ros.parameters import NodeConfig, declare_options
+from lsm_ros.ros.parameters import NodeConfig, check_topic, declare_options
 from lsm_ros.ros.process import StopSignal, spinning
 from lsm_ros.ros.tf_buffer import MOVING, STATIC
 
@@ -228,8 +228,10 @@ class Player(Node):
     def __init__(self):
         super().__init__("lsm_player", automatically_declare_parameters_from_overrides=True)
         self.config = declare_options(self, PlayerConfig)
-        sequence = open_sequence(self.config.source or resource("recordings/apartment"),
-                                 image_topic=self.config.topic if self.config.image_topic else None)
+        check_topic("image_topic", self.config.image_topic)
+        # In the player's namespace, where a node beside it listens; remapped is what is sent, not what was recorded.
+        asked = self.resolve_topic_name(self.config.topic, only_expand=True) if self.config.image_topic else None
+        sequence = open_sequence(self.config.source or resource("recordings/apartment"), image_topic=asked)
         self.messages = RecordedMessages(sequence) if isinstance(sequence, RecordingSequence) else \
             SequenceMessages(sequence, self.config)
         self._publishers_by_topic: dict[str, Publisher] = {

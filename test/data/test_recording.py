@@ -182,6 +182,9 @@ def test_the_image_topic_is_chosen_or_asked_for(tmp_path):
     with pytest.raises(InputError, match="no image topic '/up'"):
         open_sequence(bag, image_topic="/up")
     assert open_sequence(bag, image_topic="/right/image").length == 1
+    assert open_sequence(bag, image_topic="right/image").image_topic == "/right/image"
+    with pytest.raises(InputError, match="no image topic 'image'; its topics: /left/depth/image .*, /left/image "):
+        open_sequence(bag, image_topic="image")
     with pytest.raises(InputError, match="no image topic in .*its topics: /cam/camera_info"):
         open_sequence(write_raw(tmp_path / "blind", ["/cam/camera_info"]))
     oak = write_raw(tmp_path / "oak", ["/depthai/rgb/image"])

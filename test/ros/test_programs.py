@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -198,6 +199,23 @@ def test_one_of_several_cameras_is_played(camera: Camera, tmp_path):
     camera.spin_until(lambda: player.process.poll() is not None)
     assert player.process.returncode == 0, player.output()
     assert len(images) == 3 and "sent 3 images on /right/image/compressed" in player.output()
+
+
+@pytest.mark.parametrize(("namespace", "topic", "problem"), [
+    ("/", "right/image", ""), ("/right", "image", ""), ("/right", "/left/image", ""),
+    ("/lsm", "right/image", "has no image topic '/lsm/right/image/compressed'; its topics: /left/image/compressed ("),
+    ("/", "right image", "image_topic: ")])
+def test_a_relative_topic_of_a_recording_is_one_in_the_player_s_namespace(tmp_path, namespace, topic, problem):
+    with RecordingWriter(tmp_path / "bag") as writer:
+        for side in ("left", "right"):
+            writer.write_image(1, np.zeros((48, 64, 3), np.uint8), topic=f"/{side}/image/compressed")
+    command = [sys.executable, "-m", "lsm_ros.ros.player", "--ros-args", "-r", f"__ns:={namespace}"]
+    ended = subprocess.run([*command, "-p", f"source:={tmp_path / 'bag'}", "-p", f"image_topic:={topic}", "-p",
+                            "wait_for_subscribers:=0"], capture_output=True, text=True, timeout=60)
+    assert problem in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == (2 if problem else 0)
+    sent = "/left/image/compressed" if topic.startswith("/") else "/right/image/compressed"
+    assert problem or f"sent 1 images on {sent}" in ended.stderr
 
 
 def test_a_message_without_a_stamp_is_no_time(camera: Camera, tmp_path):
