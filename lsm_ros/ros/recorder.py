@@ -19,7 +19,7 @@ from lsm_ros.data.recording import RecordingWriter
 from lsm_ros.data.topics import split_node
 from lsm_ros.errors import ConfigError, InputError, LsmError
 from lsm_ros.ros.conversions import message_type
-from lsm_ros.ros.parameters import declare_options
+from lsm_ros.ros.parameters import check_topic, declare_options
 from lsm_ros.ros.process import spin, spinning
 
 DISCOVERY_PERIOD_S = 0.2
@@ -42,7 +42,10 @@ class Recorder(Node):
         self.config = declare_options(self, RecorderConfig)
         if not self.config.folder:
             raise ConfigError("folder is empty: lsm_recorder needs the folder to record into")
-        self._topics = {name.strip() for name in self.config.topics.split(",") if name.strip()}
+        names = [name.strip() for name in self.config.topics.split(",") if name.strip()]
+        for name in names:
+            check_topic("topics", name)
+        self._topics = set(map(self.resolve_topic_name, names))         # as ROS lists them: with their first slash
         self._known: set[str] = set()
         self.writer = RecordingWriter(self.config.folder)
         self.create_timer(DISCOVERY_PERIOD_S, self._discover)

@@ -135,6 +135,17 @@ def test_a_folder_is_played_as_a_camera_and_recorded(camera: Camera, folder_of_i
     assert [frame.frame.stamp_ns for frame in again] == stamps.tolist()
 
 
+def test_a_relative_topic_is_recorded(camera: Camera, folder_of_images, tmp_path):
+    recording = program("recorder", tmp_path / "recorder.log", folder=tmp_path / "bag", node="/nobody",
+                        topics="relative/camera_info, /relative/image/compressed")
+    player = program("player", tmp_path / "player.log", source=folder_of_images, image_topic="relative/image", rate=4)
+    camera.spin_until(lambda: player.process.poll() is not None)
+    assert recording.stop() == 0, recording.output()
+    with Reader(tmp_path / "bag") as bag:
+        counts = {connection.topic: connection.msgcount for connection in bag.connections}
+    assert counts["/relative/image/compressed"] == 12 and counts["/relative/camera_info"] >= 11
+
+
 def test_where_no_intrinsics_are_known_nobody_waits_for_them(camera: Camera, folder_of_images, tmp_path):
     """The node drops the images of two seconds for a camera_info that somebody publishes."""
     (folder_of_images / "intrinsics.txt").unlink()
