@@ -46,7 +46,9 @@ class Intake:
     def __init__(self, node: Node, config: NodeConfig, health: Health, hand_on: Callable[[Work], None]):
         self._node, self._health, self._hand_on = node, health, hand_on
         self.topic, self.info_topic = topics(node, config)
-        self._type = CompressedImage if is_compressed(self.topic) else Image
+        # A compressed one may be remapped to a name that does not say so.
+        compressed = config.image_transport == "compressed" or is_compressed(self.topic)
+        self._type = CompressedImage if compressed else Image
         self._rectify: Rectifier | None = None
         self._rectified = config.image_rectified
         self._info_key: tuple | None = None         # the camera_info in use, to notice another one
@@ -163,15 +165,17 @@ class Intake:
 def topics(node: Node, config: NodeConfig) -> tuple[str, str]:
     """The full names of the image and the camera_info topic, remappings applied.
 
-    Where no parameter names the camera_info, a remapping of its own counts more than its place beside the image, which
-    may be remapped, too.
+    A compressed image goes where its own name is remapped to, or beside the raw one. Where no parameter names the
+    camera_info, a remapping of its own counts more than its place beside the image, which may be remapped, too.
     """
-    image = node.resolve_topic_name(config.image_topic)
-    beside = info_topic(node.resolve_topic_name(config.image_topic, only_expand=True))
+    expanded = transported(node.resolve_topic_name(config.image_topic, only_expand=True), config.image_transport)
+    image, beside = node.resolve_topic_name(expanded), info_topic(expanded)
+    if image == expanded:
+        image = transported(node.resolve_topic_name(config.image_topic), config.image_transport)
     own = node.resolve_topic_name(config.camera_info_topic or beside)
     if not config.camera_info_topic and own == beside:
         own = node.resolve_topic_name(info_topic(image))
-    return transported(image, config.image_transport), own
+    return image, own
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:

@@ -423,9 +423,23 @@ def test_a_name_that_says_compressed_is_meant_so(camera: Camera, name, transport
     (["camera_info:=/cam/my_info"], {}, ("/remapped/image", "/cam/my_info")),
     (["image:=/cam/raw", "camera_info:=/cam/my_info"], {"camera_info_topic": "/told"}, ("/cam/raw", "/told")),
     (["image:=/cam/raw"], {"image_transport": "compressed"}, ("/cam/raw/compressed", "/cam/camera_info")),
+    (["image/compressed:=/cam/raw/compressed"], {"image_transport": "compressed"},
+     ("/cam/raw/compressed", "/cam/camera_info")),
+    (["image/compressed:=/cam/jpeg", "camera_info:=/cam/my_info"], {"image_transport": "compressed"},
+     ("/cam/jpeg", "/cam/my_info")),
     (["/cam/camera_info:=/cam/my_info"], {"image_topic": "/cam/raw"}, ("/cam/raw", "/cam/my_info"))])
 def test_image_and_camera_info_are_remapped_each_for_itself(camera: Camera, rules, config, names):
     node = Node("ears", namespace="remapped",
                 cli_args=["--ros-args", *(part for rule in rules for part in ("-r", rule))])
     assert intake.topics(node, NodeConfig(**config)) == names
     node.destroy_node()
+
+
+def test_a_compressed_image_that_is_remapped_alone_stays_compressed(camera: Camera):
+    node = Node("ears", namespace="remapped", cli_args=["--ros-args", "-r", "image/compressed:=/cam/jpeg"])
+    ears = intake.Intake(node, NodeConfig(image_transport="compressed"), Health(node.get_logger()), None)
+    heard = ears._subscriptions[1].topic_name, ears._subscriptions[1].msg_type
+    ears.destroy()
+    node.destroy_node()
+    assert heard == ("/cam/jpeg", CompressedImage)
+    assert (ears.topic, ears.info_topic) == ("/cam/jpeg", "/cam/camera_info")
