@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
@@ -128,7 +129,8 @@ def check_topic(parameter: str, topic: str) -> None:
     try:
         if topic:
             validate_topic_name(topic)
-    except InvalidTopicNameException as error:
+            expand_topic_name(topic, "lsm", "/lsm")     # {node} and {ns} are known, others are a ValueError
+    except (InvalidTopicNameException, ValueError) as error:
         raise ConfigError(f"{parameter}: {' '.join(str(error).split())}") from error
 
 

@@ -84,6 +84,7 @@ def test_a_whole_number_is_good_for_a_double(declared):
     ({"image_topic": ""}, "image_topic is empty"),
     ({"image_topic": "/camera/image-raw"}, "image_topic: .*characters other than alphanumerics.*'/camera/image-raw'"),
     ({"depth_topic": "/camera//depth"}, "depth_topic is '/camera//depth'"),
+    ({"image_topic": "{robot}/image"}, "image_topic: .*'{robot}/image' is invalid: unknown substitution: {robot}"),
     ({"imu_topic": "/imu/"}, "imu_topic: .*must not end with a forward slash: '/imu/'"),
     ({"odom_frame": "/odom"}, "odom_frame is '/odom'; tf2 refuses frames that begin with a slash")])
 def test_mistakes_are_named(declared, given, words):

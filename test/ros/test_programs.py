@@ -215,13 +215,13 @@ def test_one_of_several_cameras_is_played(camera: Camera, tmp_path):
 @pytest.mark.parametrize(("namespace", "topic", "problem"), [
     ("/", "right/image", ""), ("/right", "image", ""), ("/right", "/left/image", ""),
     ("/lsm", "right/image", "has no image topic '/lsm/right/image/compressed'; its topics: /left/image/compressed ("),
-    ("/", "right image", "image_topic: ")])
+    ("/", "right image", "image_topic: "), ("/", "{robot}/image", "image_topic: ")])
 def test_a_relative_topic_of_a_recording_is_one_in_the_player_s_namespace(tmp_path, namespace, topic, problem):
     with RecordingWriter(tmp_path / "bag") as writer:
         for side in ("left", "right"):
             writer.write_image(1, np.zeros((48, 64, 3), np.uint8), topic=f"/{side}/image/compressed")
     command = [sys.executable, "-m", "lsm_ros.ros.player", "--ros-args", "-r", f"__ns:={namespace}"]
-    ended = subprocess.run([*command, "-p", f"source:={tmp_path / 'bag'}", "-p", f"image_topic:={topic}", "-p",
+    ended = subprocess.run([*command, "-p", f"source:={tmp_path / 'bag'}", "-p", f"image_topic:='{topic}'", "-p",
                             "wait_for_subscribers:=0"], capture_output=True, text=True, timeout=60)
     assert problem in ended.stderr and "Traceback" not in ended.stderr
     assert ended.returncode == (2 if problem else 0)
