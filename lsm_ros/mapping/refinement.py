@@ -24,7 +24,7 @@ from lsm_ros.geometry.sim3 import adjoint, inverse
 from lsm_ros.mapping.bending import Soundings, bent
 from lsm_ros.mapping.sightings import Sightings
 from lsm_ros.mapping.tracking import Picture, picture_of, track
-from lsm_ros.mapping.views import on_outline, still
+from lsm_ros.mapping.views import steep, still
 
 CACHED = 96                # keyframes whose pictures are kept, 0.1 MB each
 MATCH_SIGMA = 0.003        # error of a matched place that the network is sure of, as a share of the focal length; it
@@ -128,8 +128,9 @@ def refine(prediction: WindowPrediction, pictures: Sequence[Picture], K_known: b
     """
     S = len(prediction.depth)
     pairs = np.array(list(combinations(range(S), 2)), np.int64).reshape(-1, 2)
-    sound = np.stack([~on_outline(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
-                                                                               strict=True)])
+    # Not what is steep: the depth of a match, which is a fraction of a pixel off, is not sure enough there.
+    sound = np.stack([~steep(depth) & (trust > 0) for depth, trust in zip(prediction.depth, prediction.confidence,
+                                                                          strict=True)])
     if prediction.moving is not None:
         sound &= np.stack([still(moving, sound.shape[1:]) for moving in prediction.moving])
     matched = _matched(pairs, prediction.matches, S)

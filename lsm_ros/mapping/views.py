@@ -13,10 +13,12 @@ from lsm_ros.geometry.sim3 import transform
 from lsm_ros.labels import LabelSet
 
 SAMPLES = (12, 16)         # rows and columns of the points that stand for a view in overlaps and displacements
-EDGE_SHARE = 0.15          # depth that changes by more than this share from pixel to pixel is an outline
+EDGE_SHARE = 0.15          # depth that changes by more than this share from pixel to pixel is steep, and an outline
+BENT = 0.5                 # if inverse depth changes three times as much to one side as to the other near by
 WANTED_DROP = 0.2          # half of the pixels of things are in the least confident quarter, their depth 4 to 8 % off
 MAX_AVERAGED = 8           # predictions of one view that are averaged; later ones replace the earliest's weight
 CHANNELS = 64              # that OpenCV is given at once
+NEIGHBOURS = np.ones((3, 3), np.uint8)
 STEPS = 127                # of a component of the semantics as it is kept, in a byte: the logits are off by .05
 
 
@@ -171,10 +173,30 @@ def least_confidence(confidence: np.ndarray, drops: list[float]) -> np.ndarray:
     return np.partition(confidence, ranks, axis=None)[ranks]                   # as np.quantile, in half its time
 
 
+def steep(depth: np.ndarray) -> np.ndarray:
+    """(h, w) bool: where depth changes so fast, on an outline or a surface that is seen flat, that it is another one a
+    fraction of a pixel away."""
+    far, near = _extremes(depth)
+    return far - near > 2 * EDGE_SHARE * depth
+
+
 def on_outline(depth: np.ndarray) -> np.ndarray:
-    """(h, w) bool: where the 3 x 3 neighbourhood holds two surfaces, and a point would float between them."""
-    kernel = np.ones((3, 3), np.uint8)
-    return cv2.dilate(depth, kernel) - cv2.erode(depth, kernel) > 2 * EDGE_SHARE * depth
+    """(h, w) bool: where the 3 x 3 neighbourhood holds two surfaces, and a point would float between them.
+
+    Depth is as steep on the floor far before a camera that is near it. But the inverse depth of a plane is linear in
+    the image: as far below its greatest near by as above its least. That is asked of all pixels around one, too, for
+    the network draws some outlines as a ramp.
+    """
+    far, near = _extremes(depth)
+    gap = far - near
+    # |1 / near + 1 / far - 2 / depth| > BENT (1 / near - 1 / far), times all three
+    bent = np.abs(depth * (near + far) - 2 * near * far) > BENT * depth * gap
+    return (gap > 2 * EDGE_SHARE * depth) & (cv2.dilate(bent.astype(np.uint8), NEIGHBOURS) > 0)
+
+
+def _extremes(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The greatest and the least depth near each pixel, both (h, w)."""
+    return cv2.dilate(depth, NEIGHBOURS), cv2.erode(depth, NEIGHBOURS)
 
 
 def coarse_grid(maps: np.ndarray) -> np.ndarray:
