@@ -43,19 +43,23 @@ def crop_intrinsics(K: np.ndarray, left: float, top: float) -> np.ndarray:
     return K
 
 
-def unproject(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+def unproject(depth: np.ndarray, K: np.ndarray, rows: np.ndarray | None = None,
+              columns: np.ndarray | None = None) -> np.ndarray:
     """Points (..., h, w, 3) in the camera, in the units of `depth` (..., h, w), the z depth; K (..., 3, 3) of its grid.
 
-    The result has the dtype of `depth`.
+    Where `depth` holds only some `rows` (h,) and `columns` (w,) of that grid these are their numbers. The result has
+    the dtype of `depth`.
     """
     h, w = depth.shape[-2:]
+    v, u = (np.arange(n) if given is None else given for n, given in ((h, rows), (w, columns)))
     K = np.asarray(K, dtype=np.float64)
-    y = (np.arange(h) + 0.5 - K[..., 1, 2, None]) / K[..., 1, 1, None]                       # (..., h)
-    x = np.arange(w) + 0.5 - K[..., 0, 2, None, None] - K[..., 0, 1, None, None] * y[..., None]
-    x = x / K[..., 0, 0, None, None]                                                         # (..., h, w), with skew
+    y = ((v + 0.5 - K[..., 1, 2, None]) / K[..., 1, 1, None])[..., None]                     # (..., h, 1)
+    x = ((u + 0.5 - K[..., 0, 2, None]) / K[..., 0, 0, None])[..., None, :]                  # (..., 1, w)
+    if (K[..., 0, 1] != 0).any():
+        x = x - (K[..., 0, 1] / K[..., 0, 0])[..., None, None] * y                           # (..., h, w), with skew
     points = np.empty((*depth.shape, 3), dtype=depth.dtype)
-    points[..., 0] = x * depth
-    points[..., 1] = y[..., None] * depth
+    np.multiply(x.astype(depth.dtype, copy=False), depth, out=points[..., 0])
+    np.multiply(y.astype(depth.dtype, copy=False), depth, out=points[..., 1])
     points[..., 2] = depth
     return points
 

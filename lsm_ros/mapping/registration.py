@@ -14,7 +14,7 @@ from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
 from lsm_ros.mapping.graph import Edge, PoseGraph
 from lsm_ros.mapping.loops import SEEN, SURE, recognised
 from lsm_ros.mapping.refinement import Refinement
-from lsm_ros.mapping.views import View, coarse_grid, confident, on_outline, sight
+from lsm_ros.mapping.views import View, coarse_points, confident, on_outline, sight
 
 POINTS = 4000              # correspondences of all shared keyframes together: more gain nothing
 MIN_SEEN = 0.1             # share of the newest view's points that an earlier view must see to have a say about it
@@ -197,7 +197,7 @@ def _share(pairs: _Pairs, S_map_window: np.ndarray, config: MapperConfig) -> flo
 
 def co_visibility(prediction: WindowPrediction, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """(S, S) shares of view a's points that view b frames, and that lie on the surface which b sees: [a, b]."""
-    samples = coarse_grid(unproject(prediction.depth, prediction.K))
+    samples = coarse_points(prediction.depth, prediction.K)
     T = inverse(prediction.T_window_cam)[None] @ prediction.T_window_cam[:, None]      # [a, b] = T_b_a
     inside, fits = sight(samples[:, None], T, prediction.depth, prediction.K, tolerance)
     return inside.mean(axis=2), fits.mean(axis=2)

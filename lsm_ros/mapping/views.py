@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -88,17 +88,17 @@ class View:
     @cached_property
     def samples(self) -> np.ndarray:
         """(N, 3) float32: a coarse grid of `points`."""
-        return coarse_grid(self.points[None])[0]
+        return coarse_points(self.depth, self.K)
 
     @cached_property
     def thumbnail(self) -> np.ndarray:
         """(N,) float32 of mean 0 and length 1: see `thumbnail`."""
         return thumbnail(self.colors)
 
+    @property
     def semantic_cells(self) -> np.ndarray:
         """(h, w) int64: the flat index of the class scores' own, coarser pixel that covers each pixel."""
-        (h, w), (hs, ws) = self.depth.shape, self.semantics.shape[:2]
-        return (np.arange(h) * hs // h)[:, None] * ws + np.arange(w) * ws // w
+        return _covering(self.depth.shape, self.semantics.shape[:2])
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -199,11 +199,21 @@ def _extremes(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cv2.dilate(depth, NEIGHBOURS), cv2.erode(depth, NEIGHBOURS)
 
 
-def coarse_grid(maps: np.ndarray) -> np.ndarray:
-    """(S, h, w, ...) -> (S, N, ...): the values at the centres of SAMPLES rows and columns of cells."""
-    h, w = maps.shape[1:3]
-    rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(SAMPLES, (h, w), strict=True))
-    return maps[:, rows[:, None], columns].reshape(len(maps), -1, *maps.shape[3:])
+@lru_cache(maxsize=4)                # all views of a map have the same two shapes
+def _covering(shape: tuple[int, int], coarse: tuple[int, int]) -> np.ndarray:
+    """(h, w) int64 for `shape` (h, w), not to be written: the flat index of the pixel of `coarse` that covers each."""
+    (h, w), (hs, ws) = shape, coarse
+    cells = (np.arange(h) * hs // h)[:, None] * ws + np.arange(w) * ws // w
+    cells.flags.writeable = False
+    return cells
+
+
+def coarse_points(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Depth (..., h, w) and K (..., 3, 3) -> (..., N, 3): the points at the centres of SAMPLES rows and columns of
+    cells."""
+    rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int)
+                     for n, size in zip(SAMPLES, depth.shape[-2:], strict=True))
+    return unproject(depth[..., rows[:, None], columns], K, rows, columns).reshape(*depth.shape[:-2], -1, 3)
 
 
 def in_frame(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -31,6 +31,16 @@ def test_unproject_by_hand():
     np.testing.assert_allclose(point, 2.0 * np.linalg.inv([[4.0, 1.0, 0.0], [0, 2.0, 0], [0, 0, 1]]) @ [0.5, 0.5, 1.0])
 
 
+@pytest.mark.parametrize("skew", [0.0, 3.0])
+def test_unproject_some_rows_and_columns(skew):
+    depth = np.random.default_rng(0).uniform(0.5, 5.0, (2, 96, 128)).astype(np.float32)
+    both = np.stack([K, scale_intrinsics(K, (4, 4), (5, 4))])
+    both[1, 0, 1] = skew
+    rows, columns = np.array([3, 50, 95]), np.array([0, 127])
+    np.testing.assert_array_equal(unproject(depth[:, rows[:, None], columns], both, rows, columns),
+                                  unproject(depth, both)[:, rows[:, None], columns])
+
+
 def test_points_behind_the_camera_have_no_pixel():
     pixels, z = project(np.array([[0.1, 0.1, -1.0], [0.1, 0.1, 1.0]]), K)
     assert np.isnan(pixels[0]).all() and np.isfinite(pixels[1]).all() and z[0] == -1
