@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,11 +61,15 @@ class TrainingConfig(Options):
     minutes: float = option(0.0, "Length of the leg; 0 lets `steps` decide.", minimum=0)
     steps: int = option(0, "Length of the leg in steps; 0 lets `minutes` decide.", minimum=0)
     paths: int = option(96, "Camera paths of 8 views in a step, for each process; 96 take 70 GB of a GPU.", minimum=1)
-    learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to 2 %.", minimum=0)
+    learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to `final_rate`.",
+                                  minimum=0)
+    final_rate: float = option(0.02, "Share of the peak that is left at the end.", minimum=0, maximum=1)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "Of matrices.", minimum=0)
     muon: bool = option(True, "Muon for the matrices between tokens; it costs a CPU seconds a step. AdamW if not.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
+    mean_from: float = option(0.1, "Share of the leg after which the weights of all steps go into a plain mean, kept "
+                                   "beside the averaged ones as mean.safetensors.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
     textures: str = option("", "Packed photo textures (world/materials.py); empty for procedural surfaces only.")
@@ -126,9 +131,9 @@ def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], sto
     network.backbone.requires_grad_(False)
     if device.type == "cuda":
         compile_parts(network)
-    ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    averages = Averages(network)
     optimizers = make_optimizers(network, config)
-    step, elapsed_before = resume(folder, network, ema, optimizers, device)
+    step, elapsed_before = resume(folder, network, averages, optimizers, device)
     stream = open_stream(size=SIZES[0], views=MAX_VIEWS, batch=config.paths, device=device, workers=config.workers,
                          bank=4096 if device.type == "cuda" else 64,      # a CPU would take minutes for thousands
                          seed=(config.seed * 1_000_000 + step) * 64 + rank, textures=config.textures or None,
@@ -178,7 +183,7 @@ def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], sto
         for optimizer in optimizers:
             hold_if_not_finite(optimizer, norm)
             optimizer.step()
-        update_ema(ema, network, min(config.ema, (1 + step) / (10 + step)))
+        averages.update(network, min(config.ema, (1 + step) / (10 + step)), progress >= config.mean_from)
         step += 1
 
         if profiler and step > PROFILED[-1]:
@@ -196,14 +201,14 @@ def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], sto
                           **{name: part.item() for name, part in parts.items()}})
             write_log(folder, trace[-1])
         if rank == 0 and time.monotonic() - saved > config.save_every:
-            save_checkpoint(folder, network, ema, optimizers, step, elapsed)
+            save_checkpoint(folder, network, averages, optimizers, step, elapsed)
             saved = time.monotonic()
 
     stop.close()                                # scoring has nothing to keep
     stream.close()
     if progress < 0:
         if rank == 0:
-            save_checkpoint(folder, network, ema, optimizers, step, elapsed)
+            save_checkpoint(folder, network, averages, optimizers, step, elapsed)
             print(f"stopped after {step} steps, which are kept in {folder / 'checkpoint.pt'}; the same command goes on "
                   "from there", flush=True)
         leave_processes(world)
@@ -213,13 +218,15 @@ def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], sto
     if summary.get("step") == step:             # over before; what its weights scored since then stands in their card
         print(f"the leg in {folder} is over after {step} steps; a new one needs a new folder", flush=True)
     elif rank == 0:
-        save_checkpoint(folder, network, ema, optimizers, step, elapsed)
+        save_checkpoint(folder, network, averages, optimizers, step, elapsed)
         seconds = time.monotonic() - start
         summary = {"step": step, "steps": step - first_step, "minutes": seconds / 60, "processes": world,
                    "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
                    "samples_per_s": (step - first_step) * config.paths * MAX_VIEWS / 4 * world / seconds,
                    "config": asdict(config), "revision": revision(), "loss": trace[-1]["loss"] if trace else None}
-        save_weights(written, network, ema, card=summary)
+        if averages.steps:
+            save_weights(folder / "mean.safetensors", network, averages.mean, card=summary | {"mean_of": averages.steps})
+        save_weights(written, network, averages.ema, card=summary)
     if rank == 0:
         if config.worlds and "scoreboard" not in summary:
             summary["scoreboard"] = score(written, config)
@@ -376,19 +383,47 @@ def hold_if_not_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
 
 def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
     warmup = min(1.0, (step + 1) / config.warmup)
-    return config.learning_rate * warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+    falling = (1 + math.cos(math.pi * progress)) / 2
+    return config.learning_rate * warmup * (config.final_rate + (1 - config.final_rate) * falling)
 
 
-@torch.no_grad()
-def update_ema(ema: dict[str, Tensor], network: Network, decay: float) -> None:
-    trained = [(ema[name], value) for name, value in network.named_parameters() if value.requires_grad]
-    torch._foreach_lerp_([average for average, _ in trained], [value for _, value in trained], 1 - decay)
+class Averages:
+    """Of the weights of a leg: the exponential one `ema`, which follows them, and the plain `mean` of the `steps` that
+    it is told to count. By name, as a state dict.
+
+    A plain mean over a long part of a leg lies in flatter ground than its end, and loses less on images of another kind
+    than the training's (Cha et al., SWAD, 2021).
+    """
+
+    def __init__(self, network: Network):
+        self.ema, self.mean = ({name: value.detach().clone() for name, value in network.state_dict().items()}
+                               for _ in range(2))
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, network: Network, decay: float, counts: bool) -> None:
+        """Takes the weights in: into `ema` with this decay; into `mean` if the step `counts`."""
+        names, values = zip(*((name, value) for name, value in network.named_parameters() if value.requires_grad),
+                            strict=True)
+        torch._foreach_lerp_([self.ema[name] for name in names], values, 1 - decay)
+        if counts:
+            self.steps += 1
+            torch._foreach_lerp_([self.mean[name] for name in names], values, 1 / self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        for mine, saved in ((self.ema, state["ema"]), (self.mean, state["mean"])):
+            for name, value in saved.items():
+                mine[name].copy_(value)
 
 
-def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, step: int, elapsed: float
+def save_checkpoint(folder: Path, network: Network, averages: Averages, optimizers, step: int, elapsed: float
                     ) -> None:
     """Replaces the checkpoint at once. Raises OutputError where it cannot be written; the one before is whole then."""
-    state = {"network": network.state_dict(), "ema": ema, "step": step,
+    state = {"network": network.state_dict(), "averages": averages.state_dict(), "step": step,
              "optimizers": [optimizer.state_dict() for optimizer in optimizers],
              "elapsed": elapsed}
     path = folder / "checkpoint.pt"
@@ -399,7 +434,7 @@ def save_checkpoint(folder: Path, network: Network, ema: dict[str, Tensor], opti
         raise OutputError(f"{path} cannot be written: {error}") from error
 
 
-def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, device) -> tuple[int, float]:
+def resume(folder: Path, network: Network, averages: Averages, optimizers, device) -> tuple[int, float]:
     """(step, seconds trained) of the checkpoint in `folder`, which is loaded; (0, 0.0) where there is none.
 
     Raises InputError where it cannot be read, or is of a leg with another network or other optimizers.
@@ -415,8 +450,7 @@ def resume(folder: Path, network: Network, ema: dict[str, Tensor], optimizers, d
         network.load_state_dict(state["network"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        for name, value in state["ema"].items():
-            ema[name].copy_(value)
+        averages.load_state_dict(state["averages"])
         return state["step"], state["elapsed"]
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the checkpoint {path} is of a leg with another network or `muon`; a new leg needs a new "

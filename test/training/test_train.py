@@ -75,9 +75,11 @@ def test_a_leg_that_was_cut_equals_one_that_was_not(tmp_path):
     cut = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
 
     assert cut["step"] == whole["step"] == 4
-    for part in ("network", "ema"):
-        for name, value in whole[part].items():
-            assert torch.equal(value, cut[part][name]), name
+    assert cut["averages"].pop("steps") == whole["averages"].pop("steps") == 3
+    for before, after in [(whole["network"], cut["network"]), *((whole["averages"][part], cut["averages"][part])
+                                                              for part in ("ema", "mean"))]:
+        for name, value in before.items():
+            assert torch.equal(value, after[name]), name
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -204,6 +206,31 @@ def test_the_next_leg_starts_from_the_weights(tmp_path):
         assert torch.allclose(value, second.state_dict()[name], atol=1e-3), name
 
 
+def test_the_mean_is_that_of_the_steps_that_count():
+    network, seen = torch.nn.Linear(3, 2), []
+    averages = training.Averages(network)
+    for counts in (False, True, True, False, True):
+        with torch.no_grad():
+            network.weight.add_(torch.rand(2, 3))
+        averages.update(network, 0.5, counts)
+        seen += [network.weight.detach().clone()] * counts
+    assert averages.steps == 3
+    torch.testing.assert_close(averages.mean["weight"], torch.stack(seen).mean(dim=0))
+    assert not torch.equal(averages.ema["weight"], averages.mean["weight"])
+
+
+@pytest.mark.parametrize(("mean_from", "counted"), [(0.0, 3), (0.5, 1), (1.0, 0)])
+def test_the_mean_of_a_leg_is_kept_beside_its_end(tmp_path, mean_from, counted):
+    train(config(tmp_path, steps=3, mean_from=mean_from), FixedWorlds)
+    mean, end = tmp_path / "mean.safetensors", tmp_path / "weights.safetensors"
+    assert mean.exists() == bool(counted) and "mean_of" not in read_card(end)
+    if counted:
+        network, card = training.load_network(mean)
+        assert card["mean_of"] == counted and card["steps"] == 3
+        last, _ = training.load_network(end)
+        assert any(not torch.equal(value, last.state_dict()[name]) for name, value in network.state_dict().items())
+
+
 def test_a_leg_without_a_length_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="minutes = 0 and steps = 0"):
         train(config(tmp_path, steps=0), FixedWorlds)
@@ -263,6 +290,7 @@ def test_schedule():
     assert learning_rate(c, 0, 0.0) == pytest.approx(0.1)
     assert learning_rate(c, 9, 0.0) == pytest.approx(1.0)
     assert learning_rate(c, 999, 1.0) == pytest.approx(0.02)
+    assert learning_rate(replace(c, final_rate=0.5), 999, 1.0) == pytest.approx(0.5)
 
 
 def test_labels_go_by_their_words_as_often_as_asked():
