@@ -225,7 +225,7 @@ def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], sto
                    "samples_per_s": (step - first_step) * config.paths * MAX_VIEWS / 4 * world / seconds,
                    "config": asdict(config), "revision": revision(), "loss": trace[-1]["loss"] if trace else None}
         if averages.steps:
-            save_weights(folder / "mean.safetensors", network, averages.mean, card=summary | {"mean_of": averages.steps})
+            save_weights(folder / "mean.safetensors", network, averages.mean, summary | {"mean_of": averages.steps})
         save_weights(written, network, averages.ema, card=summary)
     if rank == 0:
         if config.worlds and "scoreboard" not in summary:
