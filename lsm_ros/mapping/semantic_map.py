@@ -188,8 +188,9 @@ class SemanticMap:
             block.stale[rows] = False
             rows = rows[block.rows[rows, SIGHTINGS] > 0.5]
             mean = block.rows[rows, CLASSES:] / block.rows[rows, EVIDENCE_WEIGHT, None]
-            block.labels[rows] = mean.argmax(axis=1)
-            block.certainty[rows] = 1 / np.exp(mean - mean.max(axis=1, keepdims=True)).sum(axis=1)
+            block.labels[rows] = likeliest = mean.argmax(axis=1)
+            mean -= np.take_along_axis(mean, likeliest[:, None], axis=1)
+            block.certainty[rows] = 1 / (np.exp(mean) @ np.ones(self._classes, np.float32))  # `sum` goes row by row
 
     def take_changes(self, min_observations: int, anew: bool = False) -> Changes:
         """What has changed since the last call, or with `anew` since there was nothing, the values as `voxels` would
