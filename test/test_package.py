@@ -162,6 +162,12 @@ def test_package_xml_names_the_ros_packages_that_the_code_imports():
     assert PACKAGE_XML.findtext("export/build_type") == "ament_cmake"
 
 
+def test_rosdep_brings_the_module_that_the_readme_makes_an_environment_with():
+    """Ubuntu keeps what `python3 -m venv` needs in a package of its own."""
+    assert "python3 -m venv" in (ROOT / "README.md").read_text()
+    assert "python3-venv" in {item.text for item in PACKAGE_XML if item.tag == "exec_depend"}
+
+
 def test_cmake_installs_what_exists():
     text = (ROOT / "CMakeLists.txt").read_text()
     for name in ("lsm", "lsm_node", "lsm_player"):
