@@ -125,9 +125,10 @@ def prepare(folder: Path, source: Path) -> None:
 
 
 def own_corner_of_dds(domain: int | None = None) -> dict[str, str]:
-    """Keeps this process and those that it starts apart from other ROS systems: on this machine alone, in a domain that
-    is not the shell's, where a robot may be listening. With `domain` they are in that one, and discover as far as the
-    shell says. Returns the variables of the environment that say so."""
+    """Keeps this process and those that it starts apart from other ROS systems: in a domain that is not the shell's,
+    where a robot may be listening, and from ROS 2 Iron on, which has a variable for that, on this machine alone. With
+    `domain` they are in that one, and discover as far as the shell says. Returns the variables of the environment that
+    say so."""
     reach = "LOCALHOST"
     if domain is None:
         domain = 1 + os.getpid() % 100
