@@ -87,7 +87,7 @@ class PredictorConfig(Options):
 @dataclass(frozen=True)
 class MapperConfig(Options):
     """How frames become a map."""
-    window_views: int = option(4, "Views in a window: the newest keyframe and the earlier ones that see most of it.",
+    window_views: int = option(4, "Views in a window: the newest keyframe and earlier ones that see its place.",
                                minimum=2, maximum=8)
     keyframe_motion: float = option(0.08, "Mean image motion, as a share of the image width, that makes a keyframe.",
                                     minimum=0.005, maximum=1.0)
@@ -112,7 +112,7 @@ class MapperConfig(Options):
                                   minimum=0.0, maximum=1.0)
     max_scale_change: float = option(4.0, "A window whose scale differs from the map's by a larger factor is refused.",
                                      minimum=1.1, maximum=100.0)
-    scale_source: str = option("auto", "Where the metre comes from: network (as it sees it, often 10 to 20 % off); "
+    scale_source: str = option("auto", "Where the metre comes from: network (as it sees it, 2 to 20 % off); "
                                "odometry (how far the camera went by it); height (of the camera over the floor); depth "
                                "(a measured depth image); fixed (scale_factor); auto: the best of depth, odometry, "
                                "height and network that there is.",

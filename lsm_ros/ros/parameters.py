@@ -65,8 +65,8 @@ class NodeConfig(Options):
     tf_rate_hz: float = option(20.0, "How often tf_mode map_odom sends its transform, Hz.", minimum=1.0, maximum=200.0)
     transform_tolerance_s: float = option(0.2, "tf_mode map_odom stamps its transform this far ahead, so that it is "
                                           "good until the next, seconds.", minimum=0.0, maximum=10.0)
-    map_period_s: float = option(1.0, "Least time between two publications of map_cloud, path and label_markers, "
-                                 "seconds.", minimum=0.1, maximum=3600.0)
+    map_period_s: float = option(1.0, "Least time between two publications of a topic of the map (map_cloud, path, "
+                                 "occupancy, label_markers ...), seconds.", minimum=0.1, maximum=3600.0)
     # What Nav2 reads (docs/topics.md).
     costmap_points: int = option(30000, "Most points of obstacle_cloud, ground_cloud, free_cloud and "
                                  "segmentation/points each, 16 bytes a point. Nav2 reads best effort, and of a message "
