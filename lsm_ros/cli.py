@@ -59,8 +59,8 @@ examples:
   lsm doctor                                    what is wrong with the running node, its camera, its TF
   lsm labels                                    the classes that the map tells apart
 
-Each command has its own --help. Exit code: 0 all good, 1 the doctor found a problem, 2 unusable input or option (one
-line says which; what lsm map had mapped before that is saved), 130 Ctrl-C.
+Each command has its own --help. Exit code: 0 all good, 1 the doctor found a problem or a section of the bench failed,
+2 unusable input or option (one line says which; what lsm map had mapped before that is saved), 130 Ctrl-C.
 """
 
 MAP_DESCRIPTION = """\

@@ -177,7 +177,8 @@ def chosen(arguments: argparse.Namespace, on_gpu: bool) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="?", help="what to map, as for `lsm map` (default: the shipped recording)")
-    parser.add_argument("--quick", action="store_true", help="some seconds, to see that it runs; rough figures")
+    parser.add_argument("--quick", action="store_true", help="some seconds, to see that it runs; rough figures, and "
+                        f"without {', '.join(SLOW)} unless --only names them")
     parser.add_argument("--only", default="", metavar="SECTIONS", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--compile", action="store_true", help="on a GPU: torch.compile's engine too; takes minutes")
     parser.add_argument("--sfm", type=Path, metavar="FOLDER",
