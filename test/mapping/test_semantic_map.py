@@ -8,7 +8,7 @@ from lsm_ros.errors import AlignmentError
 from lsm_ros.geometry.camera import intrinsics
 from lsm_ros.geometry.sim3 import exp, scaling
 from lsm_ros.mapping import semantic_map
-from lsm_ros.mapping.semantic_map import SemanticMap, are_things, pack, unpack
+from lsm_ros.mapping.semantic_map import SemanticMap, pack, unpack
 from lsm_ros.mapping.views import View
 
 K = intrinsics(8.0, 8.0, 4.0, 3.0)
@@ -416,9 +416,3 @@ def test_the_opinions_of_windows_on_what_moves_are_averaged():
     second = first.refined(prediction, 0, 1.0)
     assert second.moving == pytest.approx(np.full((3, 4), 0.45)) and second.still.all()
     assert dataclasses.replace(first, moving=None).refined(prediction, 0, 1.0).moving is None
-
-
-@pytest.mark.parametrize("things", [[True, False, True, False], [True] * 4, [False] * 4])
-def test_a_thing_is_where_a_thing_scores_highest(things):
-    scores = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
-    np.testing.assert_array_equal(are_things(scores, np.array(things)), np.array(things)[scores.argmax(axis=1)])
