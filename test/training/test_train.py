@@ -101,7 +101,10 @@ def test_a_leg_that_is_stopped_keeps_what_it_has_learned(tmp_path, capsys, numbe
     assert train(config(tmp_path, steps=4), FixedWorlds)["steps"] == 1
 
 
-def test_the_second_ctrl_c_ends_a_leg_at_once(tmp_path):
+def test_the_second_ctrl_c_ends_a_leg_at_once(tmp_path, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # who runs in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     class Stopped(FixedWorlds):
         def next(self, size):
             for _ in range(2):
