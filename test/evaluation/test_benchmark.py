@@ -166,7 +166,7 @@ def test_a_bad_folder_is_one_clear_error(folder, known_truth, named):
 def test_what_is_wrong_is_told_in_one_line(tmp_path):
     """As `lsm eval` does."""
     command = [sys.executable, "-m", "lsm_ros.evaluation.benchmark", str(tmp_path / "nowhere")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [f"lsm: there is no folder {tmp_path / 'nowhere'}"]
 

@@ -60,9 +60,9 @@ def test_an_unknown_label_keeps_the_node_unconfigured_and_is_named(start, camera
 
 
 def test_an_activation_that_fails_leaves_nobody_listening(camera: Camera):
-    """{who} is a substitution that rcl doesn't know, which it says only when the name is resolved. The namespace is its
-    own, since rclpy keeps a node of this process known after its end."""
-    node = LsmNode(FakePredictor, parameter_overrides=[Parameter("image_topic", value="{who}/image")],
+    """The name is too long for DDS, which says so only when it is subscribed to. The namespace is its own, since rclpy
+    keeps a node of this process known after its end."""
+    node = LsmNode(FakePredictor, parameter_overrides=[Parameter("image_topic", value="a" * 250)],
                    cli_args=["--ros-args", "-r", "__ns:=/failing"])
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     for _ in range(2):

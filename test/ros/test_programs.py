@@ -222,7 +222,7 @@ def test_a_relative_topic_of_a_recording_is_one_in_the_player_s_namespace(tmp_pa
             writer.write_image(1, np.zeros((48, 64, 3), np.uint8), topic=f"/{side}/image/compressed")
     command = [sys.executable, "-m", "lsm_ros.ros.player", "--ros-args", "-r", f"__ns:={namespace}"]
     ended = subprocess.run([*command, "-p", f"source:={tmp_path / 'bag'}", "-p", f"image_topic:='{topic}'", "-p",
-                            "wait_for_subscribers:=0"], capture_output=True, text=True, timeout=60)
+                            "wait_for_subscribers:=0"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert problem in ended.stderr and "Traceback" not in ended.stderr
     assert ended.returncode == (2 if problem else 0)
     sent = "/left/image/compressed" if topic.startswith("/") else "/right/image/compressed"
