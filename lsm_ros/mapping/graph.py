@@ -208,14 +208,15 @@ class PoseGraph:
         return sum(edge.loop for edge in self.edges)
 
     def turn_sigma(self, first: int, last: int, loops: Iterable[Edge] = ()) -> float:
-        """Radians: the turn errors of the edges from each keyframe to the next, and of these `loops`, added up on the
-        way from one id to another that is least in doubt, as if all were wrong the same way. Infinite where there is no
-        way: a camera that was carried, or lost and found, may be anywhere."""
+        """Radians: the turn errors of the windows' edges, each as often as the keyframes that it spans, and of these
+        `loops`, added up on the way from one id to another that is least in doubt, as if all were wrong the same way.
+        Infinite where there is no way: a camera that was carried, or lost and found, may be anywhere. One that windows
+        did not understand for a while, and then tied to what was before, was not."""
         links: dict[tuple[int, int], float] = {}
-        steps = [edge for edge in self.edges if abs(self._index[edge.i] - self._index[edge.j]) == 1]
-        for edge in chain(steps, loops):
+        for edge in chain((edge for edge in self.edges if not edge.loop), loops):
             ends = self._index[edge.i], self._index[edge.j]
-            links[ends] = min(links.get(ends, np.inf), edge.sigma[3:6].max())
+            spanned = 1 if edge.loop else abs(ends[0] - ends[1])
+            links[ends] = min(links.get(ends, np.inf), spanned * edge.sigma[3:6].max())
         ways = csr_matrix((list(links.values()), np.array(list(links), int).reshape(-1, 2).T), (len(self), len(self)))
         return float(dijkstra(ways, directed=False, indices=self._index[first])[self._index[last]])
 
