@@ -89,6 +89,7 @@ class Network(nn.Module):
         self.dense_head = DenseHead(c.width, c.stem, c.embedding)
         self.match_head = MatchHead(c.width, c.descriptor) if c.descriptor else None
         self.motion_head = MotionHead(c.width) if c.moving else None
+        self.one_path = 0.0          # in training: share of the frames whose tokens begin with one of two paths alone
 
     def forward(self, images: Tensor, K: Tensor, K_known: Tensor, priors: Priors | None = None) -> NetworkOutput:
         """images (B, S, 3, H, W) in 0..1, K (B, S, 3, 3) in pixels, K_known (B, S) bool: false where K is ignored."""
@@ -101,8 +102,11 @@ class Network(nn.Module):
         with torch.no_grad():
             stride_8, stride_16, stride_32 = self.backbone(images)
         stride_4 = self.stem((images - 0.45) / 0.25)
-        x = self.patches(stride_4) + self.photo_16(stride_16) + upsample(self.photo_32(stride_32), rows, columns)
-        x = x.flatten(2).transpose(1, 2) + self.rays(token_rays(K, K_known, rows, columns))
+        pixels = self.patches(stride_4)
+        photo = self.photo_16(stride_16) + upsample(self.photo_32(stride_32), rows, columns)
+        if self.training and self.one_path:
+            pixels, photo = leave_one_out(pixels, photo, self.one_path)
+        x = (pixels + photo).flatten(2).transpose(1, 2) + self.rays(token_rays(K, K_known, rows, columns))
         x = torch.cat([self.special.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
         rotary = self.rotary(rows, columns, x.device)
         for block in self.encoder:
@@ -167,6 +171,16 @@ def token_rays(K: Tensor, K_known: Tensor, rows: int, columns: int) -> Tensor:
     log_focal = torch.log(fx / (PATCH * columns)).expand(-1, rows * columns)
     rays = torch.stack([(u - cx) / fx, (v - cy) / fy, log_focal, torch.ones_like(log_focal)], dim=-1)
     return torch.where(K_known[:, None, None], rays, torch.zeros_like(rays))
+
+
+def leave_one_out(first: Tensor, second: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Two maps (N, D, h, w); of a share of the N one of them, either as likely, becomes the mean of all its tokens.
+
+    So each of the two learns to do without the other, and an image that is strange to one of them is not lost.
+    """
+    lot = torch.rand(len(first), 1, 1, 1, device=first.device) / share
+    return (torch.where(lot < 0.5, first.mean(dim=(0, 2, 3), keepdim=True), first),
+            torch.where((lot >= 0.5) & (lot < 1.0), second.mean(dim=(0, 2, 3), keepdim=True), second))
 
 
 def upsample(x: Tensor, rows: int, columns: int) -> Tensor:

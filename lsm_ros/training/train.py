@@ -87,6 +87,8 @@ class TrainingConfig(Options):
     low: float = option(0.2, "Share of the camera paths that are those of small robots, a hand or two above the "
                               "floor.", minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
+    one_path: float = option(0.0, "Share of the frames whose tokens begin with the pixels' own features or the photo "
+                                  "features alone, not with both.", minimum=0, maximum=1)
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0, maximum=MAX_SEED)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "
                          "an H200, and 14 took so much of the CPU that training ran at half its speed.", minimum=1)
@@ -129,6 +131,7 @@ def run_leg(config: TrainingConfig, open_stream: Callable[..., WorldStream], sto
     text = LabelText(labels, device)
     network = start_network(config).to(device)
     network.backbone.requires_grad_(False)
+    network.one_path = config.one_path
     if device.type == "cuda":
         compile_parts(network)
     averages = Averages(network)

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lsm_ros.model import blocks
 from lsm_ros.model.blocks import attend, rotary_angles, rotate
 from lsm_ros.model.heads import rotation_from_6d
-from lsm_ros.model.network import Network, Priors, token_rays
+from lsm_ros.model.network import Network, Priors, leave_one_out, token_rays
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,23 @@ def test_rotations_are_rotations():
     assert torch.allclose(rotation @ rotation.transpose(-1, -2), torch.eye(3).expand(100, 3, 3), atol=1e-5)
     assert torch.allclose(torch.linalg.det(rotation), torch.ones(100), atol=1e-5)
     assert torch.equal(rotation_from_6d(torch.zeros(6)), torch.eye(3))
+
+
+def test_of_a_share_of_the_frames_one_of_two_paths_says_nothing():
+    torch.manual_seed(0)
+    first, second = torch.randn(400, 8, 2, 3), torch.randn(400, 8, 2, 3)
+    left, right = leave_one_out(first, second, 0.3)
+    kept = torch.stack([(left == first).all(dim=(1, 2, 3)), (right == second).all(dim=(1, 2, 3))])
+    assert kept.any(dim=0).all()                                  # never both
+    assert 0.08 < (~kept[0]).float().mean() < 0.22 and 0.08 < (~kept[1]).float().mean() < 0.22
+    assert left[~kept[0]].std(dim=(0, 2, 3)).max() < 1e-6         # nothing of the image is left of it
+
+
+def test_frames_keep_both_paths_outside_of_training(network):
+    images, K = torch.rand(4, 3, 64, 64), torch.eye(3).expand(4, 3, 3)
+    plain = network.encode(images, K, torch.zeros(4, dtype=torch.bool)).tokens
+    network.one_path = 1.0
+    try:
+        assert torch.equal(network.encode(images, K, torch.zeros(4, dtype=torch.bool)).tokens, plain)
+    finally:
+        network.one_path = 0.0
