@@ -78,9 +78,9 @@ class Network(nn.Module):
         self.photo_16 = nn.Conv2d(STRIDE_16_CHANNELS, c.width, 1)
         self.photo_32 = nn.Conv2d(STRIDE_32_CHANNELS, c.width, 1)
         self.rays = nn.Linear(4, c.width)
-        self.special = nn.Parameter(0.02 * torch.randn(1 + c.registers, c.width))
+        self.special = nn.Parameter(noise(1 + c.registers, c.width))
         self.encoder = nn.ModuleList(Block(c.width, c.heads, 4) for _ in range(c.encoder))
-        self.role = nn.Parameter(0.02 * torch.randn(2, 1 + c.registers, c.width))   # first view, other views
+        self.role = nn.Parameter(noise(2, 1 + c.registers, c.width))   # first view, other views
         self.motion = silent(nn.Linear(10, c.width, bias=False)) if c.priors else None
         self.sparse_depth = silent(nn.Linear(2, c.width, bias=False)) if c.priors else None
         self.decoder = nn.ModuleList(Block(c.width, c.heads, 2) for _ in c.decoder)
@@ -158,6 +158,16 @@ class Network(nn.Module):
     def rotary(self, rows: int, columns: int, device) -> Tensor:
         c = self.config
         return rotary_angles(rows, columns, c.width // c.heads, 1 + c.registers, device)
+
+
+def noise(*shape: int) -> Tensor:
+    """Initial values of standard deviation .02; none for a network that is asked for its shapes alone (torch's "meta").
+
+    There torch draws normal numbers in Python, by functions that import its compiler and SymPy: 70 MB and a second at
+    the start of each process that loads weights.
+    """
+    empty = torch.empty(shape)
+    return empty if empty.is_meta else empty.normal_(std=0.02)
 
 
 def token_rays(K: Tensor, K_known: Tensor, rows: int, columns: int) -> Tensor:

@@ -75,9 +75,13 @@ def load_network(path: str | Path | None = None, *, grow: bool = False) -> tuple
                  for name, value in tensors.items() if not name.endswith(".scale")}
         if not all(value.isfinite().all() for value in state.values()):
             raise RuntimeError("it holds weights that are not finite")
-        check_shapes(config, state, grow)
-        network = Network(config)
-        network.load_state_dict(network.state_dict() | state if grow else state)
+        empty = check_shapes(config, state, grow)
+        if grow:
+            network = Network(config)
+            network.load_state_dict(network.state_dict() | state)
+        else:       # without a second copy of all weights, and without drawing numbers that would be replaced at once
+            network = empty
+            network.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{path} belongs to another network: {error}") from error
     return network.eval(), _card(path, header)
@@ -172,10 +176,12 @@ def check_kinds(tensors: dict[str, Tensor]) -> None:
                 raise RuntimeError(f"{name} is {value.dtype}, not {wanted}")
 
 
-def check_shapes(config: NetworkConfig, state: dict[str, Tensor], grow: bool) -> None:
-    """Raises RuntimeError where a network of `config` has not the weights of `state`, before it gets any memory."""
+def check_shapes(config: NetworkConfig, state: dict[str, Tensor], grow: bool) -> Network:
+    """The network of `config`, without memory for its weights. Raises RuntimeError where they are not those of `state`.
+    """
     with torch.device("meta"):
-        wanted = {name: value.shape for name, value in Network(config).state_dict().items()}
+        network = Network(config)
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
     if sum(shape.numel() for shape in wanted.values()) > MOST_NUMBERS:
         raise RuntimeError(f"its header describes one of more than {MOST_NUMBERS} weights")
     told = {name: value.shape for name, value in state.items()}
@@ -184,6 +190,7 @@ def check_shapes(config: NetworkConfig, state: dict[str, Tensor], grow: bool) ->
     if wrong or missing:
         raise RuntimeError(f"by its header it has no {', '.join(wrong[:3]) or 'others'} of that shape, and it lacks "
                            f"{', '.join(missing[:3]) or 'nothing'}")
+    return network
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
