@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+REACHES = 2, 7              # pixels from one that is shaded to those beside it
+BAND = 128                  # rows that are shaded at once: all of them took 150 MB of a node that saves its map
 
 @dataclass(frozen=True)
 class OrthographicView:
@@ -53,10 +55,13 @@ def render(points_map: np.ndarray, colors: np.ndarray, view: OrthographicView,
            background: tuple[int, int, int]) -> np.ndarray:
     """(H, W, 3) uint8 of points (N, 3) with colours (N, 3) uint8. Discs are as large as the points are apart."""
     nearest, depth = _nearest_points(points_map, view, 0.95 * spacing(points_map))
-    drawn = nearest >= 0
-    image = np.full((*nearest.shape, 3), background, np.float32)
-    image[drawn] = colors[nearest[drawn]] * _shade(depth, view.metres_per_pixel)[drawn, None]
-    return np.clip(image, 0, 255).astype(np.uint8)
+    image = np.full((*nearest.shape, 3), background, np.uint8)
+    for top in range(0, len(nearest), BAND):
+        band, above = slice(top, top + BAND), min(top, REACHES[-1])
+        shade = _shade(depth[top - above:top + BAND + REACHES[-1]], view.metres_per_pixel)[above:][:BAND]
+        drawn = nearest[band] >= 0
+        image[band][drawn] = colors[nearest[band][drawn]] * shade[drawn, None]
+    return image
 
 
 def spacing(points: np.ndarray, samples: int = 2000) -> float:
@@ -77,20 +82,22 @@ def _nearest_points(points_map: np.ndarray, view: OrthographicView,
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     order = np.flatnonzero(inside)[np.argsort(-depth[inside], kind="stable")]       # far to near, so the last one stays
     # Discs are of one size, so of the points that fall into a pixel only the nearest can be seen.
-    owner = np.full(height * width, -1, np.int64)
+    owner = np.full(height * width, -1, np.int32)
     owner[y[order] * width + x[order]] = order
     order = order[owner[y[order] * width + x[order]] == order]
     nearest = np.full((height, width), -1, np.int32)
     radius = min(round(radius_m / view.metres_per_pixel), 100)
     for index, u, v in zip(order.tolist(), x[order].tolist(), y[order].tolist(), strict=True):
         cv2.circle(nearest, (u, v), radius, index, cv2.FILLED)
-    return nearest, np.where(nearest >= 0, depth[nearest], np.inf).astype(np.float32)
+    seen = depth.astype(np.float32)[nearest]
+    seen[nearest < 0] = np.inf
+    return nearest, seen
 
 
 def _shade(depth: np.ndarray, metres_per_pixel: float) -> np.ndarray:
     """(H, W) brightness: pixels beside something nearer are darker (eye-dome lighting, Boucheny 2009)."""
     shade = np.ones_like(depth)
-    for reach in (2, 7):
+    for reach in REACHES:
         obscured = np.zeros_like(depth)
         for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
             shift = np.float32([[1, 0, dx * reach], [0, 1, dy * reach]])
