@@ -112,3 +112,20 @@ def test_systems_that_tell_the_peak_alone_tell_it_in_units_of_their_own(tmp_path
 def test_the_network_needs_no_module_of_unix():
     code = "import sys; sys.modules['resource'] = None; import lsm_ros.model.engine"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_network_brings_no_compiler_along():
+    """It and SymPy, which some of torch's functions import as they are called, would be 70 MB of the node."""
+    code = """
+import sys
+import numpy as np
+from lsm_ros.contracts import Frame, Keyframe, Window
+from lsm_ros.model.engine import NetworkPredictor
+
+before = set(sys.modules)
+predictor = NetworkPredictor()
+predictor(Window(tuple(Keyframe(i, Frame(i, np.full((96, 128, 3), 50 * i, np.uint8), None)) for i in range(2))))
+print(*set(sys.modules) - before)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"sympy", "torch._dynamo", "torch._inductor", "torch.onnx"} & set(told.stdout.split())

@@ -56,7 +56,7 @@ class NetworkPredictor:
         self.network = network.to(self.device).eval()
         if self.device.type == "cpu":           # convolutions and the products about them take .9 of the time then
             self.network.to(memory_format=torch.channels_last)
-        give_back()                     # what loading took, 130 MB of the node's memory otherwise
+        give_back()                     # what loading took, 60 MB of the node's memory otherwise
         self.compile_failure = why_not_compile(self.device) if config.compile else ""   # why it is not compiled
         if config.compile and not self.compile_failure:
             compile_parts(self.network, dynamic=False)

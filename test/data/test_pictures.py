@@ -1,8 +1,11 @@
 """Pictures: what is near covers what is far, and lengths and shares are true."""
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from lsm_ros.contracts import Cloud
+from lsm_ros.data import splat
 from lsm_ros.data.pictures import class_shares, contact_sheet, depth_picture, label_picture, map_picture, path_length
 from lsm_ros.data.splat import OrthographicView, fit_view, render, spacing
 from lsm_ros.errors import InputError
@@ -26,6 +29,30 @@ def test_the_nearest_point_wins():
         image = render(points[order], colors[order], above, WHITE)
         assert image[50, 50].tolist() == [255, 0, 0]
         assert image[35, 35].argmax() == 2 and image[0, 0].tolist() == list(WHITE)
+
+
+def test_shading_in_bands_has_no_seams(monkeypatch):
+    """Steps of all heights, rows of them across the borders of the bands."""
+    above = OrthographicView(np.diag([1.0, -1, -1]), np.array([0.95, 0.95, 0]), 0.008, (250, 3 * splat.BAND + 5))
+    points = grid(step=0.1) + np.random.default_rng(0).uniform(0, 0.3, (400, 1)) * [0, 0, 1]
+    colors = np.full((400, 3), 200, np.uint8)
+    banded = render(points, colors, above, WHITE)
+    monkeypatch.setattr(splat, "BAND", 10_000)
+    np.testing.assert_array_equal(banded, render(points, colors, above, WHITE))
+    assert len(np.unique(banded)) > 20
+
+
+def test_a_large_picture_takes_little_memory():
+    """A node draws it as it saves its map."""
+    width, height = 2000, 1800
+    above = OrthographicView(np.diag([1.0, -1, -1]), np.array([0.95, 0.95, 0]), 0.001, (width, height))
+    tracemalloc.start()
+    try:
+        render(grid(), np.full((400, 3), 200, np.uint8), above, WHITE)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * width * height                   # bytes: four arrays of float32 and the picture
 
 
 @pytest.mark.parametrize("elevation", [np.pi / 2, 0.9])
