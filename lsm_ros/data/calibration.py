@@ -79,7 +79,8 @@ def to_opencv(K: np.ndarray) -> np.ndarray:
 
 def check_size(K: np.ndarray | None, image: np.ndarray, source: str = "the intrinsics") -> None:
     """Raises InputError, which names `source`, where the principal point of K (3, 3) is not about in the middle of the
-    image (H, W, 3) that K is said to be of: then K is of an image of another size. None is fine.
+    image (H, W, 3) that K is said to be of: then K is of an image of another size. So it does where the focal length is
+    none in pixels of that image. None is fine.
 
     It is for intrinsics that tell no size, where nothing else shows a wrong one. A CameraInfo tells it, and the
     Rectifier compares; there the principal point may lie anywhere on the sensor, for drivers that cut the image by
@@ -90,6 +91,8 @@ def check_size(K: np.ndarray | None, image: np.ndarray, source: str = "the intri
         raise InputError(f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of {source} lies outside of the middle of "
                          f"the {width}x{height} image ({MIDDLE[0]} to {MIDDLE[1]} of its sides); the calibration is of "
                          "another size, or the image was cut out of a larger one")
+    if K is not None:
+        check_lens(K, (width, height), source)
 
 
 def _holds_axis(K: np.ndarray, width: int, height: int, least: float = 0.0, most: float = 1.0) -> bool:
@@ -135,7 +138,7 @@ class Rectifier:
 
     def _prepare(self, size: tuple[int, int]) -> None:
         K, maps = self.camera.K, None
-        _check_lens(K, size)
+        check_lens(K, size)
         if self.camera.distorted:
             try:
                 K_cv, maps = _maps(self.camera, size)
@@ -143,21 +146,22 @@ class Rectifier:
                 raise InputError(f"camera_info's distortion {self.camera.D.tolist()} can't be undone: "
                                  f"{error}") from error
             K = from_opencv(K_cv)
-            _check_lens(K, size)
+            check_lens(K, size)
         self._K, self._maps, self._size = K, maps, size
 
 
-def _check_lens(K: np.ndarray, size: tuple[int, int]) -> None:
-    """Raises InputError for a camera that nobody builds: its numbers would only overflow further on."""
+def check_lens(K: np.ndarray, size: tuple[int, int], source: str = "camera_info") -> None:
+    """Raises InputError, which names `source`, where K (3, 3) is no camera that anybody builds of images of `size`
+    (width, height): it is in other units, shares or millimetres, or its numbers would only overflow further on."""
     focal = np.array([K[0, 0], K[1, 1]]) / size
     if not (SHORTEST < focal.min() and focal.max() < LONGEST):
-        raise InputError(f"camera_info's focal lengths ({K[0, 0]:g}, {K[1, 1]:g}) are no lens of a "
-                         f"{size[0]}x{size[1]} image")
+        raise InputError(f"the focal lengths ({K[0, 0]:g}, {K[1, 1]:g}) of {source} are no lens of a "
+                         f"{size[0]}x{size[1]} image; they count in its pixels")
     if not (np.abs(K[:2, 2]) <= FARTHEST * np.array(size)).all():
-        raise InputError(f"camera_info's principal point ({K[0, 2]:g}, {K[1, 2]:g}) is far outside of the "
+        raise InputError(f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) of {source} is far outside of the "
                          f"{size[0]}x{size[1]} image")
     if not abs(K[0, 1]) + abs(K[1, 0]) < K[0, 0]:
-        raise InputError(f"camera_info's pixels are skewed by {K[0, 1]:g}, {K[1, 0]:g}")
+        raise InputError(f"the pixels of {source} are skewed by {K[0, 1]:g}, {K[1, 0]:g}")
 
 
 def _maps(camera: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

@@ -19,10 +19,10 @@ from lsm_ros.data.frames import DEFAULT_RATE_HZ, Sequence, SequenceFrame, check_
 from lsm_ros.data.images import Levels, decode_compressed, decode_compressed_depth, decode_compressed_plane
 from lsm_ros.data.recording import RecordingSequence, is_recording
 from lsm_ros.errors import InputError
+from lsm_ros.geometry.sim3 import is_pose
 
 MOST_FRAMES = 1e9           # a video's header may claim any number
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-POSE_TOLERANCE = 0.02       # of a rotation's products and a pose's last row: files round to two or three digits
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".dng")       # of phones and cameras; OpenCV opens none of them
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class FolderSequence:
                 raise InputError(f"{pose_file} is no 4x4 matrix: its shape is {T_world_cam.shape}")
             if not np.isfinite(T_world_cam).all():      # ScanNet writes -inf where tracking was lost
                 T_world_cam = None
-            elif not _is_pose(T_world_cam):
+            elif not is_pose(T_world_cam):
                 raise InputError(f"{pose_file} is no pose: its axes are not at right angles and of length 1, or its "
                                  "last row is not 0 0 0 1")
         return SequenceFrame(Frame(self.stamps[index], image, self.K), depth, T_world_cam, labels)
@@ -245,13 +245,6 @@ class CameraSequence:
         finally:
             camera.release()
         raise InputError(f"{self.name} stopped giving frames after {index + 1}")
-
-
-def _is_pose(T: np.ndarray) -> bool:
-    """Whether finite (4, 4) is a rotation and a translation."""
-    R = T[:3, :3]
-    return bool(np.allclose(R.T @ R, np.eye(3), atol=POSE_TOLERANCE) and np.linalg.det(R) > 0
-                and np.allclose(T[3], (0, 0, 0, 1), atol=POSE_TOLERANCE))
 
 
 def _natural(path: Path) -> list:

@@ -10,6 +10,7 @@ import numpy as np
 # Turns OpenCV axes (x right, y down, z forward) into those of ROS, REP 103 (x forward, y left, z up).
 R_ROS_CV = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 UP_CV = np.array([0.0, -1.0, 0.0])     # "up" of a camera that is held level
+POSE_TOLERANCE = 0.02      # of a rotation's products and a pose's last row: files round to two or three digits
 STRAIGHT = 0.99            # cosine of up and the axis of a camera that looks straight up or down
 
 
@@ -21,6 +22,15 @@ def sim3(R: np.ndarray, t: np.ndarray, s: np.ndarray | float = 1.0) -> np.ndarra
     S[..., :3, 3] = t
     S[..., 3, 3] = 1.0
     return S
+
+
+def is_pose(T: np.ndarray) -> bool:
+    """Whether (4, 4) is a rotation and a translation, all of it finite."""
+    if not np.isfinite(T).all():
+        return False
+    R = T[:3, :3]
+    return bool(np.allclose(R.T @ R, np.eye(3), atol=POSE_TOLERANCE) and np.linalg.det(R) > 0
+                and np.allclose(T[3], (0, 0, 0, 1), atol=POSE_TOLERANCE))
 
 
 def scaling(s: np.ndarray | float) -> np.ndarray:

@@ -13,9 +13,10 @@ class Counters:
     static_frames: int = 0         # too little image motion since the last keyframe
     dark_frames: int = 0           # black, or nothing to see
     bad_images: int = 0            # InputError: no (H, W, 3) uint8 image, or a strip
-    bad_intrinsics: int = 0        # InputError: K is no pinhole matrix
+    bad_intrinsics: int = 0        # InputError: K is no pinhole matrix in pixels of the image
+    bad_priors: int = 0            # InputError: odometry, depth, up or height that can't be
     bad_resolutions: int = 0       # InputError: another size than the frames before
-    bad_stamps: int = 0            # InputError: not later than the frame before
+    bad_stamps: int = 0            # InputError: not later than the frame before, or no whole number
     windows: int = 0               # keyframes that became part of the map
     unsupported_windows: int = 0   # those of them whose pose no match backs: it is merely predicted, and may be wrong
     carried_windows: int = 0       # those of them that odometry alone placed: nothing else did, or it contradicted

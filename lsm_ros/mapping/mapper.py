@@ -19,9 +19,12 @@ from lsm_ros.contracts import (
     elongated,
 )
 from lsm_ros.data.borders import Borders
+from lsm_ros.data.calibration import check_lens
+from lsm_ros.data.frames import check_same_shape
+from lsm_ros.data.images import FARTHEST_M
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
+from lsm_ros.geometry.sim3 import is_pose, rigid_of, scale_of, scaling
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
@@ -51,6 +54,7 @@ UNDERSTOOD = 0.25          # share of the views that make a map of a camera that
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
+UNIT_TOLERANCE = 0.01      # of the length of a direction that a frame tells
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
 
@@ -390,15 +394,23 @@ class Mapper:
                              f"{self._shape[1]} x {self._shape[0]}")
         if frame.K is not None:
             try:
-                check_intrinsics(frame.K)
+                check_lens(check_intrinsics(frame.K), image.shape[1::-1], "the frame's intrinsics")
             except InputError:
                 count.bad_intrinsics += 1
                 raise
+        try:
+            check_priors(frame)
+        except InputError:
+            count.bad_priors += 1
+            raise
+        if not isinstance(frame.stamp_ns, (int, np.integer)):
+            count.bad_stamps += 1
+            raise InputError(f"stamp {frame.stamp_ns!r} is no whole number of nanoseconds")
         if self._stamp_ns is not None and frame.stamp_ns <= self._stamp_ns:
             count.bad_stamps += 1
             raise InputError(f"stamp {frame.stamp_ns} ns is not after {self._stamp_ns} ns, that of the frame before"
                              + "; whoever sends the images must stamp them" * (frame.stamp_ns == self._stamp_ns == 0))
-        if frame.T_odom_cam is not None and self._odometry.hear(frame.stamp_ns, frame.T_odom_cam):
+        if frame.T_odom_cam is not None and self._odometry.hear(frame.stamp_ns, frame.T_odom_cam.copy()):
             self.counters.odometry_jumps += 1
             self._forget_odometry()
         self._stamp_ns, self._shape = frame.stamp_ns, image.shape
@@ -437,7 +449,7 @@ class Mapper:
             return None
         self.counters.keyframes += 1
         self._next_id += 1
-        return Keyframe(self._next_id - 1, frame)
+        return Keyframe(self._next_id - 1, owned(frame))
 
     def _refuse(self, why: str) -> None:
         self.counters.refused_windows += 1
@@ -609,3 +621,29 @@ class Mapper:
         news = {i: T for i, T, new in zip(ids, poses, moved, strict=True) if new}
         self._reported.update(news)
         return news
+
+
+def owned(frame: Frame) -> Frame:
+    """With arrays of its own: whoever pushes frames may write the next image, or pose, over the last one."""
+    told = {name: getattr(frame, name) for name in ("image", "K", "T_odom_cam", "depth", "up_cam")}
+    return replace(frame, **{name: np.array(value) for name, value in told.items() if value is not None})
+
+
+def check_priors(frame: Frame) -> None:
+    """Raises InputError, naming the value, for what a frame tells beside its image and can't be: one NaN among the
+    poses is a map of NaN."""
+    T, depth, up, height_m = frame.T_odom_cam, frame.depth, frame.up_cam, frame.height_m
+    if T is not None and not (np.shape(T) == (4, 4) and isinstance(T, np.ndarray) and is_pose(T)):
+        raise InputError(f"T_odom_cam is no pose, a (4, 4) array: {np.asarray(T).tolist()}")
+    if depth is not None:
+        if not isinstance(depth, np.ndarray) or depth.dtype.kind != "f" or depth.ndim != 2 or not depth.size:
+            what = f"{depth.dtype} {depth.shape}" if isinstance(depth, np.ndarray) else type(depth).__name__
+            raise InputError(f"depth is {what}; it must be float32 (h, w), in metres")
+        check_same_shape(depth, frame.image, "depth")
+        known = depth[np.isfinite(depth) & (depth > 0)]
+        if known.size and known.min() > FARTHEST_M:
+            raise InputError(f"depth is {known.min():g} to {known.max():g} m; it must be in metres")
+    if up is not None and not (np.shape(up) == (3,) and abs(np.linalg.norm(up) - 1) < UNIT_TOLERANCE):
+        raise InputError(f"up_cam is {np.asarray(up).tolist()}; it must be a unit vector (3,)")
+    if height_m is not None and not 0 < height_m < np.inf:
+        raise InputError(f"height_m is {height_m:g}; it must be positive")

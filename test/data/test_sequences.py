@@ -103,6 +103,13 @@ def test_intrinsics_of_twice_the_images_size_are_told_with_their_file(truth):
     assert len(list(open_sequence(truth, intrinsics=None))) == 3
 
 
+def test_a_focal_length_in_millimetres_is_told(truth):
+    lens = K.copy()
+    lens[0, 0] = lens[1, 1] = 2.8
+    with pytest.raises(InputError, match=r"focal lengths \(2.8, 2.8\) of the intrinsics are no lens of a 64x48 image"):
+        list(open_sequence(truth, intrinsics=lens))
+
+
 @pytest.mark.parametrize("pose", [np.zeros((4, 4)), 2 * np.eye(4), np.diag([1.0, 1, -1, 1]), np.eye(4) + np.eye(4)[3]])
 def test_poses_that_are_none_are_told(truth, caplog, pose):
     np.savetxt(truth / "pose/frame1.txt", pose)

@@ -385,6 +385,22 @@ def image(width=160, height=120):
     ({"K": K * (-1, 1, 1)}, "bad_intrinsics", "fx = -120"),
     ({"stamp_ns": 999}, "bad_stamps", "999 ns .* 1000 ns"),
     ({"stamp_ns": 1000}, "bad_stamps", "1000 ns .* 1000 ns"),
+    ({"stamp_ns": 1001.5}, "bad_stamps", "1001.5 is no whole number"),
+    ({"stamp_ns": float("nan")}, "bad_stamps", "nan is no whole number"),
+    ({"K": K / [[160], [120], [1]]}, "bad_intrinsics", r"focal lengths \(0.75, 1\) .* no lens of a 160x120 image"),
+    ({"T_odom_cam": np.full((4, 4), np.nan)}, "bad_priors", "T_odom_cam is no pose"),
+    ({"T_odom_cam": np.zeros((4, 4))}, "bad_priors", "T_odom_cam is no pose"),
+    ({"T_odom_cam": np.eye(4)[:3]}, "bad_priors", "T_odom_cam is no pose"),
+    ({"depth": np.full((120, 160), 1500, np.uint16)}, "bad_priors", r"uint16 \(120, 160\); .* metres"),
+    ({"depth": np.full((120, 160), 1500, np.float32)}, "bad_priors", "1500 to 1500 m; .* metres"),
+    ({"depth": np.ones((120, 160, 1), np.float32)}, "bad_priors", r"\(120, 160, 1\)"),
+    ({"depth": np.ones((0, 0), np.float32)}, "bad_priors", r"\(0, 0\)"),
+    ({"depth": np.ones((120, 80), np.float32)}, "bad_priors", "depth is 80x120"),
+    ({"up_cam": np.zeros(3)}, "bad_priors", "unit vector"),
+    ({"up_cam": np.array([0, -9.81, 0])}, "bad_priors", "-9.81.* unit vector"),
+    ({"up_cam": np.array([0, np.nan, 0])}, "bad_priors", "unit vector"),
+    ({"height_m": -1.2}, "bad_priors", "height_m is -1.2"),
+    ({"height_m": float("nan")}, "bad_priors", "height_m is nan"),
 ])
 def test_a_bad_frame_is_named_and_counted_and_the_next_one_is_fine(film, bad, counter, told):
     mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS)
@@ -395,6 +411,20 @@ def test_a_bad_frame_is_named_and_counted_and_the_next_one_is_fine(film, bad, co
     assert getattr(mapper.counters, counter) == 1
     assert mapper.push(dataclasses.replace(good, stamp_ns=1001)) is None
     assert mapper.counters.static_frames == 1 and mapper.counters.frames == 3
+
+
+def test_whoever_pushes_frames_may_write_the_next_one_over_the_last(film):
+    """As who reads images into one buffer, or adds each step of his wheels to one matrix."""
+    image, T_odom_cam = np.empty_like(film[0].image), np.eye(4)
+    mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS, ALONE)
+    for frame, T in zip(film[:20], POSES, strict=False):
+        image[:], T_odom_cam[:] = frame.image, T
+        mapper.push(dataclasses.replace(frame, image=image, T_odom_cam=T_odom_cam))
+    views = mapper.state().views.values()
+    assert len(views) > 4
+    for view in views:
+        frame, n = view.keyframe.frame, view.keyframe.frame.stamp_ns // 100_000_000
+        assert np.array_equal(frame.image, film[n].image) and np.array_equal(frame.T_odom_cam, POSES[n])
 
 
 def test_dark_frames_are_counted():
