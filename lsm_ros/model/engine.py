@@ -62,7 +62,7 @@ class NetworkPredictor:
             compile_parts(self.network, dynamic=False)
         self._graphs = Graphs(self.device) if on_gpu and config.cuda_graphs else None
         self._capacity = config.token_cache
-        self._tokens: OrderedDict[int, FrameTokens] = OrderedDict()   # keyframe id -> its tokens, oldest use first
+        self._tokens: OrderedDict[Hashable, FrameTokens] = OrderedDict()     # by `identity`, oldest use first
 
     def reset(self) -> None:
         """Forgets the frames seen so far."""
@@ -78,10 +78,12 @@ class NetworkPredictor:
         """Encodes the frames that are new, decodes the window. Raises InputError for a window that cannot be run."""
         keyframes = window.keyframes
         size = check_window(window)
-        self._remember([keyframe for keyframe in keyframes if keyframe.id not in self._tokens], size)
-        for keyframe in keyframes:
-            self._tokens.move_to_end(keyframe.id)
-        frames = join([self._tokens[keyframe.id] for keyframe in keyframes])
+        names = [identity(keyframe) for keyframe in keyframes]
+        self._remember([keyframe for keyframe, name in zip(keyframes, names, strict=True) if name not in self._tokens],
+                       size)
+        for name in names:
+            self._tokens.move_to_end(name)
+        frames = join([self._tokens[name] for name in names])
         found = self.read(frames, len(keyframes), known_priors([window], size, self.device))
         while len(self._tokens) > self._capacity:
             self._tokens.popitem(last=False)
@@ -105,9 +107,9 @@ class NetworkPredictor:
         Features of a classifier that has seen photographs find back places that the encoder's own do not: on a walk
         through an office the most alike of the old images shares a view for 86 of 100, by the encoder's tokens for 75.
         """
-        if keyframe.id not in self._tokens:
+        if (name := identity(keyframe)) not in self._tokens:
             self._remember([keyframe], check_window(Window((keyframe,))))
-        place = self._tokens[keyframe.id].place[0].double().cpu().numpy()
+        place = self._tokens[name].place[0].double().cpu().numpy()
         return place / np.linalg.norm(place)
 
     # The network's work, as CUDA graphs where there are any: what these return is overwritten by their next call then.
@@ -163,8 +165,8 @@ class NetworkPredictor:
             tokens = self.encode(*network_input([keyframe.frame for keyframe in new], size, self.device))
             for index, keyframe in enumerate(new):
                 parts = (part[index:index + 1] for part in vars(tokens).values())
-                self._tokens[keyframe.id] = FrameTokens(*(parts if self._graphs is None else
-                                                          (part.clone() for part in parts)))
+                self._tokens[identity(keyframe)] = FrameTokens(*(parts if self._graphs is None else
+                                                                 (part.clone() for part in parts)))
 
     def precision(self):
         """What `precision` of the config says. Rounded weights are not kept for later: a graph would go on reading them
@@ -221,6 +223,13 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device = {name!r} cannot be used: {error}") from error
     return device
+
+
+def identity(keyframe: Keyframe) -> tuple[int, int]:
+    """What the tokens of a keyframe are known by: its id, and a few of its pixels and its K, for another mapper with
+    the same network counts its keyframes from 0, too."""
+    image, K = keyframe.frame.image, keyframe.frame.K
+    return keyframe.id, hash((image.shape, image[::8, ::8].tobytes(), K is not None and np.asarray(K).tobytes()))
 
 
 def check_window(window: Window) -> tuple[int, int]:

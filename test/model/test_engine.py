@@ -136,6 +136,18 @@ def test_tokens_are_computed_once(predictor, monkeypatch):
     assert np.allclose(predictor(Window(frames[1:])).depth, prediction.depth, rtol=1e-3)
 
 
+@pytest.mark.parametrize("other", [{"image": keyframes(1, first=7)[0].frame.image}, {"K": K * [[1.5], [1.5], [1]]},
+                                   {"K": None}, {"image": keyframes(1, size=(240, 320))[0].frame.image}])
+def test_another_mapper_counts_its_keyframes_from_0_too(predictor, other):
+    first, second = keyframes(2)
+    predictor(Window((first, second)))
+    another = tuple(replace(keyframe, frame=replace(keyframe.frame, **({"K": K} | other)))
+                    for keyframe in (first, second))
+    place, depth = predictor.describe(another[0]), predictor(Window(another)).depth
+    predictor.reset()
+    assert np.allclose(predictor.describe(another[0]), place) and np.allclose(predictor(Window(another)).depth, depth)
+
+
 def test_the_cache_is_bounded(predictor):
     for first in range(0, 16, 4):
         predictor(Window(keyframes(4, first)))
