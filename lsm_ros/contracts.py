@@ -29,8 +29,8 @@ class Frame:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A frame that the map keeps. `id` counts from 0 and is never used twice by one mapper, so encoder tokens are kept by
-    it."""
+    """A frame that the map keeps. `id` counts from 0 and is never used twice by one mapper, so that encoder tokens are
+    kept by it."""
     id: int
     frame: Frame
 

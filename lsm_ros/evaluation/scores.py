@@ -100,9 +100,10 @@ def summarise(scores: Sequence[WindowScore], labels: LabelSet) -> Line:
     if confusions:
         total = Confusion(len(labels))
         total.counts = np.sum([confusion.counts for confusion in confusions], axis=0)
-        line |= {"miou": total.miou, "accuracy": total.accuracy}
-        line |= {f"miou_{name}": total.grouped(group).miou
-                 for name, group in labels.groups.items() if (group >= 0).any()}
+        figures = {"miou": total.miou, "accuracy": total.accuracy}
+        figures |= {f"miou_{name}": total.grouped(group).miou
+                    for name, group in labels.groups.items() if (group >= 0).any()}
+        line |= {name: figure for name, figure in figures.items() if np.isfinite(figure)}     # else nothing is shown
     moving = [score.moving for score in scores if score.moving is not None]
     if moving:
         both, missed, false = np.sum(moving, axis=0)

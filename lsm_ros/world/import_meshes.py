@@ -461,7 +461,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         models = import_meshes(options.folder, options.out, options.triangles)
-    except LsmError as error:
+    except (LsmError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{options.out}: {len(models)} models, {options.out.stat().st_size / 1e6:.1f} MB")

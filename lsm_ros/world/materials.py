@@ -22,6 +22,7 @@ MAX_MATERIALS = 96
 PHOTO_SHARE = 0.45
 """Share of the surfaces that carry a photo texture where a catalogue is given."""
 JPEGS = (".jpg", ".jpeg")
+NO_TEXTURES = "holds no textures (expected CATEGORY/*.jpg, *.jpeg or *.png)"
 
 UPRIGHT, WIDE = PICTURES = "UprightPicture", "WidePicture"
 """Categories of textures that are shown whole: pictures for sheets that are higher than wide, and wider than high
@@ -300,14 +301,17 @@ def load_textures(source: str | Path, size: int = 128) -> tuple[TextureCatalogue
         tiles.append(np.asarray(image if side == size else image.resize((size, size), Image.Resampling.LANCZOS)))
         categories.setdefault(name.split("/")[0], []).append(len(tiles) - 1)
     if not tiles:
-        raise InputError(f"{source} holds no textures (expected CATEGORY/*.jpg, *.jpeg or *.png)")
+        raise InputError(f"{source} {NO_TEXTURES}")
     return TextureCatalogue({name: tuple(items) for name, items in categories.items()}), np.stack(tiles)
 
 
 def decoded(source: str | Path, name: str, data: bytes) -> Image.Image:
     """The RGB image in `data`, texture `name` of `source`. Raises InputError where it is damaged."""
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
+        image = Image.open(io.BytesIO(data))
+        if image.mode.startswith("I"):      # grey of 16 bits, of which PIL makes white
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return image.convert("RGB")
     except Exception as error:      # noqa: BLE001 PIL has a dozen types for a damaged file
         raise InputError(f"texture {name} of {source} cannot be read: {error}") from error
 
@@ -315,7 +319,8 @@ def decoded(source: str | Path, name: str, data: bytes) -> Image.Image:
 def pack_textures(folder: str | Path, file: str | Path, quality: int = 92) -> int:
     """Writes a folder's textures into one npz (names, JPEG bytes, offsets), easy to move. Returns their number.
 
-    Raises InputError for an image that cannot be read, OutputError for a file that cannot be written.
+    Raises InputError for a folder without textures or with an image that cannot be read, OutputError for a file that
+    cannot be written.
     """
     names, chunks = [], []
     for name, data in stored_textures(Path(folder)):
@@ -323,6 +328,8 @@ def pack_textures(folder: str | Path, file: str | Path, quality: int = 92) -> in
         decoded(folder, name, data).save(buffer, "JPEG", quality=quality)
         names.append(name)
         chunks.append(min(buffer.getvalue(), data, key=len) if name.lower().endswith(JPEGS) else buffer.getvalue())
+    if not names:
+        raise InputError(f"{folder} {NO_TEXTURES}")
     save_textures(file, names, chunks)
     return len(names)
 

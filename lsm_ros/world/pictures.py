@@ -182,7 +182,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         made = add_pictures(options.textures, options.out, options.meshes, options.count)
-    except LsmError as error:
+    except (LsmError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{options.out}: {made} pictures, {options.out.stat().st_size / 1e6:.1f} MB")

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,16 @@ def test_a_predictor_that_knows_the_truth_makes_no_error(folder, truth_predictor
         for name in ("rotation_deg_median", "translation_deg_median", "absrel", "absrel_metric", "focal_err_median",
                      "scale_err_median"):
             assert line[name] == pytest.approx(0, abs=1e-4), name
+
+
+def test_labels_that_are_none_of_ours_give_no_figures(folder, truth_predictor, tmp_path):
+    """As the 255 of pixels that nobody has labelled: NaN is no JSON."""
+    unlabelled = shutil.copytree(folder, tmp_path / "unlabelled")
+    for path in (unlabelled / "label").iterdir():
+        cv2.imwrite(str(path), np.full((60, 80), 255, np.uint8))
+    line, = benchmark.score_set(truth_predictor(folder), "known", FolderWindows(unlabelled, 2, 1), progress=False,
+                                refine=False)
+    assert "auc30" in line and not {"miou", "miou_lsm8", "accuracy"} & set(line)
 
 
 def test_a_wrong_scale_is_seen_in_the_metric_figures_only(folder, truth_predictor):

@@ -388,12 +388,31 @@ def test_textures_may_have_any_suffix_of_their_kind(tmp_path):
         pack_textures(tmp_path, tmp_path / "packed.npz")
 
 
+def test_a_texture_of_16_bits_is_as_bright_as_one_of_8(tmp_path):
+    (tmp_path / "Concrete").mkdir()
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "Concrete" / "a.png")
+    Image.fromarray(257 * grey.astype(np.uint16)).save(tmp_path / "Concrete" / "b.png")
+    _, (of_8, of_16) = load_textures(tmp_path, size=16)
+    assert np.array_equal(of_8, of_16)
+
+
+def test_a_texture_that_is_a_folder_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "Wood" / "a.jpg").mkdir(parents=True)
+    monkeypatch.setattr("sys.argv", ["pictures", str(tmp_path), str(tmp_path / "out.npz")])
+    assert pictures.main() == 2
+    assert "a.jpg" in capsys.readouterr().err
+
+
 def test_textures_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         load_textures(tmp_path / "nowhere")
     (tmp_path / "Wood").mkdir()
     with pytest.raises(InputError, match="holds no textures"):
         load_textures(tmp_path)
+    with pytest.raises(InputError, match="holds no textures"):
+        pack_textures(tmp_path, tmp_path / "packed.npz")
+    assert not (tmp_path / "packed.npz").exists()
     (tmp_path / "Wood" / "bad.jpg").write_bytes(b"not a picture")
     for read in (load_textures, lambda folder: pack_textures(folder, tmp_path / "packed.npz")):
         with pytest.raises(InputError, match=f"texture Wood/bad.jpg of {tmp_path}"):
