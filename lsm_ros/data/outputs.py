@@ -182,7 +182,8 @@ def write_trajectory(path: Path, trajectory: list[tuple[int, np.ndarray]]) -> No
     lines = ["# seconds x y z qx qy qz qw; camera to map, metres; camera axes x right, y down, z forward"]
     for stamp_ns, T_map_cam in trajectory:
         numbers = [*T_map_cam[:3, 3], *quaternion_from_matrix(T_map_cam[:3, :3])]
-        lines.append(f"{stamp_ns // 10**9}.{stamp_ns % 10**9:09d} " + " ".join(f"{number:.6f}" for number in numbers))
+        seconds, rest = divmod(abs(stamp_ns), 10**9)
+        lines.append(f"{'-' * (stamp_ns < 0)}{seconds}.{rest:09d} " + " ".join(f"{number:.6f}" for number in numbers))
     path.write_text("\n".join(lines) + "\n")
 
 

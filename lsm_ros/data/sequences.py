@@ -47,7 +47,14 @@ def open_sequence(source: str | Path | int, *, stride: int = 1, intrinsics: Intr
     """
     if stride < 1:
         raise InputError(f"stride {stride} is below 1")
-    if isinstance(intrinsics, np.ndarray):
+    if not 0 < rate_hz < np.inf:
+        raise InputError(f"rate_hz {rate_hz} is no positive number")
+    if isinstance(source, int) and source < 0:      # OpenCV would end the process
+        raise InputError(f"camera {source}; the first one is 0")
+    if isinstance(intrinsics, str):
+        if intrinsics != "source":
+            raise InputError(f"intrinsics {intrinsics!r} are neither a matrix nor None nor 'source'")
+    elif intrinsics is not None:
         intrinsics = from_opencv(intrinsics)
     if isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists()):
         return CameraSequence(int(source), stride, intrinsics)
@@ -115,15 +122,16 @@ class FolderSequence:
 
     def __getitem__(self, index: int) -> SequenceFrame:
         """Reads one frame. Raises InputError naming the file that is damaged or doesn't fit its image."""
-        image = self._image(self.images[index])
+        image = self._image(self.images[index], self._levels)
         check_size(self.K, image, self._K_source)
         return self._with_truth(index, image)
 
     def __iter__(self) -> Iterator[SequenceFrame]:
         self.skipped, first_error, told = 0, None, False
+        levels = Levels()                           # so that every iteration gives the same images
         for index, path in enumerate(self.images):
             try:
-                image = self._image(path)
+                image = self._image(path, levels)
             except InputError as error:
                 self.skipped, first_error = self.skipped + 1, first_error or error
                 continue
@@ -141,8 +149,9 @@ class FolderSequence:
         if self.skipped == self.length:
             raise InputError(f"none of the {self.length} images in {self.folder} can be read; {first_error}")
 
-    def _image(self, path: Path) -> np.ndarray:
-        return _read(path, partial(decode_compressed, levels=self._levels))
+    @staticmethod
+    def _image(path: Path, levels: Levels) -> np.ndarray:
+        return _read(path, partial(decode_compressed, levels=levels))
 
     def _with_truth(self, index: int, image: np.ndarray) -> SequenceFrame:
         stem = self.images[index].stem

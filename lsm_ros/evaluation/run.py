@@ -107,8 +107,11 @@ def read_trajectory(path: str | Path) -> list[tuple[int, np.ndarray]]:
         for line in (line for line in lines if line.strip() and not line.startswith("#")):
             stamp, *numbers = line.split()
             x, y, z, *quaternion = map(float, numbers)
-            seconds, _, fraction = stamp.partition(".")
+            if not np.isfinite([x, y, z, *quaternion]).all() or not any(quaternion):
+                raise ValueError(f"{line!r} is no pose")
+            seconds, _, fraction = stamp.removeprefix("-").partition(".")
             stamp_ns = int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))    # a float would round it
+            stamp_ns = -stamp_ns if stamp.startswith("-") else stamp_ns
             R_map_cam = matrix_from_quaternion(np.array(quaternion).reshape(4))
             trajectory.append((stamp_ns, sim3(R_map_cam, np.array([x, y, z]))))
     except (OSError, ValueError) as error:

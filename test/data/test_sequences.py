@@ -59,8 +59,16 @@ def test_stride_and_intrinsics_are_the_callers_choice(truth):
     assert [frame.frame.stamp_ns for frame in frames] == [0, 200_000_000]
     assert frames[0].frame.K is None
     assert open_sequence(truth, intrinsics=K + np.diag([50, 50, 0]))[1].frame.K[0, 0] == 100
+    assert open_sequence(truth, intrinsics=K.tolist())[0].frame.K[0, 2] == K[0, 2] + 0.5
     with pytest.raises(InputError, match="stride 0"):
         open_sequence(truth, stride=0)
+    with pytest.raises(InputError, match="intrinsics 'none'"):      # of the command line; it meant "source" here
+        open_sequence(truth, intrinsics="none")
+    with pytest.raises(InputError, match="camera -1"):
+        open_sequence(-1)
+    for rate_hz in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=f"rate_hz {rate_hz} "):
+            open_sequence(truth, rate_hz=rate_hz)
 
 
 @pytest.mark.parametrize(("times", "named"), [(30, r"\(960, 720\)"), (2, r"\(64, 48\)"), (1.5, r"\(48, 36\)"),
@@ -162,6 +170,14 @@ def test_images_of_a_12_bit_camera_are_as_bright_as_those_of_8(tmp_path):
     sequence = open_sequence(tmp_path)
     assert [frame.frame.image.max() for frame in sequence] == [255, 100]
     assert sequence[1].frame.image.max() == 100
+
+
+def test_every_iteration_gives_the_same_images(tmp_path):
+    for index, value in enumerate((1000, 60000)):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 64), value, np.uint16))
+    sequence = open_sequence(tmp_path)
+    first, second = ([frame.frame.image.max() for frame in sequence] for _ in range(2))
+    assert first == second == [250, 234]
 
 
 def test_hidden_files_are_no_images(tmp_path):

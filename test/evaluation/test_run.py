@@ -85,7 +85,14 @@ def test_trajectory_comes_back_with_its_stamps(tmp_path, truth):
         np.testing.assert_allclose(T, T_read, atol=3e-6)
 
 
-@pytest.mark.parametrize("line", ["1.5 0 0 0 0 0 1", "now 0 0 0 0 0 0 1"])
+def test_stamps_before_0_are_read_as_others_read_them(tmp_path):
+    """Of who counts from a moment of his own."""
+    write_trajectory(tmp_path / "trajectory.txt", [(-500_000_000, np.eye(4)), (-1, np.eye(4))])
+    assert np.loadtxt(tmp_path / "trajectory.txt")[:, 0].tolist() == [-0.5, -1e-9]
+    assert [stamp_ns for stamp_ns, _ in read_trajectory(tmp_path / "trajectory.txt")] == [-500_000_000, -1]
+
+
+@pytest.mark.parametrize("line", ["1.5 0 0 0 0 0 1", "now 0 0 0 0 0 0 1", "1.5 0 0 0 0 0 0 0", "1.5 nan 0 0 0 0 0 1"])
 def test_damaged_trajectory(tmp_path, line):
     (tmp_path / "trajectory.txt").write_text(line + "\n")
     with pytest.raises(InputError, match="trajectory.txt"):
