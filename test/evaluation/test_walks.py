@@ -506,6 +506,10 @@ def test_what_is_kept_knows_its_files(tmp_path):
     file.write_bytes(b"two")
     (folder / "b.jpg").write_bytes(b"two")
     assert walks.digest(file) != before[0] and walks.digest(folder) != before[1]
+    np.savetxt(folder / "pose.txt", np.eye(4))
+    before = walks.digest(folder)
+    np.savetxt(folder / "pose.txt", 2 * np.eye(4))
+    assert walks.digest(folder) != before                    # though it is as long
     with pytest.raises(InputError, match="nothing.npz"):
         walks.digest(tmp_path / "nothing.npz")
 
