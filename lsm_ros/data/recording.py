@@ -155,9 +155,10 @@ class RecordingWriter:
                             types[POSE_STAMPED](self._header(stamp_ns, TRUTH_FRAME), pose))
 
     def write_truth_depth(self, stamp_ns: int, depth_m: np.ndarray) -> None:
-        """Appends (H, W) float depth in metres, NaN where none; stored in millimetres up to 65.5 m."""
-        millimetres = np.nan_to_num(np.rint(np.asarray(depth_m, np.float64) * 1000), nan=0.0, posinf=0.0)
-        png = encode_image(".png", np.where(millimetres <= 65535, millimetres, 0).astype(np.uint16))
+        """Appends (H, W) float depth in metres, NaN or below 0 where none; stored in millimetres up to 65.5 m."""
+        millimetres = np.rint(np.asarray(depth_m, np.float64) * 1000)
+        known = (millimetres > 0) & (millimetres <= 65535)
+        png = encode_image(".png", np.where(known, millimetres, 0).astype(np.uint16))
         self._write_compressed(TRUTH_DEPTH_TOPIC, stamp_ns, png, "png")
 
     def write_truth_labels(self, stamp_ns: int, labels: np.ndarray) -> None:

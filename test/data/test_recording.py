@@ -44,6 +44,14 @@ def bag(tmp_path):
     return tmp_path / "walk"
 
 
+def test_depth_that_is_none_is_unknown(tmp_path):
+    with RecordingWriter(tmp_path / "bag") as writer:
+        writer.write_image(1, np.zeros((48, 64, 3), np.uint8))
+        writer.write_truth_depth(1, np.tile([2.0, -1, np.nan, np.inf, -np.inf, 0, 66, 65.5], (48, 8)))
+    (frame,) = open_sequence(tmp_path / "bag")
+    np.testing.assert_array_equal(frame.depth[0, :8], np.float32([2, *[np.nan] * 6, 65.5]))
+
+
 def test_written_and_read(bag):
     sequence = open_sequence(bag)
     frames = list(sequence)
