@@ -54,7 +54,7 @@ UNDERSTOOD = 0.25          # share of the views that make a map of a camera that
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
-UNIT_TOLERANCE = 0.01      # of the length of a direction that a frame tells
+UNIT_TOLERANCE = 0.05      # of the length of a direction that a frame tells: of rounded poses, say
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
 
@@ -293,10 +293,11 @@ class Mapper:
                    config.max_depth_m, config.min_observations, config.object_min_voxels)
 
     def state(self) -> MapState:
-        """What `restore` takes. Raises OutputError where nothing is mapped yet."""
+        """What `restore` takes: the map of now, whatever is pushed later. Raises OutputError where nothing is mapped
+        yet."""
         if not self._views:
             raise OutputError("there is no map to save yet")
-        return MapState(self._graph, self._views, self._places.items(), self._shape)
+        return MapState(self._graph.copy(), dict(self._views), self._places.items(), self._shape)
 
     def restore(self, state: MapState) -> None:
         """Takes a saved map in place of the present one. The camera is lost until it recognises where it is.

@@ -427,6 +427,18 @@ def test_whoever_pushes_frames_may_write_the_next_one_over_the_last(film):
         assert np.array_equal(frame.image, film[n].image) and np.array_equal(frame.T_odom_cam, POSES[n])
 
 
+def test_the_state_of_a_map_is_that_of_its_moment(film):
+    mapper, _ = run(film[:15])
+    state, known, poses = mapper.state(), mapper.keyframes, dict(mapper.trajectory())
+    for frame in film[15:30]:
+        mapper.push(frame)
+    assert mapper.keyframes > known == len(state.graph) == len(state.views)
+    mapper.restore(state)
+    assert mapper.keyframes == known
+    for stamp_ns, T_map_cam in mapper.trajectory():
+        np.testing.assert_array_equal(T_map_cam, poses[stamp_ns])
+
+
 def test_dark_frames_are_counted():
     mapper = Mapper(FakeNetwork(POSES, LABELS), LABELS)
     assert mapper.push(Frame(0, np.zeros((120, 160, 3), np.uint8))) is None
