@@ -641,7 +641,8 @@ def check_priors(frame: Frame) -> None:
             what = f"{depth.dtype} {depth.shape}" if isinstance(depth, np.ndarray) else type(depth).__name__
             raise InputError(f"depth is {what}; it must be float32 (h, w), in metres")
         check_same_shape(depth, frame.image, "depth")
-        known = depth[np.isfinite(depth) & (depth > 0)]
+        known = depth[::8, ::8]         # all of it, for each frame, would take a millisecond
+        known = known[np.isfinite(known) & (known > 0)]
         if known.size and known.min() > FARTHEST_M:
             raise InputError(f"depth is {known.min():g} to {known.max():g} m; it must be in metres")
     if up is not None and not (np.shape(up) == (3,) and abs(np.linalg.norm(up) - 1) < UNIT_TOLERANCE):

@@ -30,7 +30,7 @@ OFFSET = 1 << (BITS - 1)
 REACH = 0.9                        # share of the cells along an axis that cameras may lie in: they see into the others
 BLOCK = 1 << 15                    # rows are added in blocks: growing one array would copy it, which takes a second
 INSIDE = 0.49                      # of a voxel's edge: how far from the centre of its cell a voxel's point may be
-LATEST = 16                        # keyframes of which is kept what they have brought, a megabyte or two each
+LATEST = 40                        # keyframes of which is kept what they have brought, a megabyte or two each
 
 # Columns of a voxel's row, as in src/voxels.cpp; the classes follow.
 THROUGH, SEEN, SIGHTINGS, POINTS, WEIGHT, EVIDENCE_WEIGHT = range(6)

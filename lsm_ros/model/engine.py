@@ -229,7 +229,7 @@ def identity(keyframe: Keyframe) -> tuple[int, int]:
     """What the tokens of a keyframe are known by: its id, and a few of its pixels and its K, for another mapper with
     the same network counts its keyframes from 0, too."""
     image, K = keyframe.frame.image, keyframe.frame.K
-    return keyframe.id, hash((image.shape, image[::8, ::8].tobytes(), K is not None and np.asarray(K).tobytes()))
+    return keyframe.id, hash((image.shape, image[::16, ::16].tobytes(), K is not None and np.asarray(K).tobytes()))
 
 
 def check_window(window: Window) -> tuple[int, int]:
