@@ -72,11 +72,24 @@ class Places:
 def recognised(prediction: WindowPrediction, support: np.ndarray, old: int, newest: int,
                least: tuple[int, float] = SURE) -> bool:
     """Whether two views of a window match so well that they show one place; `support` as in Refinement."""
-    matches = prediction.matches
-    if matches is None or support[old, newest] < least[0]:
+    if prediction.matches is None or support[old, newest] < least[0]:
         return False
-    between = (matches.a == old) & (matches.b == newest) | (matches.a == newest) & (matches.b == old)
-    return float(matches.confidence[between].sum()) >= least[1]
+    return float(_confidences(prediction, old, newest).sum()) >= least[1]
+
+
+def matches_right(prediction: WindowPrediction, a: int, b: int) -> float:
+    """The share of the matches between two views of a window that the network expects to be right; 1 where it does not
+    tell, 0 where there are none."""
+    if prediction.matches is None:
+        return 1.0
+    confidences = _confidences(prediction, a, b)
+    return float(confidences.mean()) if len(confidences) else 0.0
+
+
+def _confidences(prediction: WindowPrediction, a: int, b: int) -> np.ndarray:
+    """(M,) of the matches between two views."""
+    matches = prediction.matches
+    return matches.confidence[(matches.a == a) & (matches.b == b) | (matches.a == b) & (matches.b == a)]
 
 
 class LoopCloser:

@@ -12,7 +12,7 @@ from lsm_ros.geometry.alignment import align_robust
 from lsm_ros.geometry.camera import unproject
 from lsm_ros.geometry.sim3 import inverse, scale_of, scaling, transform
 from lsm_ros.mapping.graph import Edge, PoseGraph
-from lsm_ros.mapping.loops import SEEN, SURE, recognised
+from lsm_ros.mapping.loops import SEEN, SURE, matches_right, recognised
 from lsm_ros.mapping.refinement import Refinement
 from lsm_ros.mapping.views import View, coarse_points, confident, on_outline, sight
 
@@ -22,6 +22,10 @@ MOST_ERROR = 0.3           # of the newest view's pose, as the network expects i
                            # no match backs it. Of 231 such windows, most of a real walk with 12 to 25 frames between
                            # the views, the 20 below it are right to 21 degrees; of 20 whose overlap was predicted to
                            # be half or more, and whose depth agreed, 12 were wrong by 50 to 170
+MOSTLY_WRONG = 0.35        # share of the matches that the network expects to be right. Of 356 windows of real frames,
+                           # which matches back, most with 12 to 20 frames between the views, 6 are wrong by 20 degrees
+                           # or more; of 5 with less than this share and a pose as doubtful as above, one by 177: two
+                           # sides of a thing may look alike
 SCALE_SIGMA = 0.05         # log of scale between two views
 
 
@@ -79,8 +83,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
     are asked: the others' poses beside it are merely predicted. Keyframes of the past (`old`) are not asked, as the map
     may have drifted since; what they say of the newest view is told as a loop. Raises AlignmentError, with the number,
     where nothing holds the window: too few points fit, the scale jumps, or no matches support the newest view and the
-    network is not sure of its pose, or it shares too little with the others or contradicts what they see. A `lost`
-    camera is asked for more: it must recognise the place, if the network can.
+    network is not sure of its pose, or it shares too little with the others or contradicts what they see. So it is with
+    matches that the network takes for wrong ones. A `lost` camera is asked for more: it must recognise the place, if
+    the network can.
     """
     prediction, last = refinement.prediction, len(ids) - 1
     present = [n for n in range(last) if ids[n] not in old]
@@ -108,10 +113,13 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
                              f"{config.max_scale_change:g}")
 
     seen, fits = co_visibility(prediction, config.alignment_tolerance)
+    right = max((matches_right(prediction, n, last) for n in matched), default=0.0)
+    error = 0.0 if prediction.pose_error is None else prediction.pose_error[last]
+    if right < MOSTLY_WRONG and error > MOST_ERROR:
+        raise AlignmentError((f"{right:.0%} of the matches are expected to be right" if matched else "no matches")
+                             + f", and the newest view's pose is expected to be wrong by {error:.2g}, at most "
+                             f"{MOST_ERROR:g} may be")
     if not matched:
-        if prediction.pose_error is not None and (error := prediction.pose_error[last]) > MOST_ERROR:
-            raise AlignmentError(f"no matches, and the newest view's pose is expected to be wrong by {error:.2g}, at "
-                                 f"most {MOST_ERROR:g} may be")
         judges = [n for n in holding if seen[last, n] >= MIN_SEEN]
         if not judges:
             raise AlignmentError(f"no mapped view of the window sees {MIN_SEEN:.0%} of the newest one")

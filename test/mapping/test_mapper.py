@@ -131,6 +131,31 @@ def test_a_view_without_matches_of_whose_pose_the_network_is_unsure_is_refused(f
     assert mapper.counters.refused_windows >= 2 and "expected to be wrong by 0.5" in mapper.last_refusal
 
 
+@pytest.mark.parametrize("right, error, refused", [(0.3, 0.5, True), (0.3, 0.1, False), (0.6, 0.5, False)])
+def test_matches_that_the_network_takes_for_wrong_back_no_pose_of_which_it_is_unsure(film, right, error, refused):
+    network = FakeNetwork(POSES, LABELS, matches=True)
+
+    def doubt(window):
+        prediction = network(window)
+        confidence = np.full_like(prediction.matches.confidence, right / 2)
+        confidence[::2] *= 3                                     # refinement looks at the better ones
+        return dataclasses.replace(prediction, matches=dataclasses.replace(prediction.matches, confidence=confidence),
+                                   pose_error=np.full(len(window.keyframes), error, np.float32))
+
+    mapper = Mapper(network, LABELS, MapperConfig())
+    for frame in film[:20]:
+        mapper.push(frame)
+    assert mapper.counters.windows > 4 and not mapper.counters.refused_windows
+    mapper._locator._predict = doubt
+    for frame in film[20:26]:
+        mapper.push(frame)
+        if mapper.counters.refused_windows:
+            break
+    assert bool(mapper.counters.refused_windows) == refused
+    if refused:
+        assert "30% of the matches are expected to be right" in mapper.last_refusal
+
+
 def test_the_neighbour_that_most_matches_tie_outvotes_two_lookalikes():
     def pairs(shift):
         points = np.random.default_rng(0).uniform(-1, 1, (200, 3)) + [0, 0, 3]
