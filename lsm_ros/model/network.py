@@ -101,7 +101,7 @@ class Network(nn.Module):
         rows, columns = images.shape[-2] // PATCH, images.shape[-1] // PATCH
         with torch.no_grad():
             stride_8, stride_16, stride_32 = self.backbone(images)
-        stride_4 = self.stem((images - 0.45) / 0.25)
+        stride_4 = self.stem(normalised(images))
         pixels = self.patches(stride_4)
         photo = self.photo_16(stride_16) + upsample(self.photo_32(stride_32), rows, columns)
         if self.training and self.one_path:
@@ -181,6 +181,11 @@ def token_rays(K: Tensor, K_known: Tensor, rows: int, columns: int) -> Tensor:
     log_focal = torch.log(fx / (PATCH * columns)).expand(-1, rows * columns)
     rays = torch.stack([(u - cx) / fx, (v - cy) / fy, log_focal, torch.ones_like(log_focal)], dim=-1)
     return torch.where(K_known[:, None, None], rays, torch.zeros_like(rays))
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Images in 0..1 as the stem takes them."""
+    return (images - 0.45) / 0.25
 
 
 def leave_one_out(first: Tensor, second: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -63,12 +63,12 @@ class TrainingConfig(Options):
     paths: int = option(96, "Camera paths of 8 views in a step, for each process; 96 take 70 GB of a GPU.", minimum=1)
     learning_rate: float = option(1e-3, "Peak of the schedule: warm-up, then a half cosine down to `final_rate`.",
                                   minimum=0)
-    final_rate: float = option(0.02, "Share of the peak that is left at the end.", minimum=0, maximum=1)
+    final_rate: float = option(0.2, "Share of the peak that is left at the end.", minimum=0, maximum=1)
     warmup: int = option(300, "Steps of linear warm-up.", minimum=1)
     weight_decay: float = option(0.05, "Of matrices.", minimum=0)
     muon: bool = option(True, "Muon for the matrices between tokens; it costs a CPU seconds a step. AdamW if not.")
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones that are kept.", minimum=0, maximum=1)
-    mean_from: float = option(0.1, "Share of the leg after which the weights of all steps go into a plain mean, kept "
+    mean_from: float = option(0.15, "Share of the leg after which the weights of all steps go into a plain mean, kept "
                                    "beside the averaged ones as mean.safetensors.", minimum=0, maximum=1)
     weights: str = option("", "Weights to start from; empty starts from nothing but `backbone`.")
     backbone: str = option("", "Photo features from training/import_backbone.py, for a start from nothing.")
@@ -87,7 +87,7 @@ class TrainingConfig(Options):
     low: float = option(0.2, "Share of the camera paths that are those of small robots, a hand or two above the "
                               "floor.", minimum=0, maximum=1)
     data: str = option("", "Folder with real sequences for the scoreboard; empty scores rendered worlds only.")
-    one_path: float = option(0.0, "Share of the frames whose tokens begin with the pixels' own features or the photo "
+    one_path: float = option(0.3, "Share of the frames whose tokens begin with the pixels' own features or the photo "
                                   "features alone, not with both.", minimum=0, maximum=1)
     seed: int = option(0, "Seed of this leg; another one draws other worlds.", minimum=0, maximum=MAX_SEED)
     workers: int = option(2, "Processes that furnish rooms, for each training process; 5 keep up with "

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lsm_ros.errors import WeightsError
-from lsm_ros.model.network import Network, NetworkConfig
+from lsm_ros.model.network import Network, NetworkConfig, normalised
 from lsm_ros.model.weights import load_network, save_weights
-from lsm_ros.training.average import average, main
+from lsm_ros.training.average import average, main, quieten
 
 SMALL = NetworkConfig(width=48, heads=2, encoder=1, decoder="a", stem=16)
 
@@ -42,6 +42,29 @@ def test_a_part_that_came_with_the_training_is_that_of_the_later_weights(tmp_pat
     assert not torch.allclose(mean.special, later.special, atol=1e-2)
     with pytest.raises(WeightsError, match="two kinds"):
         average(after, before, tmp_path / "shrunk.safetensors")
+
+
+def test_pixels_may_tell_less_and_then_all_images_look_more_alike(tmp_path):
+    torch.manual_seed(0)
+    network, images = Network(SMALL).eval(), torch.rand(6, 3, 32, 48)
+    with torch.no_grad():
+        before = network.patches(network.stem(normalised(images)))
+        quieten(network, images, 0.25)
+        after = network.patches(network.stem(normalised(images)))
+    mean = before.mean(dim=(0, 2, 3), keepdim=True)
+    torch.testing.assert_close(after, mean + 0.25 * (before - mean))
+
+
+def test_the_program_makes_pixels_tell_less(tmp_path, capsys, monkeypatch):
+    one, mean = write(tmp_path / "one.safetensors", 1), tmp_path / "mean.safetensors"
+    monkeypatch.setattr("lsm_ros.training.average.WORLDS", range(2))
+    main([str(one), str(one), str(mean), "--pixels", "0.5"])
+    (before, _), (after, card) = load_network(one), load_network(mean)
+    assert card["pixels"] == 0.5 and not torch.equal(before.patches.bias, after.patches.bias)
+    torch.testing.assert_close(after.patches.weight, before.patches.weight / 2, rtol=0.05, atol=1e-3)     # of 8 bits
+    with pytest.raises(SystemExit, match="2"):
+        main([str(one), str(one), str(mean), "--pixels", "1.5"])
+    assert "--pixels 1.5; it must lie in 0..1" in capsys.readouterr().err
 
 
 def test_what_has_no_mean_is_refused(tmp_path):

@@ -292,7 +292,7 @@ def test_schedule():
     c = TrainingConfig(steps=1000, warmup=10, learning_rate=1.0)
     assert learning_rate(c, 0, 0.0) == pytest.approx(0.1)
     assert learning_rate(c, 9, 0.0) == pytest.approx(1.0)
-    assert learning_rate(c, 999, 1.0) == pytest.approx(0.02)
+    assert learning_rate(c, 999, 1.0) == pytest.approx(0.2)
     assert learning_rate(replace(c, final_rate=0.5), 999, 1.0) == pytest.approx(0.5)
 
 
