@@ -261,7 +261,9 @@ def test_bfloat16_agrees_with_float32(device):
         rounded.reset()
         found = rounded(window)
         assert not rounded.graph_failure
-        assert 0 < np.median(np.abs(np.log(found.depth / expected.depth))) < 0.02
+        apart = np.log(found.depth / expected.depth)
+        assert 0 < np.median(np.abs(apart - np.median(apart))) < 0.01
+        assert abs(np.median(apart)) < 0.05                  # images of noise tell no metre; on real ones it is .004
         assert np.abs(found.semantics - expected.semantics).mean() < 0.02
     first = window.keyframes[0]
     darker, grey = (replace(first, id=number, frame=replace(first.frame, image=image)) for number, image in (
