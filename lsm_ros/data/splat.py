@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 REACHES = 2, 7              # pixels from one that is shaded to those beside it
 BAND = 128                  # rows that are shaded at once: all of them took 150 MB of a node that saves its map
 
+
 @dataclass(frozen=True)
 class OrthographicView:
     """A camera infinitely far away. View axes: x right, y down, z away from the eye."""

@@ -1,4 +1,4 @@
-"""Which frames the map keeps: those whose image has moved, by sparse optical flow."""
+"""Which frames the map takes, and which it keeps: those whose image has moved, by sparse optical flow."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -8,7 +8,11 @@ import cv2
 import numpy as np
 
 from lsm_ros.contracts import Frame
+from lsm_ros.data.frames import check_same_shape
+from lsm_ros.data.images import FARTHEST_M
+from lsm_ros.errors import InputError
 from lsm_ros.geometry.camera import scale_intrinsics
+from lsm_ros.geometry.sim3 import is_pose
 
 KEPT_WIDTH = 320           # wider images are reduced when kept: 0.2 MB a keyframe, and the network sees fewer pixels
 WORK_WIDTH = 320           # flow is measured on an image of this width: a tenth of it is 32 pixels, and VGA costs 3 ms
@@ -16,6 +20,7 @@ CORNERS = 200
 MIN_CORNERS = 12           # below it there is nothing to track, and brightness alone decides
 DARK_MEAN, FLAT_STD = 10.0, 3.0      # grey levels: a covered lens, a black or an empty image
 MISMATCH_LEVELS = 25.0     # mean difference of the patches before and after: beyond it they are not the same corner
+UNIT_TOLERANCE = 0.05      # of the length of a direction that a frame tells: of rounded poses, say
 CHANGED_LEVELS = 12.0      # mean change of brightness that makes a keyframe where there is nothing to track
 
 
@@ -36,6 +41,33 @@ def reduced(frame: Frame) -> Frame:
         return frame
     old, new = frame.image.shape[1::-1], image.shape[1::-1]
     return replace(frame, image=image, K=None if frame.K is None else scale_intrinsics(frame.K, old, new))
+
+
+def owned(frame: Frame) -> Frame:
+    """With arrays of its own: whoever pushes frames may write the next image, or pose, over the last one."""
+    told = {name: getattr(frame, name) for name in ("image", "K", "T_odom_cam", "depth", "up_cam")}
+    return replace(frame, **{name: np.array(value) for name, value in told.items() if value is not None})
+
+
+def check_priors(frame: Frame) -> None:
+    """Raises InputError, naming the value, for what a frame tells beside its image and can't be: one NaN among the
+    poses is a map of NaN."""
+    T, depth, up, height_m = frame.T_odom_cam, frame.depth, frame.up_cam, frame.height_m
+    if T is not None and not (np.shape(T) == (4, 4) and isinstance(T, np.ndarray) and is_pose(T)):
+        raise InputError(f"T_odom_cam is no pose, a (4, 4) array: {np.asarray(T).tolist()}")
+    if depth is not None:
+        if not isinstance(depth, np.ndarray) or depth.dtype.kind != "f" or depth.ndim != 2 or not depth.size:
+            what = f"{depth.dtype} {depth.shape}" if isinstance(depth, np.ndarray) else type(depth).__name__
+            raise InputError(f"depth is {what}; it must be float32 (h, w), in metres")
+        check_same_shape(depth, frame.image, "depth")
+        known = depth[::8, ::8]         # all of it, for each frame, would take a millisecond
+        known = known[np.isfinite(known) & (known > 0)]
+        if known.size and known.min() > FARTHEST_M:
+            raise InputError(f"depth is {known.min():g} to {known.max():g} m; it must be in metres")
+    if up is not None and not (np.shape(up) == (3,) and abs(np.linalg.norm(up) - 1) < UNIT_TOLERANCE):
+        raise InputError(f"up_cam is {np.asarray(up).tolist()}; it must be a unit vector (3,)")
+    if height_m is not None and not 0 < height_m < np.inf:
+        raise InputError(f"height_m is {height_m:g}; it must be positive")
 
 
 class Verdict(Enum):

@@ -20,17 +20,15 @@ from lsm_ros.contracts import (
 )
 from lsm_ros.data.borders import Borders
 from lsm_ros.data.calibration import check_lens
-from lsm_ros.data.frames import check_same_shape
-from lsm_ros.data.images import FARTHEST_M
 from lsm_ros.errors import AlignmentError, ConfigError, InputError, OutputError
 from lsm_ros.geometry.camera import check_intrinsics
-from lsm_ros.geometry.sim3 import is_pose, rigid_of, scale_of, scaling
+from lsm_ros.geometry.sim3 import rigid_of, scale_of, scaling
 from lsm_ros.labels import LabelSet
 from lsm_ros.mapping.atlas import Atlas
 from lsm_ros.mapping.counters import Counters, Stopwatch
 from lsm_ros.mapping.graph import GraphPicture, PoseGraph
 from lsm_ros.mapping.ground import correct_heights, find_stance, stand_upright
-from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, reduced
+from lsm_ros.mapping.keyframes import KeyframeSelector, Verdict, check_priors, owned, reduced
 from lsm_ros.mapping.limits import beyond_limits
 from lsm_ros.mapping.locating import Known, Located, Locator
 from lsm_ros.mapping.loops import LoopCloser, Places, fulfilled
@@ -54,7 +52,6 @@ UNDERSTOOD = 0.25          # share of the views that make a map of a camera that
 GIVE_UP_AFTER = 25         # refused windows in a row after which another map is begun
 LOOK_BACK_EVERY = 3        # keyframes between two looks whether a waiting map is in sight
 TAKEN_OUT = 2              # forgotten keyframes whose voxels one push takes out: forgetting many holds up no frame
-UNIT_TOLERANCE = 0.05      # of the length of a direction that a frame tells: of rounded poses, say
 MOVED_M, MOVED_RAD = 1e-3, 1e-3        # a pose that moved less than that is not reported again
 
 
@@ -622,30 +619,3 @@ class Mapper:
         news = {i: T for i, T, new in zip(ids, poses, moved, strict=True) if new}
         self._reported.update(news)
         return news
-
-
-def owned(frame: Frame) -> Frame:
-    """With arrays of its own: whoever pushes frames may write the next image, or pose, over the last one."""
-    told = {name: getattr(frame, name) for name in ("image", "K", "T_odom_cam", "depth", "up_cam")}
-    return replace(frame, **{name: np.array(value) for name, value in told.items() if value is not None})
-
-
-def check_priors(frame: Frame) -> None:
-    """Raises InputError, naming the value, for what a frame tells beside its image and can't be: one NaN among the
-    poses is a map of NaN."""
-    T, depth, up, height_m = frame.T_odom_cam, frame.depth, frame.up_cam, frame.height_m
-    if T is not None and not (np.shape(T) == (4, 4) and isinstance(T, np.ndarray) and is_pose(T)):
-        raise InputError(f"T_odom_cam is no pose, a (4, 4) array: {np.asarray(T).tolist()}")
-    if depth is not None:
-        if not isinstance(depth, np.ndarray) or depth.dtype.kind != "f" or depth.ndim != 2 or not depth.size:
-            what = f"{depth.dtype} {depth.shape}" if isinstance(depth, np.ndarray) else type(depth).__name__
-            raise InputError(f"depth is {what}; it must be float32 (h, w), in metres")
-        check_same_shape(depth, frame.image, "depth")
-        known = depth[::8, ::8]         # all of it, for each frame, would take a millisecond
-        known = known[np.isfinite(known) & (known > 0)]
-        if known.size and known.min() > FARTHEST_M:
-            raise InputError(f"depth is {known.min():g} to {known.max():g} m; it must be in metres")
-    if up is not None and not (np.shape(up) == (3,) and abs(np.linalg.norm(up) - 1) < UNIT_TOLERANCE):
-        raise InputError(f"up_cam is {np.asarray(up).tolist()}; it must be a unit vector (3,)")
-    if height_m is not None and not 0 < height_m < np.inf:
-        raise InputError(f"height_m is {height_m:g}; it must be positive")

@@ -113,9 +113,9 @@ def register(ids: list[int], refinement: Refinement, views: dict[int, View], gra
                              f"{config.max_scale_change:g}")
 
     seen, fits = co_visibility(prediction, config.alignment_tolerance)
-    right = max((matches_right(prediction, n, last) for n in matched), default=0.0)
     error = 0.0 if prediction.pose_error is None else prediction.pose_error[last]
-    if right < MOSTLY_WRONG and error > MOST_ERROR:
+    if error > MOST_ERROR and (
+            right := max((matches_right(prediction, n, last) for n in matched), default=0.0)) < MOSTLY_WRONG:
         raise AlignmentError((f"{right:.0%} of the matches are expected to be right" if matched else "no matches")
                              + f", and the newest view's pose is expected to be wrong by {error:.2g}, at most "
                              f"{MOST_ERROR:g} may be")

@@ -25,16 +25,19 @@ from lsm_ros.world.stream import fixed_batch
 WORLDS = range(100)        # seeds of those that `rendered_images` shows
 
 
-def average(before: str | Path, after: str | Path, out: str | Path, share: float = 0.5) -> None:
+def average(before: str | Path, after: str | Path, out: str | Path, share: float = 0.5, pixels: float = 1.0,
+            textures: str | None = None, meshes: str | None = None) -> None:
     """Writes (1 - share) x `before` + share x `after`, with the card of `after`, in which that of `before` stands as
     `mean_with`; without their scoreboards, which are not its own. Parts that came with the training, and which `before`
-    does not have, are those of `after`.
+    does not have, are those of `after`. With `pixels` below 1 the mean is quietened to that share, by worlds with these
+    textures and meshes.
 
-    Raises WeightsError for files that cannot be read or hold networks of two kinds, ValueError for another `share`
-    than 0 to 1.
+    Raises WeightsError for files that cannot be read or hold networks of two kinds, ValueError for a `share` or
+    `pixels` beside 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share = {share}; it must lie in 0..1")
+    for name, value in (("share", share), ("pixels", pixels)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} = {value}; it must lie in 0..1")
     (first, first_card), (second, second_card) = load_network(before), load_network(after)
     grown = {name: getattr(second.config, name) for name, absent in ABSENT.items()
              if getattr(first.config, name) == absent}
@@ -44,7 +47,12 @@ def average(before: str | Path, after: str | Path, out: str | Path, share: float
     card_before, card = ({key: value for key, value in card.items() if not key.startswith("scoreboard")}
                          for card in (first_card, second_card))
     mean = {name: one[name].lerp(value, share) if name in one else value for name, value in other.items()}
-    save_weights(out, second, mean, card | {"mean_with": card_before, "share": share})
+    card |= {"mean_with": card_before, "share": share}
+    second.load_state_dict(mean)
+    if pixels < 1:
+        quieten(second, rendered_images(textures, meshes), pixels)
+        card |= {"pixels": pixels}
+    save_weights(out, second, second.state_dict(), card)
 
 
 @torch.no_grad()
@@ -76,13 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--meshes", help="furniture models of these, likewise")
     given = parser.parse_args(arguments)
     try:
-        if not 0 <= given.pixels <= 1:
-            raise ValueError(f"--pixels {given.pixels:g}; it must lie in 0..1")
-        average(given.before, given.after, given.out, given.share)
-        if given.pixels < 1:
-            network, card = load_network(given.out)
-            quieten(network, rendered_images(given.textures, given.meshes), given.pixels)
-            save_weights(given.out, network, network.state_dict(), card | {"pixels": given.pixels})
+        average(given.before, given.after, given.out, given.share, given.pixels, given.textures, given.meshes)
     except (LsmError, ValueError, OSError) as error:
         parser.error(str(error))
 

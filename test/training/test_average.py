@@ -64,7 +64,7 @@ def test_the_program_makes_pixels_tell_less(tmp_path, capsys, monkeypatch):
     torch.testing.assert_close(after.patches.weight, before.patches.weight / 2, rtol=0.05, atol=1e-3)     # of 8 bits
     with pytest.raises(SystemExit, match="2"):
         main([str(one), str(one), str(mean), "--pixels", "1.5"])
-    assert "--pixels 1.5; it must lie in 0..1" in capsys.readouterr().err
+    assert "pixels = 1.5; it must lie in 0..1" in capsys.readouterr().err
 
 
 def test_what_has_no_mean_is_refused(tmp_path):
